@@ -1,0 +1,1 @@
+"""Batch normalization, built from scratch in MXNet Gluon."""
