@@ -1,1 +1,13 @@
-"""Batch normalization, built from scratch in MXNet Gluon."""
+"""Batch normalization, built from scratch in MXNet Gluon.
+
+The mathematics is in `gluon_bn.functional`, the layers in `gluon_bn.blocks` and
+`gluon_bn.relatives`, fast ways to compute them in `gluon_bn.kernels`. Importing this package
+changes no global state.
+"""
+
+from gluon_bn.blocks import BatchNorm, ConditionalBatchNorm
+from gluon_bn.functional import batch_norm, moments, normalize
+
+__version__ = "0.1.0"
+
+__all__ = ["BatchNorm", "ConditionalBatchNorm", "batch_norm", "moments", "normalize"]

@@ -1,0 +1,217 @@
+"""The doorman: what an argument has to be, and what to say when it is not.
+
+No mathematics here. Every function either returns the argument in the form the mathematics wants,
+or raises a `TypeError` or `ValueError` that says what was wrong, what was expected and what to try.
+It runs before anything is computed, so a refused call changes nothing.
+"""
+
+from functools import wraps
+from numbers import Integral, Real
+
+import mxnet as mx
+import numpy as np
+from mxnet import nd
+
+FLOATS = ("float16", "float32", "float64")
+
+
+def either_kind(function):
+    """Let a function written with `mx.nd` take `mx.np` arrays too, and return what it was given.
+
+    The two kinds are two faces of one array: the change of face copies nothing and gradients flow
+    through it.
+
+    Raises
+    ------
+    TypeError: the first argument is no array, or the two kinds are mixed in one call.
+    """
+
+    @wraps(function)
+    def wrapper(X, *args, **kwargs):
+        if not isinstance(X, nd.NDArray):
+            raise TypeError("X must be an mx.nd.NDArray or an mx.np.ndarray, got "
+                            f"{type(X).__name__}; mx.nd.array(X) makes one")
+        arrays = [a for a in (X, *args, *kwargs.values()) if isinstance(a, nd.NDArray)]
+        numpy_like = [isinstance(a, mx.np.ndarray) for a in arrays]
+        if not any(numpy_like):
+            return function(X, *args, **kwargs)
+        if not all(numpy_like):
+            raise TypeError("mx.nd and mx.np arrays are mixed in one call: convert with "
+                            ".as_np_ndarray() or .as_nd_ndarray() so that all are of one kind")
+
+        def to_nd(a):
+            return a.as_nd_ndarray() if isinstance(a, nd.NDArray) else a
+
+        def to_np(a):
+            return a.as_np_ndarray() if isinstance(a, nd.NDArray) else a
+
+        result = function(to_nd(X), *map(to_nd, args), **{k: to_nd(v) for k, v in kwargs.items()})
+        return tuple(map(to_np, result)) if isinstance(result, tuple) else to_np(result)
+
+    return wrapper
+
+
+def cast(X, dtype):
+    """X in `dtype`; X itself where it already is.
+
+    `nd.cast`, not the method `X.astype`: that one is a copy outside the graph of MXNet 1.9.1, and
+    the gradients of a parameter with grad_req='add' would not add up.
+    """
+    return X if X.dtype == dtype else nd.cast(X, dtype)
+
+
+def compute_type(X):
+    """X in the type its statistics are computed in: float32 for float16, its own otherwise."""
+    return cast(X, np.float32) if X.dtype == np.float16 else X
+
+
+def check_array(name, value, like=None):
+    """An array with a floating type, at least one element, on the device of `like`."""
+    if not isinstance(value, nd.NDArray):
+        hint = "; pass its .data()" if hasattr(value, "list_data") else ""
+        raise TypeError(f"{name} must be an array, got {type(value).__name__}{hint}")
+    if np.dtype(value.dtype).name not in FLOATS:
+        raise TypeError(f"{name} must be of type {', '.join(FLOATS)}, got "
+                        f"{np.dtype(value.dtype).name}; try {name}.astype('float32')")
+    if 0 in value.shape:
+        raise ValueError(f"{name} is empty: its shape is {value.shape}, so there is nothing to "
+                         "average")
+    if like is not None and value.context != like.context:
+        raise ValueError(f"{name} is on {value.context} but X is on {like.context}; "
+                         f"try {name}.as_in_context({like.context})")
+    return value
+
+
+def check_axis(axis, ndim):
+    """One axis of an array of rank `ndim`, counted from the front."""
+    if not isinstance(axis, Integral) or isinstance(axis, bool):
+        raise TypeError(f"axis must be an integer, got {axis!r}")
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"axis {axis} is out of range for X of rank {ndim}")
+    return int(axis) % ndim
+
+
+def check_axes(axis, ndim):
+    """One axis or several, counted from the front, in order, none twice."""
+    axes = (axis,) if isinstance(axis, Integral) else tuple(axis)
+    found = sorted(check_axis(a, ndim) for a in axes)
+    if len(set(found)) != len(found) or not found:
+        raise ValueError(f"axis must name each axis once, and at least one, got {axis!r}")
+    return tuple(found)
+
+
+def check_batch(X, axis, num_dims=None, channels=None):
+    """A batch with channels: rank 2 or more, `num_dims` and `channels` if given.
+
+    Returns the channel axis counted from the front.
+    """
+    if X.ndim < 2:
+        raise ValueError("X must have a batch axis and a channel axis, so rank 2 or more; got "
+                         f"rank {X.ndim}, shape {X.shape}" +
+                         ("; try X.reshape((-1, 1))" if X.ndim == 1 else ""))
+    if num_dims is not None and X.ndim != num_dims:
+        raise ValueError(f"this layer was built for X of rank num_dims={num_dims}, got rank "
+                         f"{X.ndim}, shape {X.shape}")
+    check_array("X", X)
+    axis = check_axis(axis, X.ndim)
+    if axis == 0:
+        raise ValueError("axis 0 is the batch; the channels must be on another axis, axis=1 for "
+                         f"(N, C, ...) or axis=-1 for (N, ..., C); got axis=0 for shape {X.shape}")
+    if channels and X.shape[axis] != channels:
+        raise ValueError(f"this layer has {channels} channels, but X has {X.shape[axis]} on axis "
+                         f"{axis}: its shape is {X.shape}")
+    return axis
+
+
+def check_eps(eps, name="eps"):
+    if not isinstance(eps, Real) or isinstance(eps, bool):
+        raise TypeError(f"{name} must be a number, got {eps!r}")
+    if not 0 < eps < float("inf"):
+        raise ValueError(f"{name} must be greater than 0: it keeps a constant channel from a "
+                         f"division by zero; got {eps}, usual is 1e-5")
+
+
+def check_momentum(momentum, name="momentum"):
+    if not isinstance(momentum, Real) or isinstance(momentum, bool):
+        raise TypeError(f"{name} must be a number, got {momentum!r}")
+    if not 0 <= momentum <= 1:
+        raise ValueError(f"{name} must be in [0, 1]: it is the weight of the past in the moving "
+                         f"average, usual is 0.9; got {momentum}")
+
+
+def broadcast(name, value, X, axis=None):
+    """`value` with the rank of X, ready to be broadcast against it, in the type of computation.
+
+    A vector of one value per channel is laid along `axis` where that is given. Otherwise axes are
+    matched from the right, as NumPy does.
+    """
+    check_array(name, value, like=X)
+    shape = value.shape
+    if axis is not None and shape == (X.shape[axis],):
+        shape = tuple(n if a == axis else 1 for a, n in enumerate(X.shape))
+    elif axis is None:
+        shape = (1,) * (X.ndim - len(shape)) + shape
+    if len(shape) != X.ndim or any(v not in (1, n) for v, n in zip(shape, X.shape)):
+        expected = "a shape that broadcasts against X"
+        if axis is not None:
+            per_channel = tuple(n if a == axis else 1 for a, n in enumerate(X.shape))
+            expected = f"{per_channel} or ({X.shape[axis]},), one value per channel"
+        raise ValueError(f"{name} has shape {value.shape}, which does not fit X of shape "
+                         f"{X.shape}: expected {expected}")
+    value = cast(value, np.float32 if X.dtype == np.float16 else X.dtype)
+    return value if value.shape == shape else value.reshape(shape)
+
+
+def per_channel(name, value, X, axis):
+    """As `broadcast`, for what must be exactly one value per channel: the moving statistics."""
+    laid = broadcast(name, value, X, axis)
+    if laid.size != X.shape[axis]:
+        raise ValueError(f"{name} must hold one value per channel, {X.shape[axis]} in all, got "
+                         f"shape {value.shape}")
+    return laid
+
+
+def check_weights(weights, X, axes):
+    """Weights for averages of X over `axes`, laid out against X; a vector has one per example."""
+    if weights is None:
+        return None
+    if not isinstance(weights, nd.NDArray):
+        raise TypeError(f"weights must be an array, got {type(weights).__name__}")
+    if np.dtype(weights.dtype).kind in "iu":
+        weights = nd.cast(weights, "float32")
+    if weights.ndim == 1 and X.ndim > 1:
+        if weights.shape != X.shape[:1]:
+            raise ValueError(f"weights must have one value per example, {X.shape[0]} in all, got "
+                             f"shape {weights.shape}")
+        weights = weights.reshape((-1,) + (1,) * (X.ndim - 1))
+    weights = broadcast("weights", weights, X)
+    values = weights.asnumpy()
+    bad = np.argwhere(~(values >= 0) | np.isinf(values))
+    if len(bad):
+        raise ValueError("weights must be finite and none negative, got "
+                         f"{values[tuple(bad[0])]} at index {tuple(int(i) for i in bad[0])}")
+    # What is left after summing over the averaged axes is a divisor.
+    if not (values.sum(axis=tuple(axes)) > 0).all():
+        raise ValueError("weights are all zero where an average is taken: at least one must be "
+                         "positive")
+    return weights
+
+
+def check_labels(labels, X, num_classes):
+    """Class labels, (N,), integral and in [0, num_classes), as a NumPy int64 vector.
+
+    MXNet's own `take` clips a bad label silently: the class next door would be trained.
+    """
+    if not isinstance(labels, nd.NDArray):
+        raise TypeError(f"labels must be an array of shape (N,), got {type(labels).__name__}")
+    if labels.shape != X.shape[:1]:
+        raise ValueError(f"labels must have shape ({X.shape[0]},), one for each example of X of "
+                         f"shape {X.shape}, got {labels.shape}")
+    values = labels.asnumpy()
+    for kind, bad in (("not an integer", values != np.floor(values.astype("float64"))),
+                      (f"not in [0, {num_classes})", ~((values >= 0) & (values < num_classes)))):
+        if bad.any():
+            first = int(np.argmax(bad))
+            raise ValueError(f"label {values[first]} at index {first} is {kind}: labels are "
+                             f"integers from 0 to {num_classes - 1}")
+    return values.astype("int64")

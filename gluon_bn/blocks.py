@@ -1,0 +1,318 @@
+"""The layers: `BatchNorm` and `ConditionalBatchNorm`. Parameters, running statistics, checkpoints.
+
+No mathematics here: the equations are in `gluon_bn.functional`, their fast forms in
+`gluon_bn.kernels`. A Block holds the parameters, checks what it is given, decides between training
+and prediction, and moves the running statistics.
+
+The running statistics are parameters without gradient. So they are saved, loaded, cast and moved
+between devices like gamma and beta, and a file written by `save_parameters` fits the same network
+built with `gluon.nn.BatchNorm`, and the other way round.
+"""
+
+import warnings
+from math import prod
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd, nd
+from mxnet.gluon import HybridBlock
+from mxnet.symbol import Symbol
+
+from gluon_bn import kernels
+from gluon_bn.arguments import (
+    cast,
+    check_axis,
+    check_batch,
+    check_eps,
+    check_labels,
+    check_momentum,
+    check_weights,
+    compute_type,
+)
+from gluon_bn.functional import bessel, moving_average
+from gluon_bn.hybrid import in_graph
+
+ACTIVATIONS = ("relu", "sigmoid", "softrelu", "softsign", "tanh")
+
+
+class BatchNorm(HybridBlock):
+    """Batch normalization (Ioffe and Szegedy, 2015), from scratch, with Gluon's defaults.
+
+    In training each channel is normalized by the mean and the biased variance of the batch, then
+    scaled by gamma and shifted by beta; in prediction by the running statistics. These move in the
+    forward pass of training, once a call (Gluon's layer moves them in the backward pass).
+
+    Parameters
+    ----------
+    num_features: the channels C; 0 takes them from the first batch.
+    num_dims: the rank X must have, or None for any from 2 up. `BatchNorm(6, num_dims=4)` is d2l's.
+    axis: where the channels are; 1 for (N, C, ...), -1 for (N, ..., C).
+    momentum: weight of the past in `running = momentum * running + (1 - momentum) * batch`, in
+        [0, 1], as in Gluon and TensorFlow (PyTorch's is 1 minus this). None: the plain average of
+        all batches so far, counted in one more parameter, `num_batches`.
+    epsilon: added to the variance under the root, > 0.
+    center, scale: False fixes beta at 0, gamma at 1; the parameter stays, unused and untrained.
+    use_global_stats: True normalizes by the running statistics in training too.
+    activation: 'relu', 'sigmoid', 'softrelu', 'softsign' or 'tanh', applied to the result.
+    unbiased: the running variance takes n / (n - 1) times the batch's, as PyTorch and TensorFlow's
+        fused kernel do. The batch itself is normalized by the biased one in any case.
+    zero_debias: the running mean is divided by 1 - momentum^t, as Adam's averages are (TensorFlow's
+        zero_debias_moving_mean), kept in two more parameters.
+    skip_nonfinite: a channel whose batch statistics are NaN or infinite leaves its running
+        statistics as they were. The output is still NaN, so the accident is seen; but the network
+        is not lost. False lets them in, as Gluon does.
+    kernel: how it is computed, see `gluon_bn.kernels`; 'auto' takes the fastest that fits.
+
+    Inputs: X, shape (N, C, ...), float16, float32 or float64, `mx.nd` or `mx.np`; and optionally
+    sample_weight, shape (N,), the weight of each example in the batch statistics (TensorFlow's
+    batch_weights; always computed by the textbook kernel).
+    Output: like X.
+
+    Raises TypeError or ValueError, before anything is computed or moved, for what it cannot take.
+    """
+
+    def __init__(self, num_features=0, num_dims=None, *, axis=1, momentum=0.9, epsilon=1e-5,
+                 center=True, scale=True, use_global_stats=False, activation=None, unbiased=False,
+                 zero_debias=False, beta_initializer="zeros", gamma_initializer="ones",
+                 running_mean_initializer="zeros", running_variance_initializer="ones",
+                 skip_nonfinite=True, kernel="auto", **kwargs):
+        super().__init__(**kwargs)
+        check_options(num_features, num_dims, axis, momentum, epsilon, activation, zero_debias)
+        kernels.check_name(kernel)
+        self.num_features, self.num_dims, self.axis = num_features, num_dims, axis
+        self.momentum, self.epsilon = momentum, epsilon
+        self.center, self.scale, self.use_global_stats = center, scale, use_global_stats
+        self.activation, self.kernel = activation, kernel
+        self.unbiased, self.zero_debias = unbiased, zero_debias
+        self.skip_nonfinite = skip_nonfinite
+        self._half = self._warned = False
+
+        self.gamma = self._parameter("gamma", gamma_initializer, trained=scale)
+        self.beta = self._parameter("beta", beta_initializer, trained=center)
+        self.running_mean = self._parameter("running_mean", running_mean_initializer)
+        self.running_var = self._parameter("running_var", running_variance_initializer)
+        if momentum is None or zero_debias:
+            self.num_batches = self._parameter("num_batches", "zeros")
+        if zero_debias:
+            self.running_mean_biased = self._parameter("running_mean_biased", "zeros")
+
+    def _parameter(self, name, init, trained=None):
+        """A parameter with one value per channel; `trained` is None for a running statistic."""
+        return self.params.get(name, shape=(self.num_features,), init=init,
+                               grad_req="write" if trained else "null", allow_deferred_init=True,
+                               differentiable=bool(trained))
+
+    def forward(self, X, sample_weight=None):
+        if isinstance(X, nd.NDArray):
+            axis = self._check(X)
+            if sample_weight is not None:
+                axes = tuple(a for a in range(X.ndim) if a != axis)
+                check_weights(as_nd(sample_weight), as_nd(X), axes)
+        extra = () if sample_weight is None else (sample_weight,)
+        return super().forward(X, *extra)
+
+    def _check(self, X):
+        return check_batch(X, self.axis, self.num_dims, self.running_mean.shape[-1])
+
+    def infer_shape(self, X, *args):
+        """Deferred initialization: the first batch tells the number of channels."""
+        for parameter in self._reg_params.values():
+            parameter.shape = (*parameter.shape[:-1], X.shape[self.axis])
+
+    def hybrid_forward(self, F, X, *extra, **parameters):
+        if isinstance(X, Symbol):
+            return in_graph(self, X, *extra, **parameters)
+        Y = self.compute(as_nd(X), *map(as_nd, extra),
+                         **{name: as_nd(value) for name, value in parameters.items()})
+        return Y.as_np_ndarray() if isinstance(X, mx.np.ndarray) else Y
+
+    def compute(self, X, sample_weight=None, *, gamma, beta, running_mean, running_var, **state):
+        """The layer on `mx.nd` arrays: parameters in, output out, running statistics moved."""
+        x = compute_type(X)
+        gamma = cast(gamma if self.scale else nd.ones_like(gamma), x.dtype)
+        beta = cast(beta if self.center else nd.zeros_like(beta), x.dtype)
+        y = self._normalize(x, sample_weight, gamma, beta, running_mean, running_var, **state)
+        if self.activation:
+            y = nd.Activation(y, act_type=self.activation)
+        return cast(y, X.dtype)
+
+    def _normalize(self, X, weights, gamma, beta, running_mean, running_var, **state):
+        axis = check_axis(self.axis, X.ndim)
+        if self.use_global_stats or not autograd.is_training():
+            mean, var = cast(running_mean, X.dtype), cast(running_var, X.dtype)
+            rung = kernels.choose(self.kernel, X)
+            return rung.predict(X, gamma, beta, mean, var, self.epsilon, axis)
+
+        axes = tuple(a for a in range(X.ndim) if a != axis)
+        self._warn_if_single(X, axes)
+        if weights is None:
+            rung = kernels.choose(self.kernel, X)
+            Y, mean, var = rung.train(X, gamma, beta, self.epsilon, axis)
+        else:
+            weights = check_weights(weights, X, axes)
+            rung = kernels.get("textbook")
+            Y, mean, var = rung.train(X, gamma, beta, self.epsilon, axis, weights)
+        with autograd.pause():
+            if self.unbiased:
+                var = var * bessel(X, axes, weights)
+            self._move(mean, var, running_mean, running_var, **state)
+        return Y
+
+    def _move(self, mean, var, running_mean, running_var, num_batches=None,
+              running_mean_biased=None):
+        """One step of the running statistics, in place, towards those of the batch."""
+        mean, var = cast(mean, running_mean.dtype), cast(var, running_var.dtype)
+        finite = nd.contrib.isfinite(mean) * nd.contrib.isfinite(var) if self.skip_nonfinite else None
+
+        def assign(running, value):
+            running[:] = value if finite is None else nd.where(finite, value, running)
+
+        momentum = self.momentum
+        if num_batches is not None:
+            assign(num_batches, num_batches + 1)
+        if momentum is None:
+            momentum = 1 - 1 / nd.maximum(num_batches, 1)
+        if self.zero_debias:
+            assign(running_mean_biased, moving_average(running_mean_biased, mean, momentum))
+            assign(running_mean, running_mean_biased / (1 - momentum ** num_batches))
+        else:
+            assign(running_mean, moving_average(running_mean, mean, momentum))
+        assign(running_var, moving_average(running_var, var, momentum))
+
+    def _warn_if_single(self, X, axes):
+        if not self._warned and prod(X.shape[a] for a in axes) == 1:
+            self._warned = True
+            warnings.warn(
+                f"{self.name} was given one value per channel in training, X of shape {X.shape}: "
+                "its variance is 0 and the output is beta whatever X is, so nothing can be learned "
+                "(PyTorch refuses, Gluon says nothing). Use a larger batch, or leave this layer "
+                "out of training with use_global_stats=True", stacklevel=5)
+
+    def cast(self, dtype):
+        """Parameters and statistics stay in float32 when the network goes to float16, as Gluon's:
+        an average that moves by a hundredth a step would stand still in eleven bits."""
+        self._half = np.dtype(dtype).name == "float16"
+        super().cast("float32" if self._half else dtype)
+
+    def __repr__(self):
+        shown = {"num_features": self.running_mean.shape[-1] or None, "axis": self.axis,
+                 "momentum": self.momentum, "epsilon": self.epsilon}
+        usual = {"num_dims": None, "center": True, "scale": True, "use_global_stats": False,
+                 "activation": None, "unbiased": False, "zero_debias": False}
+        shown.update({k: getattr(self, k) for k, v in usual.items() if getattr(self, k) != v})
+        shown["kernel"] = self.kernel
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
+
+
+class ConditionalBatchNorm(BatchNorm):
+    """Batch normalization with a gamma and a beta for each class (Dumoulin et al., 2017, "A Learned
+    Representation for Artistic Style"; de Vries et al., 2017, equation (4)).
+
+    The statistics are shared by the classes: an example is normalized by the whole batch and then
+    scaled and shifted by the row of its label.
+
+    Parameters: as `BatchNorm`, and
+    num_classes: the number of labels; gamma and beta have shape (num_classes, C).
+    per_class_statistics: True also keeps running statistics per class, (num_classes, C), and
+        normalizes each example by the examples of its own label (domain-specific batch norm, Chang
+        et al., 2019). A class that a batch does not contain keeps its statistics as they were.
+
+    Inputs: X, (N, C, ...), and labels, (N,), integers in [0, num_classes) of any integer or
+    floating type. Anything else is a ValueError that names the first bad label.
+    """
+
+    def __init__(self, num_features, num_classes, num_dims=None, *, per_class_statistics=False,
+                 **options):
+        check_count("num_classes", num_classes, least=1)
+        # Before the parameters are made: their shape depends on it.
+        self._rows = {"gamma", "beta"}
+        if per_class_statistics:
+            self._rows |= {"running_mean", "running_var", "num_batches", "running_mean_biased"}
+        self._num_classes = num_classes
+        super().__init__(num_features, num_dims, **options)
+        self.num_classes, self.per_class_statistics = num_classes, per_class_statistics
+
+    @classmethod
+    def from_batch_norm(cls, layer, num_classes, **options):
+        """Widen a trained `BatchNorm`, ours or Gluon's, into a layer that computes the same
+        function: every class starts with a copy of its gamma and beta."""
+        theirs = getattr(layer, "_kwargs", {})
+        same = {name: getattr(layer, name, theirs.get(name))
+                for name in ("axis", "momentum", "use_global_stats")}
+        same["epsilon"] = getattr(layer, "epsilon", theirs.get("eps"))
+        same["scale"] = getattr(layer, "scale", not theirs.get("fix_gamma", False))
+        same["center"] = layer.beta.grad_req != "null"
+        for name in ("num_dims", "activation", "unbiased", "zero_debias", "kernel"):
+            if hasattr(layer, name):
+                same[name] = getattr(layer, name)
+        wide = cls(layer.gamma.shape[0], num_classes, **{**same, **options})
+        wide.initialize(ctx=layer.gamma.list_ctx())
+        wide.cast(layer.gamma.dtype)
+        for name, parameter in layer._reg_params.items():
+            value = parameter.data()
+            if name in wide._rows:
+                value = nd.tile(as_nd(value), (num_classes, 1))
+            getattr(wide, name).set_data(value)
+        return wide
+
+    def _parameter(self, name, init, trained=None):
+        rows = (self._num_classes,) if name in self._rows else ()
+        return self.params.get(name, shape=(*rows, self.num_features), init=init,
+                               grad_req="write" if trained else "null", allow_deferred_init=True,
+                               differentiable=bool(trained))
+
+    def forward(self, X, labels):
+        if isinstance(X, nd.NDArray):
+            self._check(X)
+            check_labels(labels, X, self.num_classes)
+        return HybridBlock.forward(self, X, labels)
+
+    def compute(self, X, labels, *, gamma, beta, **statistics):
+        labels = check_labels(labels, X, self.num_classes)
+        rows = nd.array(labels, ctx=X.context, dtype="int32")
+        gamma, beta = nd.take(gamma, rows), nd.take(beta, rows)
+        if not self.per_class_statistics:
+            return super().compute(X, gamma=gamma, beta=beta, **statistics)
+        # Class by class, and back into the order of the batch.
+        parts, order = [], np.argsort(labels, kind="stable")
+        for label in np.unique(labels):
+            here = nd.array(np.flatnonzero(labels == label), ctx=X.context, dtype="int32")
+            own = {name: value[int(label)] for name, value in statistics.items()}
+            parts.append(super().compute(nd.take(X, here), gamma=nd.take(gamma, here),
+                                         beta=nd.take(beta, here), **own))
+        back = nd.array(np.argsort(order), ctx=X.context, dtype="int32")
+        return nd.take(nd.concat(*parts, dim=0), back)
+
+    def __repr__(self):
+        return super().__repr__().replace("(", f"(num_classes={self.num_classes}, ", 1)
+
+
+def as_nd(value):
+    """The `mx.nd` face of an array of either kind; anything else as it is."""
+    return value.as_nd_ndarray() if isinstance(value, nd.NDArray) else value
+
+
+def check_count(name, value, least=0):
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def check_options(num_features, num_dims, axis, momentum, epsilon, activation, zero_debias):
+    """Refuse at construction what could never work."""
+    check_count("num_features", num_features)
+    if num_dims is not None:
+        check_count("num_dims", num_dims, least=2)
+    check_axis(axis, num_dims or 32)  # 32: the highest rank MXNet has
+    if axis == 0:
+        raise ValueError("axis 0 is the batch; the channels must be on another axis, usually 1")
+    if momentum is not None:
+        check_momentum(momentum)
+    check_eps(epsilon, "epsilon")
+    if activation is not None and activation not in ACTIVATIONS:
+        raise ValueError(f"unknown activation {activation!r}: choose None or one of "
+                         + ", ".join(map(repr, ACTIVATIONS)))
+    if zero_debias and momentum in (None, 1):
+        raise ValueError(f"zero_debias divides by 1 - momentum^t and needs a momentum below 1, got "
+                         f"{momentum}; the average of momentum=None has no bias to remove")

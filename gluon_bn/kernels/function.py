@@ -1,0 +1,69 @@
+"""A forward and a hand-written backward, put on MXNet's tape.
+
+What `mxnet.autograd.Function` is for. Its `__call__` in MXNet 1.9.1 has two faults (python/mxnet/
+autograd.py, `backward_entry`): it stops at the first input that wants no gradient, so those after
+it get none, and it compares the request with the string 'add', so grad_req='add' adds nothing.
+This one hands every gradient on as it was asked for.
+"""
+
+import ctypes
+import itertools
+import traceback
+
+from mxnet import autograd, nd
+from mxnet.base import _LIB, MXCallbackList, NDArrayHandle, c_handle_array, check_call
+
+NULL, WRITE, INPLACE, ADD = range(4)  # OpReqType of include/mxnet/op_attr_types.h
+
+_BACKWARD = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_int,
+                             ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_int),
+                             ctypes.c_int, ctypes.c_void_p)
+_DELETE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
+_PLAIN = ctypes.CFUNCTYPE(ctypes.c_int)
+
+_alive = {}  # what C still points to, until it says it is done
+_keys = itertools.count()
+
+
+def differentiable(inputs, outputs, backward):
+    """Tell the tape that `outputs` came from `inputs`, and how gradients go back.
+
+    Parameters
+    ----------
+    inputs, outputs: sequences of NDArrays; outputs computed with recording paused.
+    backward(wanted, *output_gradients): returns one gradient per input (None where not `wanted`,
+        a tuple of booleans). MXNet calls it on a thread of its own.
+    """
+    if not autograd.is_recording():
+        return
+    key = next(_keys)
+
+    def entry(n_out, n_in, pointers, requests, _is_train, _context):
+        try:
+            arrays = [nd.NDArray(ctypes.cast(pointers[i], NDArrayHandle), writable=i >= n_out)
+                      for i in range(n_out + n_in)]
+            requests = requests[:n_in]
+            with autograd.pause():
+                gradients = backward(tuple(r != NULL for r in requests), *arrays[:n_out])
+                for into, gradient, request in zip(arrays[n_out:], gradients, requests):
+                    if request in (WRITE, INPLACE):
+                        into[:] = gradient
+                    elif request == ADD:
+                        into += gradient
+            return True
+        except Exception:  # C cannot catch it: say it here, and MXNet raises its own error
+            traceback.print_exc()
+            return False
+
+    def delete(_context):
+        _alive.pop(key, None)
+        return True
+
+    callbacks = [ctypes.cast(_BACKWARD(entry), _PLAIN), ctypes.cast(_DELETE(delete), _PLAIN)]
+    record = MXCallbackList(
+        len(callbacks),
+        ctypes.cast((_PLAIN * len(callbacks))(*callbacks), ctypes.POINTER(_PLAIN)),
+        ctypes.cast((ctypes.c_void_p * len(callbacks))(), ctypes.POINTER(ctypes.c_void_p)))
+    _alive[key] = (record, callbacks, entry, delete)
+    check_call(_LIB.MXCustomFunctionRecord(len(inputs), c_handle_array(inputs), len(outputs),
+                                           c_handle_array(outputs), ctypes.byref(record)))
