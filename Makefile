@@ -1,0 +1,52 @@
+# One command each. The environment is made from requirements.lock, once; the second time is instant.
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+# The first Python of 3.9 to 3.11 that really runs (a version manager's shim may not).
+PYTHON ?= $(shell for p in python3.11 python3.10 python3.9 python3 python \
+                  $$HOME/.pyenv/versions/3.11.*/bin/python $$HOME/.pyenv/versions/3.10.*/bin/python \
+                  $$HOME/.pyenv/versions/3.9.*/bin/python; do \
+            $$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 11))' \
+              >/dev/null 2>&1 && { echo $$p; break; }; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lab bench lint lock clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+demo: $(READY)  ## train LeNet without batch norm, with ours, with Gluon's: table, picture, JSON
+	$(BIN)/gluon-bn demo
+
+test: $(READY)  ## run the tests
+	$(BIN)/python -m pytest
+
+lab: $(READY)  ## JupyterLab, opened on the chapters
+	$(BIN)/jupyter lab --notebook-dir=chapters
+
+bench: $(READY)  ## measure the speed tables of the README again
+	$(BIN)/gluon-bn bench
+
+lint: $(READY)  ## ruff
+	$(BIN)/ruff check .
+
+# The lock covers Python 3.9 to 3.11 on Linux x86-64, Linux aarch64 and macOS x86-64.
+lock:  ## write requirements.lock again (needs uv: pip install uv)
+	uv pip compile --quiet --universal --python-version 3.9 --extra course --extra dev \
+	  --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+
+clean:  ## remove the environment
+	rm -rf $(VENV)
+
+$(READY): requirements.lock pyproject.toml
+ifeq ($(PYTHON),)
+	@echo "No Python 3.9, 3.10 or 3.11 was found (mxnet 1.9.1 needs one): install it from" \
+	  "https://www.python.org/downloads/ or with 'conda env create -f environment.yml'." >&2
+	@exit 1
+endif
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  --no-build-isolation --editable .
+	@touch $@
