@@ -1,0 +1,151 @@
+"""The file from which a stopped run goes on as if it had never been stopped.
+
+A checkpoint is an ordinary `.npz` file without any pickled object, so opening a stranger's runs no
+code, and you can look inside: `numpy.load('runs/lenet/checkpoint').files`. It holds
+
+    parameter/NAME      weights and running statistics, under the names of `save_parameters`
+    optimizer/i/j       the optimizer's arrays for parameter i (none for plain SGD)
+    optimizer/updates   how often each parameter was updated
+    header              JSON: what the file is, its version, the epochs done, the run's settings
+
+The zip format inside `.npz` keeps a checksum of each array and a directory at its end: a file that
+was cut short or damaged is recognized, never believed.
+"""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from mxnet import nd
+
+WHAT, VERSION = "gluon_bn checkpoint", 1
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be used; the message says why, and what to do."""
+
+
+def save_checkpoint(path, net, trainer, header):
+    """Write the state of `net` and `trainer` and the dict `header` (plain values) to `path`.
+
+    At every moment, whatever interrupts it, the file is complete: the old one or the new one.
+    """
+    arrays = {f"parameter/{name}": parameter.data().asnumpy()
+              for name, parameter in named_parameters(net).items()}
+    updater, optimizer = _updater(trainer), trainer.optimizer
+    for index, state in updater.states.items():
+        for j, array in enumerate(_flat(state)):
+            arrays[f"optimizer/{index}/{j}"] = array.asnumpy()
+    counts = sorted(optimizer._index_update_count.items())
+    arrays["optimizer/updates"] = np.array(counts, dtype=np.int64).reshape(-1, 2)
+    header = json.dumps({"what": WHAT, "version": VERSION, **header})
+    arrays["header"] = np.frombuffer(header.encode(), dtype=np.uint8)
+    write_atomically(path, lambda file: np.savez(file, **arrays))
+
+
+def read_checkpoint(path):
+    """Return `(header, arrays)`: a dict of plain values, and a dict of NumPy arrays.
+
+    Raises FileNotFoundError, or CheckpointError for a file that is damaged, foreign or newer.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder, not a checkpoint.")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        header = json.loads(arrays.pop("header").tobytes())
+        is_ours = isinstance(header, dict) and header.get("what") == WHAT
+    except FileNotFoundError:
+        raise
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged or was cut short ({error}). {_advice(path)}"
+                              ) from error
+    except (AttributeError, KeyError, ValueError):  # no zip, no header, or no JSON in it
+        is_ours = False
+    if not is_ours:
+        raise CheckpointError(f"{path} is not a checkpoint of gluon_bn. {_advice(path)}")
+    if header["version"] != VERSION:
+        raise CheckpointError(f"{path} has version {header['version']} of the format, and this "
+                              f"program reads version {VERSION}. Use the gluon_bn that wrote it, "
+                              f"or start without --resume.")
+    return header, arrays
+
+
+def restore(arrays, net, trainer):
+    """Put the arrays of a checkpoint into an initialized network and its trainer.
+
+    Raises CheckpointError, having changed nothing, if they are those of another network.
+    """
+    parameters = named_parameters(net)
+    saved = {name[len("parameter/"):]: array for name, array in arrays.items()
+             if name.startswith("parameter/")}
+    expected = {name: tuple(p.shape) for name, p in parameters.items()}
+    found = {name: array.shape for name, array in saved.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise CheckpointError(f"the checkpoint is of another network: parameter {name} has "
+                                  f"shape {found.get(name, 'none')} there and "
+                                  f"{expected.get(name, 'none')} here.")
+    for name, parameter in parameters.items():
+        parameter.set_data(nd.array(saved[name], dtype=saved[name].dtype))
+
+    updater, optimizer = _updater(trainer), trainer.optimizer
+    for index, count in arrays["optimizer/updates"].tolist():
+        weight = trainer._params[index].data()
+        # A new state has the right structure; the saved numbers go into its arrays.
+        state = optimizer.create_state_multi_precision(index, weight)
+        for j, array in enumerate(_flat(state)):
+            array[:] = arrays[f"optimizer/{index}/{j}"]
+        updater.states[index], updater.states_synced[index] = state, True
+        optimizer._index_update_count[index] = count
+        optimizer.num_update = max(optimizer.num_update, count)
+
+
+def named_parameters(net):
+    """`{name: Parameter}` with the names of `save_parameters`, such as '0.weight' and '1.gamma'.
+
+    They follow from the structure alone. (`Parameter.name` counts the networks made before.)
+    """
+    return net._collect_params_with_prefix()
+
+
+def write_atomically(path, write):
+    """Call `write(file)` on a temporary file beside `path`, then give it that name.
+
+    The rename comes after the bytes are on the disk, so even a power cut leaves the old file or the
+    new one, complete.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:  # also Ctrl-C
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _updater(trainer):
+    """The part of a Gluon Trainer that holds the optimizer's state; one per device."""
+    if len(trainer._updaters) != 1:
+        raise CheckpointError("checkpoints are written for training on one device only.")
+    return trainer._updaters[0]
+
+
+def _flat(state):
+    """The arrays in an optimizer's state, which is None, an array, or a tuple of states."""
+    if state is None:
+        return []
+    if isinstance(state, (tuple, list)):
+        return [array for part in state for array in _flat(part)]
+    return [state]
+
+
+def _advice(path):
+    return f"Start without --resume, or move {path.name} away."

@@ -1,0 +1,146 @@
+"""How fast MXNet runs on this machine: its threads and its memory. And which machine this is.
+
+Importing the package changes nothing; a program says so once, before it computes:
+
+    from gluon_bn import runtime
+    runtime.configure()
+
+The command line does it for you. Two defaults of MXNet 1.9.1 cost LeNet about half of its speed on
+a small machine, and both can be mended while the program runs:
+
+* **Threads.** On x86 processors MXNet computes with half of the cores. (Its own switch for this,
+  `MXSetNumOMPThreads`, changes only the thread that calls it, and that is never the thread which
+  computes.)
+* **Memory.** glibc takes a large buffer from the operating system and returns it as soon as it is
+  free. Each activation of each batch is then new memory, which the system fills with zeros first.
+"""
+
+import ctypes
+import os
+import platform
+from importlib import metadata
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names and numbers from glibc's malloc.h
+_LARGE = 2**30  # bytes: larger than any buffer of our networks
+
+
+def configure(threads=None):
+    """Use all cores and keep freed memory; return `describe()`, the record of what is set.
+
+    threads : how many threads compute. None: what the user set in `OMP_NUM_THREADS`, else as many
+        as there are cores. More threads than cores make MXNet slower, not faster.
+    """
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int)):
+        raise TypeError(f"threads must be a whole number or None, not {threads!r}")
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be 1 or more, not {threads}")
+    if threads is None and not os.environ.get("OMP_NUM_THREADS"):
+        threads = cores()
+    if threads is not None:
+        _in_engine("omp_set_num_threads", threads)
+    global _allocator
+    _allocator = _keep_freed_memory()
+    return describe()
+
+
+def describe():
+    """What a record of a run says of the machine: a dict of plain values."""
+    return {
+        "threads": threads(),
+        "cores": cores(),
+        "allocator": _allocator,
+        "cpu": _cpu_name(),
+        "platform": platform.platform(),
+    }
+
+
+def versions():
+    """The versions that decide what a run computes, for `metrics.json`."""
+    import mxnet
+    import numpy
+
+    try:
+        own = metadata.version("gluon-bn")
+    except metadata.PackageNotFoundError:  # a source tree that was never installed
+        own = "unknown"
+    return {
+        "gluon_bn": own,
+        "mxnet": mxnet.__version__,
+        "numpy": numpy.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def cores():
+    """How many cores this process may use; fewer than the machine has, under taskset or a quota."""
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        count = os.cpu_count() or 1
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:  # a container's quota
+            quota, period = file.read().split()
+        count = min(count, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such file, or the word 'max': no quota
+        pass
+    return count
+
+
+def threads():
+    """How many threads MXNet's operators compute with; None where that cannot be found out."""
+    return _in_engine("omp_get_max_threads")
+
+
+# MXNet's worker thread ----------------------------------------------------------------------------
+
+def _in_engine(name, *arguments):
+    """Call a function of OpenMP on the thread that runs MXNet's CPU operators; return its result.
+
+    OpenMP keeps the number of threads per calling thread. Operators are called by a worker thread
+    of MXNet's engine, so the number has to be set there: we push a call into the engine like any
+    operator, and wait for it.
+    """
+    import mxnet
+    from mxnet.base import _LIB, check_call
+
+    try:
+        function = getattr(_LIB, name)  # of the OpenMP library MXNet is linked to, no other one
+    except AttributeError:  # an MXNet built without OpenMP, or with it inside
+        return None
+    result = []
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
+    def call(_context, _argument):
+        result.append(function(*arguments))
+
+    cpu = (ctypes.c_int * 3)(1, 0, 0)  # struct Context: device type 1 is the CPU, device 0
+    normal = ctypes.c_int(0)  # FnProperty::kNormal, the queue of ordinary operators
+    check_call(_LIB.MXEnginePushSync(call, None, None, ctypes.byref(cpu), None, 0, None, 0,
+                                     ctypes.byref(normal), 0, b"gluon_bn.runtime"))
+    mxnet.nd.waitall()
+    return result[0]
+
+
+# Memory -------------------------------------------------------------------------------------------
+
+_allocator = "default"
+
+
+def _keep_freed_memory():
+    """Tell glibc to keep freed buffers for the next batch; elsewhere do nothing. Say which."""
+    if platform.libc_ver()[0] != "glibc":
+        return "default"
+    mallopt = ctypes.CDLL(None).mallopt
+    kept = mallopt(_M_MMAP_THRESHOLD, _LARGE) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    return "glibc, freed memory kept" if kept else "default"
+
+
+def _cpu_name():
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
