@@ -299,7 +299,7 @@ def fetch(root=None):
     for name in MD5:
         try:
             _read_checked(folder / name)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             wanted.append(name)
         except WrongFile as error:
             if not is_cache or (folder / name).is_dir():  # a download cannot replace a folder
@@ -371,7 +371,8 @@ def _download_from(mirror, name, folder):
             mirror.fail(silence, PATIENCE)
     if mirror.patience <= 0:
         return False
-    with tqdm(desc=name, unit="B", unit_scale=True) as bar:
+    # pooch sets the total once it knows it, and takes a bar with no total for no bar.
+    with tqdm(desc=name, total=1, unit="B", unit_scale=True) as bar:
         # `identity`: a server that packs the packed file once more would break the checksum.
         get = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**16, timeout=STALL_SECONDS,
                                    headers={"Accept-Encoding": "identity"})
