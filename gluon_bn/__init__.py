@@ -7,7 +7,18 @@ changes no global state.
 
 from gluon_bn.blocks import BatchNorm, ConditionalBatchNorm
 from gluon_bn.functional import batch_norm, moments, normalize
+from gluon_bn.relatives import (
+    BatchRenorm,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    PixelNorm,
+    SpectralNorm,
+    WeightNorm,
+)
 
 __version__ = "0.1.0"
 
-__all__ = ["BatchNorm", "ConditionalBatchNorm", "batch_norm", "moments", "normalize"]
+__all__ = ["BatchNorm", "BatchRenorm", "ConditionalBatchNorm", "GroupNorm", "InstanceNorm",
+           "LayerNorm", "PixelNorm", "SpectralNorm", "WeightNorm", "batch_norm", "moments",
+           "normalize"]

@@ -13,6 +13,7 @@ import numpy as np
 from mxnet import nd
 
 FLOATS = ("float16", "float32", "float64")
+ACTIVATIONS = ("relu", "sigmoid", "softrelu", "softsign", "tanh")
 
 
 def either_kind(function):
@@ -123,6 +124,21 @@ def check_batch(X, axis, num_dims=None, channels=None):
     return axis
 
 
+def check_spatial(X):
+    """Positions to average over, besides batch and channels."""
+    if X.ndim < 3:
+        raise ValueError("instance normalization averages over the positions of an image or a "
+                         f"sequence, so X must have rank 3 or more; got shape {X.shape}")
+
+
+def check_groups(num_groups, X):
+    """A number of groups that divides the channels of X."""
+    check_count("num_groups", num_groups, least=1)
+    if X.shape[1] % num_groups:
+        raise ValueError(f"num_groups must divide the number of channels: {X.shape[1]} channels of "
+                         f"X of shape {X.shape} do not split into {num_groups} equal groups")
+
+
 def check_eps(eps, name="eps"):
     if not isinstance(eps, Real) or isinstance(eps, bool):
         raise TypeError(f"{name} must be a number, got {eps!r}")
@@ -215,3 +231,42 @@ def check_labels(labels, X, num_classes):
             raise ValueError(f"label {values[first]} at index {first} is {kind}: labels are "
                              f"integers from 0 to {num_classes - 1}")
     return values.astype("int64")
+
+
+def check_count(name, value, least=0):
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def check_options(num_features, num_dims, axis, momentum, epsilon, activation, zero_debias):
+    """The options of a `BatchNorm`: refuse at construction what could never work."""
+    check_count("num_features", num_features)
+    if num_dims is not None:
+        check_count("num_dims", num_dims, least=2)
+    check_axis(axis, num_dims or 32)  # 32: the highest rank MXNet has
+    if axis == 0:
+        raise ValueError("axis 0 is the batch; the channels must be on another axis, usually 1")
+    if momentum is not None:
+        check_momentum(momentum)
+    check_eps(epsilon, "epsilon")
+    if activation is not None and activation not in ACTIVATIONS:
+        raise ValueError(f"unknown activation {activation!r}: choose None or one of "
+                         + ", ".join(map(repr, ACTIVATIONS)))
+    if zero_debias and momentum in (None, 1):
+        raise ValueError(f"zero_debias divides by 1 - momentum^t and needs a momentum below 1, got "
+                         f"{momentum}; the average of momentum=None has no bias to remove")
+
+
+def check_renorm(r_min, r_max, d_max, renorm_momentum, options):
+    """The options of a `BatchRenorm`."""
+    for name, bound in (("r_min", r_min), ("r_max", r_max), ("d_max", d_max)):
+        if bound is not None and not bound >= 0:
+            raise ValueError(f"{name} must be None or at least 0, got {bound}")
+    if r_min is not None and r_max is not None and r_min > r_max:
+        raise ValueError(f"r_min must not exceed r_max, got {r_min} and {r_max}")
+    check_momentum(renorm_momentum, "renorm_momentum")
+    if options.get("momentum", 0.9) is None or options.get("zero_debias"):
+        raise ValueError("batch renormalization has moving averages of its own: momentum=None and "
+                         "zero_debias do not go with it")

@@ -12,30 +12,26 @@ built with `gluon.nn.BatchNorm`, and the other way round.
 import warnings
 from math import prod
 
-import mxnet as mx
 import numpy as np
 from mxnet import autograd, nd
-from mxnet.gluon import HybridBlock
-from mxnet.symbol import Symbol
 
 from gluon_bn import kernels
 from gluon_bn.arguments import (
     cast,
     check_axis,
     check_batch,
-    check_eps,
+    check_count,
     check_labels,
-    check_momentum,
+    check_options,
     check_weights,
     compute_type,
 )
 from gluon_bn.functional import bessel, moving_average
-from gluon_bn.hybrid import in_graph
+from gluon_bn.hybrid import ArrayBlock, as_nd
+from gluon_bn.kernels import textbook
 
-ACTIVATIONS = ("relu", "sigmoid", "softrelu", "softsign", "tanh")
 
-
-class BatchNorm(HybridBlock):
+class BatchNorm(ArrayBlock):
     """Batch normalization (Ioffe and Szegedy, 2015), from scratch, with Gluon's defaults.
 
     In training each channel is normalized by the mean and the biased variance of the batch, then
@@ -97,10 +93,7 @@ class BatchNorm(HybridBlock):
             self.running_mean_biased = self._parameter("running_mean_biased", "zeros")
 
     def _parameter(self, name, init, trained=None):
-        """A parameter with one value per channel; `trained` is None for a running statistic."""
-        return self.params.get(name, shape=(self.num_features,), init=init,
-                               grad_req="write" if trained else "null", allow_deferred_init=True,
-                               differentiable=bool(trained))
+        return super()._parameter(name, init, trained, shape=(self.num_features,))
 
     def forward(self, X, sample_weight=None):
         if isinstance(X, nd.NDArray):
@@ -114,35 +107,23 @@ class BatchNorm(HybridBlock):
     def _check(self, X):
         return check_batch(X, self.axis, self.num_dims, self.running_mean.shape[-1])
 
-    def infer_shape(self, X, *args):
-        """Deferred initialization: the first batch tells the number of channels."""
-        for parameter in self._reg_params.values():
-            parameter.shape = (*parameter.shape[:-1], X.shape[self.axis])
-
-    def hybrid_forward(self, F, X, *extra, **parameters):
-        if isinstance(X, Symbol):
-            return in_graph(self, X, *extra, **parameters)
-        Y = self.compute(as_nd(X), *map(as_nd, extra),
-                         **{name: as_nd(value) for name, value in parameters.items()})
-        return Y.as_np_ndarray() if isinstance(X, mx.np.ndarray) else Y
-
-    def compute(self, X, sample_weight=None, *, gamma, beta, running_mean, running_var, **state):
+    def compute(self, X, sample_weight=None, *, gamma, beta, **running):
         """The layer on `mx.nd` arrays: parameters in, output out, running statistics moved."""
-        x = compute_type(X)
+        x, axis = compute_type(X), check_axis(self.axis, X.ndim)
         gamma = cast(gamma if self.scale else nd.ones_like(gamma), x.dtype)
         beta = cast(beta if self.center else nd.zeros_like(beta), x.dtype)
-        y = self._normalize(x, sample_weight, gamma, beta, running_mean, running_var, **state)
+        if autograd.is_training() and not self.use_global_stats:
+            y = self._train(x, gamma, beta, axis, sample_weight, running)
+        else:
+            mean, var = (cast(running[n], x.dtype) for n in ("running_mean", "running_var"))
+            rung = kernels.choose(self.kernel, x)
+            y = rung.predict(x, gamma, beta, mean, var, self.epsilon, axis)
         if self.activation:
             y = nd.Activation(y, act_type=self.activation)
         return cast(y, X.dtype)
 
-    def _normalize(self, X, weights, gamma, beta, running_mean, running_var, **state):
-        axis = check_axis(self.axis, X.ndim)
-        if self.use_global_stats or not autograd.is_training():
-            mean, var = cast(running_mean, X.dtype), cast(running_var, X.dtype)
-            rung = kernels.choose(self.kernel, X)
-            return rung.predict(X, gamma, beta, mean, var, self.epsilon, axis)
-
+    def _train(self, X, gamma, beta, axis, weights, running):
+        """Normalize by the statistics of this batch, and move the running ones."""
         axes = tuple(a for a in range(X.ndim) if a != axis)
         self._warn_if_single(X, axes)
         if weights is None:
@@ -150,23 +131,18 @@ class BatchNorm(HybridBlock):
             Y, mean, var = rung.train(X, gamma, beta, self.epsilon, axis)
         else:
             weights = check_weights(weights, X, axes)
-            rung = kernels.get("textbook")
-            Y, mean, var = rung.train(X, gamma, beta, self.epsilon, axis, weights)
+            Y, mean, var = textbook.train(X, gamma, beta, self.epsilon, axis, weights)
         with autograd.pause():
             if self.unbiased:
-                var = var * bessel(X, axes, weights)
-            self._move(mean, var, running_mean, running_var, **state)
+                var = (textbook.lay(var, X, axis) * bessel(X, axes, weights)).reshape(-1)
+            self._move(mean, var, **running)
         return Y
 
     def _move(self, mean, var, running_mean, running_var, num_batches=None,
               running_mean_biased=None):
         """One step of the running statistics, in place, towards those of the batch."""
         mean, var = cast(mean, running_mean.dtype), cast(var, running_var.dtype)
-        finite = nd.contrib.isfinite(mean) * nd.contrib.isfinite(var) if self.skip_nonfinite else None
-
-        def assign(running, value):
-            running[:] = value if finite is None else nd.where(finite, value, running)
-
+        assign = self._assigner(mean, var)
         momentum = self.momentum
         if num_batches is not None:
             assign(num_batches, num_batches + 1)
@@ -178,6 +154,14 @@ class BatchNorm(HybridBlock):
         else:
             assign(running_mean, moving_average(running_mean, mean, momentum))
         assign(running_var, moving_average(running_var, var, momentum))
+
+    def _assigner(self, mean, var):
+        """How a running statistic takes a new value: not where the batch's were NaN or infinite."""
+        if not self.skip_nonfinite:
+            return lambda running, value: running.__setitem__(slice(None), value)
+        finite = nd.contrib.isfinite(mean) * nd.contrib.isfinite(var)
+        return lambda running, value: running.__setitem__(
+            slice(None), nd.where(finite, value, running))
 
     def _warn_if_single(self, X, axes):
         if not self._warned and prod(X.shape[a] for a in axes) == 1:
@@ -257,15 +241,13 @@ class ConditionalBatchNorm(BatchNorm):
 
     def _parameter(self, name, init, trained=None):
         rows = (self._num_classes,) if name in self._rows else ()
-        return self.params.get(name, shape=(*rows, self.num_features), init=init,
-                               grad_req="write" if trained else "null", allow_deferred_init=True,
-                               differentiable=bool(trained))
+        return ArrayBlock._parameter(self, name, init, trained, (*rows, self.num_features))
 
     def forward(self, X, labels):
         if isinstance(X, nd.NDArray):
             self._check(X)
             check_labels(labels, X, self.num_classes)
-        return HybridBlock.forward(self, X, labels)
+        return ArrayBlock.forward(self, X, labels)
 
     def compute(self, X, labels, *, gamma, beta, **statistics):
         labels = check_labels(labels, X, self.num_classes)
@@ -285,34 +267,3 @@ class ConditionalBatchNorm(BatchNorm):
 
     def __repr__(self):
         return super().__repr__().replace("(", f"(num_classes={self.num_classes}, ", 1)
-
-
-def as_nd(value):
-    """The `mx.nd` face of an array of either kind; anything else as it is."""
-    return value.as_nd_ndarray() if isinstance(value, nd.NDArray) else value
-
-
-def check_count(name, value, least=0):
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
-
-
-def check_options(num_features, num_dims, axis, momentum, epsilon, activation, zero_debias):
-    """Refuse at construction what could never work."""
-    check_count("num_features", num_features)
-    if num_dims is not None:
-        check_count("num_dims", num_dims, least=2)
-    check_axis(axis, num_dims or 32)  # 32: the highest rank MXNet has
-    if axis == 0:
-        raise ValueError("axis 0 is the batch; the channels must be on another axis, usually 1")
-    if momentum is not None:
-        check_momentum(momentum)
-    check_eps(epsilon, "epsilon")
-    if activation is not None and activation not in ACTIVATIONS:
-        raise ValueError(f"unknown activation {activation!r}: choose None or one of "
-                         + ", ".join(map(repr, ACTIVATIONS)))
-    if zero_debias and momentum in (None, 1):
-        raise ValueError(f"zero_debias divides by 1 - momentum^t and needs a momentum below 1, got "
-                         f"{momentum}; the average of momentum=None has no bias to remove")

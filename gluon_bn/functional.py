@@ -20,7 +20,9 @@ from gluon_bn.arguments import (
     check_axes,
     check_batch,
     check_eps,
+    check_groups,
     check_momentum,
+    check_spatial,
     check_weights,
     compute_type,
     either_kind,
@@ -137,6 +139,20 @@ def moving_average(moving, batch, momentum):
     return momentum * moving + (1 - momentum) * batch
 
 
+def renorm_correction(mean, var, renorm_mean, renorm_stddev, eps, r_min, r_max, d_max):
+    """r and d of batch renormalization (Ioffe, 2017, Algorithm 1); a bound of None does not clip.
+
+    The divisor is kept above sqrt(eps), as in TensorFlow, for the first steps from zero.
+    """
+    renorm_stddev = nd.maximum(renorm_stddev, eps ** 0.5)
+    r = nd.sqrt(var + eps) / renorm_stddev
+    d = (mean - renorm_mean) / renorm_stddev
+    r = r if r_min is None else nd.maximum(r, r_min)
+    r = r if r_max is None else nd.minimum(r, r_max)
+    d = d if d_max is None else nd.clip(d, -d_max, d_max)
+    return r, d
+
+
 def bessel(X, axes, weights=None):
     """n / (n - 1), from the biased to the unbiased variance of n values (1 for a single value)."""
     n = prod(X.shape[a] for a in axes) if weights is None else total(spread(weights, X), axes)
@@ -223,3 +239,67 @@ def _inner_range(small, shape):
     while first < last and small[first] == 1:
         first += 1
     return first, last
+
+
+# ---------------------------------------------- the relatives: other axes, the same two equations
+
+
+@either_kind
+def layer_norm(X, gamma, beta, eps, axis=-1):
+    """Every position by its own mean and variance over `axis` (Ba et al., 2016, equation (3)).
+
+    gamma and beta have one value per entry of `axis`.
+    """
+    axis = check_axes(axis, check_array("X", X).ndim)
+    check_eps(eps)
+    x = compute_type(X)
+    mean, var = _moments(x, axis)
+    laid = [None if v is None else broadcast(n, v, X, axis[0])
+            for n, v in (("beta", beta), ("gamma", gamma))]
+    return cast(_normalize(x, mean, var, *laid, eps), X.dtype)
+
+
+@either_kind
+def group_norm(X, gamma, beta, num_groups, eps):
+    """Every example by the mean and variance of `num_groups` groups of its channels (Wu and He,
+    2018, equations (2) to (7)). X is (N, C, ...); gamma and beta are per channel, (C,).
+
+    One group is layer normalization over (C, ...), C groups are instance normalization.
+    """
+    check_batch(X, 1)
+    check_groups(num_groups, X)
+    check_eps(eps)
+    x = compute_type(X)
+    grouped = x.reshape((x.shape[0], num_groups, -1))
+    mean, var = _moments(grouped, (2,))
+    x_hat = _normalize(grouped, mean, var, None, None, eps).reshape(X.shape)
+    if gamma is not None:
+        x_hat = x_hat * spread(broadcast("gamma", gamma, X, 1), x)
+    if beta is not None:
+        x_hat = x_hat + spread(broadcast("beta", beta, X, 1), x)
+    return cast(x_hat, X.dtype)
+
+
+@either_kind
+def instance_norm(X, gamma, beta, eps, axis=1):
+    """Every channel of every example by its own mean and variance (Ulyanov et al., 2016,
+    equation (2)). X is (N, C, ...) of rank 3 or more; gamma and beta are per channel, (C,)."""
+    axis = check_batch(X, axis)
+    check_spatial(X)
+    check_eps(eps)
+    x = compute_type(X)
+    mean, var = _moments(x, tuple(a for a in range(1, X.ndim) if a != axis))
+    laid = [None if v is None else broadcast(n, v, X, axis)
+            for n, v in (("beta", beta), ("gamma", gamma))]
+    return cast(_normalize(x, mean, var, *laid, eps), X.dtype)
+
+
+@either_kind
+def pixel_norm(X, eps=1e-8, axis=1):
+    """Every pixel's vector of channels to length sqrt(C) (Karras et al., 2018, section 4.2):
+    X / sqrt(mean over channels of X^2 + eps). No mean is subtracted, nothing is learned."""
+    axis = check_batch(X, axis)
+    check_eps(eps)
+    x = compute_type(X)
+    mean_square = total(nd.square(x), (axis,)) / X.shape[axis]
+    return cast(x * spread(1 / nd.sqrt(mean_square + eps), x), X.dtype)

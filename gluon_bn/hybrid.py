@@ -11,10 +11,66 @@ import itertools
 import weakref
 
 import mxnet as mx
-from mxnet import autograd
+from mxnet import autograd, nd
+from mxnet.gluon import HybridBlock
+from mxnet.symbol import Symbol
 
 _blocks = weakref.WeakValueDictionary()  # what the graph calls by number
 _numbers = itertools.count()
+
+
+class ArrayBlock(HybridBlock):
+    """A Block written as one method on plain arrays, that can stand in a hybridized network.
+
+    A subclass makes its parameters with `_parameter` and computes in
+    `compute(X, *inputs, **parameters)`, on `mx.nd` arrays, in the mode that autograd is in.
+    """
+
+    axis = 1  # of X, where the channels are
+
+    def _parameter(self, name, init, trained=None, shape=(0,)):
+        """A parameter; `trained` is None for a state that is moved, not learned."""
+        return self.params.get(name, shape=shape, init=init, allow_deferred_init=True,
+                               grad_req="write" if trained else "null",
+                               differentiable=bool(trained))
+
+    def hybridize(self, active=True, **kwargs):
+        """Nothing to do alone: one layer is no graph. A network that contains it calls `in_graph`.
+
+        So a lone layer may be called with and without its optional inputs, which a cached graph
+        of Gluon's does not allow.
+        """
+        super().hybridize(False)
+
+    def _state_names(self):
+        """The parameters that `compute` changes in place."""
+        return [name for name in self._reg_params if name not in ("gamma", "beta")]
+
+    def infer_shape(self, X, *args):
+        """Deferred initialization: Gluon asks for the shapes that the first X implies."""
+        for name, shape in self.infer_shapes(X.shape)[0].items():
+            self._reg_params[name].shape = shape
+
+    def infer_shapes(self, X_shape):
+        """The shape of every parameter, by name, and of the output, for X of this shape."""
+        channels = X_shape[self.axis]
+        return ({name: (*parameter.shape[:-1], channels)
+                 for name, parameter in self._reg_params.items()}, X_shape)
+
+    def hybrid_forward(self, F, X, *inputs, **parameters):
+        if isinstance(X, Symbol):
+            return in_graph(self, X, *inputs, **parameters)
+        Y = self.compute(as_nd(X), *map(as_nd, inputs),
+                         **{name: as_nd(value) for name, value in parameters.items()})
+        return Y.as_np_ndarray() if isinstance(X, mx.np.ndarray) else Y
+
+    def compute(self, X, *inputs, **parameters):
+        raise NotImplementedError
+
+
+def as_nd(value):
+    """The `mx.nd` face of an array of either kind; anything else as it is."""
+    return value.as_nd_ndarray() if isinstance(value, nd.NDArray) else value
 
 
 def in_graph(block, X, *extra, **parameters):
@@ -39,8 +95,7 @@ class _BlockProp(mx.operator.CustomOpProp):
             raise RuntimeError("this graph calls a gluon_bn Block that no longer exists: a symbol "
                                "file of our layers cannot be run; convert them to Gluon's first")
         self.inputs = int(inputs)
-        fixed = {n: p for n, p in self.block._reg_params.items() if p.grad_req == "null"}
-        self.states = [n for n in fixed if n not in ("gamma", "beta")]
+        self.states = self.block._state_names()
         self.weights = [n for n in self.block._reg_params if n not in self.states]
 
     def list_arguments(self):
@@ -50,13 +105,9 @@ class _BlockProp(mx.operator.CustomOpProp):
         return self.states
 
     def infer_shape(self, in_shape):
-        channels = in_shape[0][self.block.axis]
-
-        def shape(name):
-            return [*self.block._reg_params[name].shape[:-1], channels]
-
-        return (in_shape[:self.inputs] + [shape(n) for n in self.weights], [in_shape[0]],
-                [shape(n) for n in self.states])
+        shapes, out = self.block.infer_shapes(tuple(in_shape[0]))
+        return (in_shape[:self.inputs] + [shapes[n] for n in self.weights], [out],
+                [shapes[n] for n in self.states])
 
     def infer_type(self, in_type):
         def types(names):

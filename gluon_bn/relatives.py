@@ -1,0 +1,285 @@
+"""The relatives of batch normalization, as Blocks with Gluon's signatures.
+
+`LayerNorm`, `InstanceNorm`, `GroupNorm` and `PixelNorm` average over other axes; `BatchRenorm`
+corrects the batch's statistics by the running ones; `WeightNorm` and `SpectralNorm` leave the
+activations alone and normalize the weights of a layer. The equations are in `gluon_bn.functional`;
+here are parameters and states.
+"""
+
+import mxnet as mx
+from mxnet import autograd, nd
+from mxnet.gluon import nn
+from mxnet.gluon.nn import conv_layers
+
+from gluon_bn import functional
+from gluon_bn.arguments import (
+    cast,
+    check_batch,
+    check_count,
+    check_eps,
+    check_renorm,
+    check_weights,
+)
+from gluon_bn.blocks import BatchNorm
+from gluon_bn.functional import moving_average
+from gluon_bn.hybrid import ArrayBlock, as_nd
+
+
+class _Affine(ArrayBlock):
+    """gamma and beta, one value per channel, for a normalization without running statistics."""
+
+    def __init__(self, epsilon, center, scale, beta_initializer, gamma_initializer, in_channels,
+                 **kwargs):
+        super().__init__(**kwargs)
+        check_eps(epsilon, "epsilon")
+        check_count("in_channels", in_channels)
+        self.epsilon, self.center, self.scale = epsilon, center, scale
+        self.gamma = self._parameter("gamma", gamma_initializer, scale, (in_channels,))
+        self.beta = self._parameter("beta", beta_initializer, center, (in_channels,))
+
+    def forward(self, X):
+        if isinstance(X, nd.NDArray):
+            axis = check_batch(X, self.axis)
+            if self.gamma.shape[0] not in (0, X.shape[axis]):
+                check_batch(X, self.axis, channels=self.gamma.shape[0])
+        return super().forward(X)
+
+    def compute(self, X, gamma, beta):
+        return self._normalize(X, gamma if self.scale else None, beta if self.center else None)
+
+    def __repr__(self):
+        return (f"{type(self).__name__}(axis={self.axis}, epsilon={self.epsilon}, center="
+                f"{self.center}, scale={self.scale}, in_channels={self.gamma.shape[0]})")
+
+
+class LayerNorm(_Affine):
+    """Layer normalization over one axis (Ba et al., 2016); Gluon's signature and parameters."""
+
+    def __init__(self, axis=-1, epsilon=1e-5, center=True, scale=True, beta_initializer="zeros",
+                 gamma_initializer="ones", in_channels=0, **kwargs):
+        self.axis = axis
+        super().__init__(epsilon, center, scale, beta_initializer, gamma_initializer, in_channels,
+                         **kwargs)
+
+    def _normalize(self, X, gamma, beta):
+        return functional.layer_norm(X, gamma, beta, self.epsilon, self.axis)
+
+
+class InstanceNorm(_Affine):
+    """Instance normalization (Ulyanov et al., 2016); Gluon's signature: scale is off by default."""
+
+    def __init__(self, axis=1, epsilon=1e-5, center=True, scale=False, beta_initializer="zeros",
+                 gamma_initializer="ones", in_channels=0, **kwargs):
+        self.axis = axis
+        super().__init__(epsilon, center, scale, beta_initializer, gamma_initializer, in_channels,
+                         **kwargs)
+
+    def _normalize(self, X, gamma, beta):
+        return functional.instance_norm(X, gamma, beta, self.epsilon, self.axis)
+
+
+class GroupNorm(_Affine):
+    """Group normalization (Wu and He, 2018). Gluon's signature, but gamma and beta are per channel,
+    (C,), as in the paper; those of Gluon 1.9.1 are per group, (num_groups,)."""
+
+    def __init__(self, num_groups=1, epsilon=1e-5, center=True, scale=True,
+                 beta_initializer="zeros", gamma_initializer="ones", in_channels=0, **kwargs):
+        check_count("num_groups", num_groups, least=1)
+        super().__init__(epsilon, center, scale, beta_initializer, gamma_initializer, in_channels,
+                         **kwargs)
+        self.num_groups = num_groups
+
+    def _normalize(self, X, gamma, beta):
+        return functional.group_norm(X, gamma, beta, self.num_groups, self.epsilon)
+
+    def __repr__(self):
+        return super().__repr__().replace("(", f"(num_groups={self.num_groups}, ", 1)
+
+
+class PixelNorm(ArrayBlock):
+    """Pixelwise feature vector normalization (Karras et al., 2018, section 4.2); no parameters."""
+
+    def __init__(self, epsilon=1e-8, axis=1, **kwargs):
+        super().__init__(**kwargs)
+        check_eps(epsilon, "epsilon")
+        self.epsilon, self.axis = epsilon, axis
+
+    def compute(self, X):
+        return functional.pixel_norm(X, self.epsilon, self.axis)
+
+    def __repr__(self):
+        return f"PixelNorm(epsilon={self.epsilon}, axis={self.axis})"
+
+
+class BatchRenorm(BatchNorm):
+    """Batch renormalization (Ioffe, 2017, Algorithm 1), with TensorFlow's moving averages.
+
+    The batch's x_hat is corrected towards what the running statistics would have given,
+
+        r = clip(stddev / renorm_stddev, r_min, r_max),
+        d = clip((mean - renorm_mean) / renorm_stddev, -d_max, d_max),
+        Y = gamma (x_hat r + d) + beta,        stddev = sqrt(var + epsilon),
+
+    with r and d taken as constants in the gradient. The averages are those of TensorFlow 1.15:
+    `renorm_mean` and `renorm_stddev` move with `renorm_momentum` and serve training;
+    `running_mean` and `running_stddev` move with `momentum` and serve prediction, where
+    `running_var` = running_stddev^2 - epsilon.
+
+    Parameters: as `BatchNorm`, and r_min, r_max, d_max (None does not clip) and renorm_momentum.
+    """
+
+    def __init__(self, num_features=0, num_dims=None, *, r_min=None, r_max=None, d_max=None,
+                 renorm_momentum=0.99, **options):
+        check_renorm(r_min, r_max, d_max, renorm_momentum, options)
+        super().__init__(num_features, num_dims, **options)
+        self.r_min, self.r_max, self.d_max = r_min, r_max, d_max
+        self.renorm_momentum = renorm_momentum
+        root = _RootOf(options.get("running_variance_initializer", "ones"))
+        self.running_stddev = self._parameter("running_stddev", root)
+        self.renorm_mean = self._parameter("renorm_mean", "zeros")
+        self.renorm_stddev = self._parameter("renorm_stddev", root)
+
+    def _train(self, X, gamma, beta, axis, weights, running):
+        axes = tuple(a for a in range(X.ndim) if a != axis)
+        if weights is not None:
+            weights = check_weights(weights, X, axes)
+        with autograd.pause():
+            mean, var = (s.reshape(-1) for s in functional._moments(X, axes, weights))
+            r, d = functional.renorm_correction(
+                mean, var, cast(running["renorm_mean"], X.dtype),
+                cast(running["renorm_stddev"], X.dtype), self.epsilon,
+                self.r_min, self.r_max, self.d_max)
+        # gamma (x_hat r + d) + beta is batch normalization with another gamma and another beta.
+        return super()._train(X, gamma * r, gamma * d + beta, axis, weights, running)
+
+    def _move(self, mean, var, running_mean, running_var, running_stddev, renorm_mean,
+              renorm_stddev):
+        mean, var = cast(mean, running_mean.dtype), cast(var, running_var.dtype)
+        stddev = nd.sqrt(var + self.epsilon)
+        assign = self._assigner(mean, var)
+        assign(renorm_mean, moving_average(renorm_mean, mean, self.renorm_momentum))
+        assign(renorm_stddev, moving_average(renorm_stddev, stddev, self.renorm_momentum))
+        assign(running_mean, moving_average(running_mean, mean, self.momentum))
+        assign(running_stddev, moving_average(running_stddev, stddev, self.momentum))
+        assign(running_var, nd.relu(nd.square(running_stddev) - self.epsilon))
+
+
+class _RootOf(mx.init.Initializer):
+    """The square root of what another initializer gives."""
+
+    def __init__(self, variance):
+        super().__init__()
+        self.variance = variance
+
+    def _init_weight(self, name, arr):
+        mx.init.create(self.variance)._init_weight(name, arr)
+        arr[:] = nd.sqrt(as_nd(arr))
+
+
+# ------------------------------------------------------------- normalizing weights, not activations
+
+
+class _Reparametrized(ArrayBlock):
+    """A Dense, convolution or transposed convolution of Gluon, computed with another weight.
+
+    Its parameters become those of this Block, under their own names; the layer keeps what else it
+    is (strides, groups, activation).
+    """
+
+    def __init__(self, layer, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(layer, (nn.Dense, conv_layers._Conv)):
+            raise TypeError("a Dense, Conv or ConvTranspose layer of Gluon is expected, got "
+                            f"{type(layer).__name__}")
+        self._layer = [layer]  # in a list: not a child, so that its parameters are named once
+        self.params.update(layer.params)
+        self.weight = layer.weight
+        if layer.bias is not None:
+            self.bias = layer.bias
+        transposed = getattr(layer, "_op_name", "") == "Deconvolution"
+        self.out_axis = 1 if transposed else 0
+        self.units = self.weight.shape[self.out_axis]
+
+    def _state_names(self):
+        return [name for name in self._reg_params if name == "u"]
+
+    def infer_shapes(self, X_shape):
+        layer = self._layer[0]
+        names = {parameter.name: name for name, parameter in self._reg_params.items()}
+        with mx.util.np_array(False):
+            graph = layer.hybrid_forward(mx.sym, mx.sym.var("data"), **{
+                name: mx.sym.var(self._reg_params[name].name)
+                for name in ("weight", "bias") if name in self._reg_params})
+            found, out, _ = graph.infer_shape(data=X_shape)
+        shapes = {names[n]: s for n, s in zip(graph.list_arguments(), found) if n in names}
+        return {**{n: p.shape for n, p in self._reg_params.items()}, **shapes}, out[0]
+
+    def compute(self, X, weight, bias=None, **own):
+        rows = weight if self.out_axis == 0 else weight.swapaxes(0, 1)
+        rows = self._reweight(rows.reshape((rows.shape[0], -1)), **own).reshape(rows.shape)
+        weight = rows if self.out_axis == 0 else rows.swapaxes(0, 1)
+        with mx.util.np_array(False):
+            return self._layer[0].hybrid_forward(nd, X, weight, bias)
+
+    def __repr__(self):
+        return f"{type(self).__name__}({self._layer[0]!r})"
+
+
+class WeightNorm(_Reparametrized):
+    """w = g v / ||v||, length and direction apart (Salimans and Kingma, 2016, equation (2)).
+
+    One g per output unit or channel; v is the layer's own `weight`. g starts at ||v||, so that a
+    wrapped layer starts as the same function. For Dense, Conv and ConvTranspose.
+    """
+
+    def __init__(self, layer, **kwargs):
+        super().__init__(layer, **kwargs)
+        self.g = self._parameter("g", _LengthOf(self.weight, self.out_axis), True, (self.units,))
+
+    def _reweight(self, v, g):
+        return nd.broadcast_mul(v, (g / nd.norm(v, axis=1)).reshape((-1, 1)))
+
+
+class _LengthOf(mx.init.Initializer):
+    """The length of each output's weight vector."""
+
+    def __init__(self, weight, out_axis):
+        super().__init__()
+        self.weight, self.out_axis = weight, out_axis
+
+    def _init_weight(self, name, arr):
+        weight = as_nd(self.weight.data(self.weight.list_ctx()[0])).swapaxes(0, self.out_axis)
+        arr[:] = nd.norm(weight.reshape((weight.shape[0], -1)), axis=1)
+
+
+class SpectralNorm(_Reparametrized):
+    """w / sigma(w), the weight divided by its largest singular value (Miyato et al., 2018,
+    equation (8), Algorithm 1), which bounds the layer's Lipschitz constant by 1 for Dense layers.
+
+    sigma is followed by power iteration: the state `u`, one value per output unit or channel,
+    takes `iterations` steps at each training call and none in prediction. For a convolution the
+    weight is read as the matrix (out, in x height x width), as in the paper.
+    """
+
+    def __init__(self, layer, iterations=1, epsilon=1e-12, **kwargs):
+        super().__init__(layer, **kwargs)
+        check_count("iterations", iterations, least=1)
+        check_eps(epsilon, "epsilon")
+        self.iterations, self.epsilon = iterations, epsilon
+        self.u = self._parameter("u", mx.init.Normal(1), None, (self.units,))
+
+    def _reweight(self, w, u):
+        with autograd.pause():
+            column = self._unit(u.reshape((-1, 1)))
+            row = self._unit(nd.dot(w, column, transpose_a=True))
+            if autograd.is_training():
+                for _ in range(self.iterations):
+                    row = self._unit(nd.dot(w, column, transpose_a=True))
+                    column = self._unit(nd.dot(w, row))
+                u[:] = column.reshape(-1)
+            column = column.copy()  # the next call moves u before this one's backward may have run
+        sigma = nd.dot(column, nd.dot(w, row), transpose_a=True)
+        return nd.broadcast_div(w, sigma)
+
+    def _unit(self, v):
+        return nd.broadcast_div(v, nd.norm(v).reshape((1, 1)) + self.epsilon)
