@@ -158,8 +158,11 @@ struct Options {
   explicit Options(const Attributes& a)
       : axis(std::stoi(a.at("axis"))), act(std::stoi(a.at("act"))), eps(std::stod(a.at("eps"))),
         momentum(std::stod(a.at("momentum"))), unbiased(a.at("unbiased") == "1"), mode(a.at("mode")) {}
-  // mode: "train", "predict", "global" (a layer that never trains), or "graph": input 5 tells, 0 in training, 1 otherwise
-  bool training(MXTensor* inputs) const { return mode == "train" || (mode == "graph" && *inputs[5].data<float>() < 0.5f); }
+  // mode: "train", "predict", "global" (a layer that never trains), or "graph": input 5 tells, 2^66 in training only
+  bool training(MXTensor* in) const {
+    if (mode != "graph") return mode == "train";
+    return std::ldexp(1., 66) == (in[5].dtype == kFloat64 ? *in[5].data<double>() : *in[5].data<float>());
+  }
 };
 #define BY_ACTIVATION(f, per) {f<T, per, NONE>, f<T, per, RELU>, f<T, per, SIGMOID>}
 
@@ -220,7 +223,7 @@ template <typename T> MXReturnValue backward(const Options& o, MXTensor* in, MXT
   const T *dy = in[0].data<T>(), *x = fwd_in[0].data<T>(), *gamma = fwd_in[1].data<T>(), *y = fwd_out[0].data<T>();
   const T *mean = fwd_out[1].data<T>(), *var = mean + v.C, *rest = var + v.C;
   T *dx = out[0].data<T>(), *dgamma = out[1].data<T>(), *dbeta = out[2].data<T>();
-  for (size_t i = 3; i < inputs; ++i) std::memset(out[i].data_ptr, 0, out[i].size() * (i < 5 ? sizeof(T) : sizeof(float)));
+  for (size_t i = 3; i < inputs; ++i) std::memset(out[i].data_ptr, 0, out[i].size() * (out[i].dtype == kFloat64 ? 8 : 4));
 
   double* s1 = static_cast<double*>(resource.alloc_cpu((v.groups + 1) * v.C * 2 * sizeof(double)));
   double *s2 = s1 + v.groups * v.C, *p = s2 + v.groups * v.C, *q = p + v.C;
@@ -276,7 +279,7 @@ MXReturnValue parse(const Attributes& a, int* inputs, int* outputs) {
   return MX_SUCCESS;
 }
 MXReturnValue types(const Attributes&, std::vector<int>* in, std::vector<int>* out) {
-  for (size_t i = 1; i < in->size(); ++i) in->at(i) = i < 5 ? in->at(0) : static_cast<int>(kFloat32);
+  for (size_t i = 1; i < 5; ++i) in->at(i) = in->at(0);
   out->at(0) = out->at(1) = in->at(0);
   return MX_SUCCESS;
 }
