@@ -169,19 +169,20 @@ def predict(X, gamma, beta, mean, var, eps, axis=1, activation=None):
     return _call(X, gamma, beta, mean, var, eps, axis, activation, "predict")
 
 
-def _training_flag(X, running_mean):
+def _training_flag(X, running_mean, running_var):
     """A symbol that is 2**66 in training and anything else in prediction, whatever the mode at the time of the trace.
 
     An operator of a library is not told the mode. Gluon's own BatchNorm is: a batch of one is its own mean, so in
     training the output is beta, here 2**66, exactly; in prediction it is (2**66 - mean) / sqrt(variance) * 2**66 more.
     BatchNorm insists on variables for its statistics; any will do, and it moves them in a backward pass only, which
-    this node never has. Nothing is random here. One such node serves a whole network.
+    this node never has. (`ones_like` of the mean would leave its deferred shape unknown: BatchNorm erases it while it
+    does not know that of its data.) Nothing is random here. One such node serves a whole network.
     """
     nodes = X.get_internals()
     for i, name in enumerate(nodes.list_outputs()):
         if name.endswith("gluon_bn_mode_output"):
             return nodes[i]
-    big = mx.sym.ones_like(running_mean) * 2.0 ** 66
+    big = mx.sym.ones_like(running_var) * 2.0 ** 66
     told = mx.sym.BatchNorm(big, big, big, running_mean, running_mean, axis=0, fix_gamma=False, eps=1e-3)[0]
     return mx.sym.slice_axis(told, axis=0, begin=0, end=1, name="gluon_bn_mode")
 
@@ -194,6 +195,6 @@ def symbol(X, gamma, beta, running_mean, running_var, *, eps, momentum, axis, un
     honoured by an operator that is told of them; the one before X costs nothing, it works in place.
     """
     inputs = [mx.sym.identity(a) for a in (X, gamma, beta)] + [running_mean, running_var]
-    inputs += [] if use_global_stats else [_training_flag(X, running_mean)]
+    inputs += [] if use_global_stats else [_training_flag(X, running_mean, running_var)]
     return _operator(mx.sym)(*inputs, mode="global" if use_global_stats else "graph", axis=axis, eps=repr(float(eps)),
                              momentum=repr(float(momentum)), unbiased=int(unbiased), act=_ACTIVATIONS[activation])[0]
