@@ -5,6 +5,7 @@ the engine's own threads. native.cc is compiled the first time it is needed (ten
 with `mx.library.load`. Without a compiler the ladder has one rung less: `available()` says why.
 """
 import hashlib
+import itertools
 import os
 import platform
 import shutil
@@ -18,6 +19,7 @@ from mxnet import autograd
 _SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "native.cc")
 _ACTIVATIONS = {None: 0, "relu": 1, "sigmoid": 2}
 _lock = threading.Lock()
+_numbers = itertools.count()
 _state = {"tried": False, "problem": None}
 
 
@@ -192,9 +194,11 @@ def symbol(X, gamma, beta, running_mean, running_var, *, eps, momentum, axis, un
     """The layer as a node of a hybridized network; it moves the running statistics itself, in training's forward pass.
 
     `identity` stands before X, gamma and beta so that `grad_req='add'`, and a gradient that MXNet adds in place, are
-    honoured by an operator that is told of them; the one before X costs nothing, it works in place.
+    honoured by an operator that is told of them; the one before X costs nothing, it works in place. Each gets a number
+    of its own, or MXNet would merge those of several layers into one (its common expressions), and ours would meet.
     """
-    inputs = [mx.sym.identity(a) for a in (X, gamma, beta)] + [running_mean, running_var]
+    own = {"__gluon_bn__": str(next(_numbers))}
+    inputs = [mx.sym.identity(a, attr=own) for a in (X, gamma, beta)] + [running_mean, running_var]
     inputs += [] if use_global_stats else [_training_flag(X, running_mean, running_var)]
     return _operator(mx.sym)(*inputs, mode="global" if use_global_stats else "graph", axis=axis, eps=repr(float(eps)),
                              momentum=repr(float(momentum)), unbiased=int(unbiased), act=_ACTIVATIONS[activation])[0]
