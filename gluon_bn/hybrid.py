@@ -11,6 +11,7 @@ import itertools
 import weakref
 
 import mxnet as mx
+import numpy as np
 from mxnet import autograd, nd
 from mxnet.gluon import HybridBlock
 from mxnet.symbol import Symbol
@@ -111,7 +112,7 @@ class _BlockProp(mx.operator.CustomOpProp):
 
     def infer_type(self, in_type):
         def types(names):
-            return [self.block._reg_params[n].dtype for n in names]
+            return [np.dtype(self.block._reg_params[n].dtype).type for n in names]
 
         return in_type[:self.inputs] + types(self.weights), [in_type[0]], types(self.states)
 

@@ -23,6 +23,7 @@ from gluon_bn.arguments import (
 from gluon_bn.blocks import BatchNorm
 from gluon_bn.functional import moving_average
 from gluon_bn.hybrid import ArrayBlock, as_nd
+from gluon_bn.kernels.function import differentiable
 
 
 class _Affine(ArrayBlock):
@@ -191,7 +192,8 @@ class _Reparametrized(ArrayBlock):
         if not isinstance(layer, (nn.Dense, conv_layers._Conv)):
             raise TypeError("a Dense, Conv or ConvTranspose layer of Gluon is expected, got "
                             f"{type(layer).__name__}")
-        self._layer = [layer]  # in a list: not a child, so that its parameters are named once
+        # The method, not the layer: a child of its own would name the parameters a second time.
+        self._layer_forward = layer.hybrid_forward
         self.params.update(layer.params)
         self.weight = layer.weight
         if layer.bias is not None:
@@ -204,25 +206,45 @@ class _Reparametrized(ArrayBlock):
         return [name for name in self._reg_params if name == "u"]
 
     def infer_shapes(self, X_shape):
-        layer = self._layer[0]
-        names = {parameter.name: name for name, parameter in self._reg_params.items()}
+        own = {name: mx.sym.var(name) for name in ("weight", "bias") if name in self._reg_params}
         with mx.util.np_array(False):
-            graph = layer.hybrid_forward(mx.sym, mx.sym.var("data"), **{
-                name: mx.sym.var(self._reg_params[name].name)
-                for name in ("weight", "bias") if name in self._reg_params})
-            found, out, _ = graph.infer_shape(data=X_shape)
-        shapes = {names[n]: s for n, s in zip(graph.list_arguments(), found) if n in names}
-        return {**{n: p.shape for n, p in self._reg_params.items()}, **shapes}, out[0]
+            graph = self._layer_forward(mx.sym, mx.sym.var("X"), **own)
+        found, (out,), _ = graph.infer_shape(X=X_shape)
+        found = dict(zip(graph.list_arguments(), found))
+        return {name: found.get(name, (self.units,)) for name in self._reg_params}, out
 
     def compute(self, X, weight, bias=None, **own):
         rows = weight if self.out_axis == 0 else weight.swapaxes(0, 1)
         rows = self._reweight(rows.reshape((rows.shape[0], -1)), **own).reshape(rows.shape)
         weight = rows if self.out_axis == 0 else rows.swapaxes(0, 1)
+        call = self._layer_forward if self.out_axis == 0 else self._on_leaves
         with mx.util.np_array(False):
-            return self._layer[0].hybrid_forward(nd, X, weight, bias)
+            return call(nd, X, weight, bias)
+
+    def _on_leaves(self, F, *inputs):
+        """The layer, differentiated by a second run on leaves of the graph.
+
+        MXNet 1.9.1 has no gradient for a transposed convolution whose weight was computed ("could
+        not execute a primitive"), only for one whose weight is a leaf.
+        """
+        inputs = [a for a in inputs if a is not None]
+        with autograd.pause():
+            Y = self._layer_forward(F, *inputs)
+        kept = [a.detach() for a in inputs]
+
+        def backward(wanted, dY):
+            for leaf in kept:
+                leaf.attach_grad()
+            with mx.util.np_array(False), autograd.record():
+                replay = self._layer_forward(F, *kept)
+            replay.backward(dY)
+            return [leaf.grad for leaf in kept]
+
+        differentiable(inputs, [Y], backward)
+        return Y
 
     def __repr__(self):
-        return f"{type(self).__name__}({self._layer[0]!r})"
+        return f"{type(self).__name__}({self._layer_forward.__self__!r})"
 
 
 class WeightNorm(_Reparametrized):
@@ -234,7 +256,7 @@ class WeightNorm(_Reparametrized):
 
     def __init__(self, layer, **kwargs):
         super().__init__(layer, **kwargs)
-        self.g = self._parameter("g", _LengthOf(self.weight, self.out_axis), True, (self.units,))
+        self.g = self._parameter("g", _LengthOf(self.weight, self.out_axis), True)
 
     def _reweight(self, v, g):
         return nd.broadcast_mul(v, (g / nd.norm(v, axis=1)).reshape((-1, 1)))
@@ -266,13 +288,14 @@ class SpectralNorm(_Reparametrized):
         check_count("iterations", iterations, least=1)
         check_eps(epsilon, "epsilon")
         self.iterations, self.epsilon = iterations, epsilon
-        self.u = self._parameter("u", mx.init.Normal(1), None, (self.units,))
+        self.u = self._parameter("u", mx.init.Normal(1))
 
     def _reweight(self, w, u):
+        training = autograd.is_training()
         with autograd.pause():
             column = self._unit(u.reshape((-1, 1)))
             row = self._unit(nd.dot(w, column, transpose_a=True))
-            if autograd.is_training():
+            if training:
                 for _ in range(self.iterations):
                     row = self._unit(nd.dot(w, column, transpose_a=True))
                     column = self._unit(nd.dot(w, row))
