@@ -362,7 +362,6 @@ def _download_from(mirror, name, folder):
     """Try one mirror for one file, once. Return whether the file is there now."""
     import pooch
     import requests
-    from tqdm.auto import tqdm
 
     if mirror.patience > 0 and not mirror.known:
         silence = _knock(mirror.url)
@@ -371,26 +370,40 @@ def _download_from(mirror, name, folder):
             mirror.fail(silence, PATIENCE)
     if mirror.patience <= 0:
         return False
-    # pooch sets the total once it knows it, and takes a bar with no total for no bar.
-    with tqdm(desc=name, total=1, unit="B", unit_scale=True) as bar:
+    try:
+        pooch.retrieve(mirror.url + name, f"md5:{MD5[name]}", name, folder, downloader=_get)
+    except requests.HTTPError as error:
+        hopeless = 400 <= error.response.status_code < 500  # it will say the same next time
+        mirror.fail(str(error), PATIENCE if hopeless else 1)
+    except requests.RequestException as error:
+        # A stall has cost so many seconds that the second one is the last.
+        mirror.fail(str(error), PATIENCE / 2 if "timed out" in str(error) else 1)
+    except ValueError as error:  # pooch's word for a wrong checksum
+        mirror.fail(str(error).split(" Deleted")[0], 1)
+    else:
+        (folder / name).chmod(0o644)  # pooch's temporary files are readable by the owner only
+        mirror.patience = PATIENCE
+        return True
+    return False
+
+
+def _get(url, output_file, pup):
+    """pooch's download with a progress bar of our own, one that says which file it is."""
+    import pooch
+    from tqdm.auto import tqdm
+
+    class Bar(tqdm):
+        def __bool__(self):  # pooch asks for the truth of the bar before it sets the total
+            return True
+
+        def reset(self):  # pooch winds the bar back and fills it, when all has arrived
+            self.n, self.leave = 0, True
+
+    with Bar(desc=url.rsplit("/", 1)[-1], unit="B", unit_scale=True, leave=False) as bar:
         # `identity`: a server that packs the packed file once more would break the checksum.
         get = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**16, timeout=STALL_SECONDS,
                                    headers={"Accept-Encoding": "identity"})
-        try:
-            pooch.retrieve(mirror.url + name, f"md5:{MD5[name]}", name, folder, downloader=get)
-        except requests.HTTPError as error:
-            hopeless = 400 <= error.response.status_code < 500  # it will say the same next time
-            mirror.fail(str(error), PATIENCE if hopeless else 1)
-        except requests.RequestException as error:
-            # A stall has cost so many seconds that the second one is the last.
-            mirror.fail(str(error), PATIENCE / 2 if "timed out" in str(error) else 1)
-        except ValueError as error:  # pooch's word for a wrong checksum
-            mirror.fail(str(error).split(" Deleted")[0], 1)
-        else:
-            (folder / name).chmod(0o644)  # pooch's temporary files are readable by the owner only
-            mirror.patience = PATIENCE
-            return True
-    return False
+        get(url, output_file, pup)
 
 
 def _knock(url):

@@ -507,8 +507,12 @@ def test_a_dead_network_fails_at_once_and_names_every_mirror(monkeypatch, tmp_pa
 
 def test_a_network_that_swallows_everything_fails_in_seconds(monkeypatch, tmp_path):
     assert (len(subprocess_mirrors()) + 1) * data.KNOCK_SECONDS <= 20
-    nobody = SimpleNamespace(create_connection=lambda *_, **__: threading.Event().wait())
-    monkeypatch.setattr(data, "socket", nobody)
+
+    def swallow(*_, **__):
+        threading.Event().wait(6)
+        raise OSError("at last")
+
+    monkeypatch.setattr(data, "socket", SimpleNamespace(create_connection=swallow))
     monkeypatch.setattr(data, "KNOCK_SECONDS", 0.2)
     monkeypatch.setattr(data, "MIRRORS", ("http://127.0.0.1:1/", "http://127.0.0.1:2/"))
     start = time.perf_counter()
