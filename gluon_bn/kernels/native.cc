@@ -100,12 +100,15 @@ KERNEL void gradient(const T* dy, const T* x, const T* y, T* dx, long rows, long
 const long COLUMNS = 512, SMALL_INNER = 128;
 
 struct Tile {
-  long group, row, rows, channel, channels, width, copies;
-  template <typename T, typename F> void spread(T* to, F value) const {  // one value a channel -> one a coefficient
-    for (long c = channel; c < channel + channels; ++c)
-      for (long i = 0; i < copies; ++i) *to++ = static_cast<T>(value(c));
+  long group, start, rows, channel, channels, width, copies;  // start: of its first number in the array
+  template <typename A, typename B> void spread(const A* from, long step, B* to) const {  // one number a channel
+    for (long c = channel; c < channel + channels; ++c)                                   // -> one a coefficient
+      for (long i = 0; i < copies; ++i) *to++ = from[c * step];
   }
-  void gather(const double* from, double* sums) const {  // and back: one sum a channel
+  void clear(double* a, double* b) const {
+    for (long i = 0; i < channels * copies; ++i) a[i] = b[i] = 0;
+  }
+  void gather(const double* from, double* sums) const {  // one sum a coefficient -> one a channel
     for (long c = channel; c < channel + channels; ++c) {
       sums[c] = 0;
       for (long i = 0; i < copies; ++i) sums[c] += *from++;
@@ -130,9 +133,10 @@ struct View {
   Tile tile(long i) const {
     Tile t;
     t.group = i / blocks;
-    t.row = t.group * outer / groups;
-    t.rows = (t.group + 1) * outer / groups - t.row;
+    const long row = t.group * outer / groups;
+    t.rows = (t.group + 1) * outer / groups - row;
     t.channel = i % blocks * per_block;
+    t.start = (row * C + t.channel) * inner;
     t.channels = std::min(per_block, C - t.channel);
     t.width = t.channels * inner;
     t.copies = small ? inner : 1;
@@ -174,17 +178,17 @@ template <typename T> MXReturnValue forward(const Options& o, MXTensor* in, MXTe
   T *y = out[0].data<T>(), *mean = out[1].data<T>(), *var = mean + v.C, *rest = var + v.C;
   T *running_mean = in[3].data<T>(), *running_var = in[4].data<T>();
   const bool training = o.training(in);
+  double* s1 = static_cast<double*>(resource.alloc_cpu((v.groups + v.examples) * v.C * 2 * sizeof(double)));
+  double* s2 = s1 + v.groups * v.C;
+  T *a = reinterpret_cast<T*>(s2 + v.groups * v.C), *b = a + v.examples * v.C;
   if (training) {
-    double* s1 = static_cast<double*>(resource.alloc_cpu(v.groups * v.C * 2 * sizeof(double)));
-    double* s2 = s1 + v.groups * v.C;
     v.each(false, [&](const Tile& t) {
-      double k[COLUMNS], a[COLUMNS], b[COLUMNS];
-      t.spread(k, [&](long c) { return x[c * v.inner]; });  // the channel's first number
-      t.spread(a, [](long) { return 0; });
-      t.spread(b, [](long) { return 0; });
-      (v.small ? moments<T, 1> : moments<T, 0>)(x + (t.row * v.C + t.channel) * v.inner, t.rows, v.C * v.inner, t.width, k, a, b);
-      t.gather(a, s1 + t.group * v.C);
-      t.gather(b, s2 + t.group * v.C);
+      double k[COLUMNS], sum[COLUMNS], squares[COLUMNS];
+      t.spread(x, v.inner, k);  // the channel's first number
+      t.clear(sum, squares);
+      (v.small ? moments<T, 1> : moments<T, 0>)(x + t.start, t.rows, v.C * v.inner, t.width, k, sum, squares);
+      t.gather(sum, s1 + t.group * v.C);
+      t.gather(squares, s2 + t.group * v.C);
     });
     const double n = static_cast<double>(v.outer) * v.inner;
     for (long g = 1; g < v.groups; ++g)
@@ -203,15 +207,19 @@ template <typename T> MXReturnValue forward(const Options& o, MXTensor* in, MXTe
     std::memcpy(var, running_var, v.C * sizeof(T));
     std::memset(rest, 0, v.C * sizeof(T));
   }
+  for (long i = 0; i < v.examples * v.C; ++i) {
+    const long c = i % v.C;
+    const double scale = gamma[i] / std::sqrt(var[c] + o.eps);
+    a[i] = static_cast<T>(scale);
+    b[i] = static_cast<T>(beta[i] - rest[c] * scale);
+  }
   static decltype(&affine<T, 0, NONE>) const kernel[2][3] = {BY_ACTIVATION(affine, 0), BY_ACTIVATION(affine, 1)};
   v.each(training, [&](const Tile& t) {
-    T k[COLUMNS], a[COLUMNS], b[COLUMNS];
-    const T *g = gamma + v.example(t.group) * v.C, *h = beta + v.example(t.group) * v.C;
-    t.spread(k, [&](long c) { return mean[c]; });
-    t.spread(a, [&](long c) { return g[c] / std::sqrt(var[c] + o.eps); });
-    t.spread(b, [&](long c) { return h[c] - rest[c] * (g[c] / std::sqrt(var[c] + o.eps)); });
-    const long at = (t.row * v.C + t.channel) * v.inner;
-    kernel[v.small][o.act](x + at, y + at, t.rows, v.C * v.inner, t.width, k, a, b);
+    T k[COLUMNS], at[COLUMNS], bt[COLUMNS];
+    t.spread(mean, 1, k);
+    t.spread(a + v.example(t.group) * v.C, 1, at);
+    t.spread(b + v.example(t.group) * v.C, 1, bt);
+    kernel[v.small][o.act](x + t.start, y + t.start, t.rows, v.C * v.inner, t.width, k, at, bt);
   });
   return MX_SUCCESS;
 }
@@ -225,49 +233,45 @@ template <typename T> MXReturnValue backward(const Options& o, MXTensor* in, MXT
   T *dx = out[0].data<T>(), *dgamma = out[1].data<T>(), *dbeta = out[2].data<T>();
   for (size_t i = 3; i < inputs; ++i) std::memset(out[i].data_ptr, 0, out[i].size() * (out[i].dtype == kFloat64 ? 8 : 4));
 
-  double* s1 = static_cast<double*>(resource.alloc_cpu((v.groups + 1) * v.C * 2 * sizeof(double)));
-  double *s2 = s1 + v.groups * v.C, *p = s2 + v.groups * v.C, *q = p + v.C;
-  static decltype(&products<T, 0, NONE>) const sum[2][3] = {BY_ACTIVATION(products, 0), BY_ACTIVATION(products, 1)};
+  double* s1 = static_cast<double*>(resource.alloc_cpu((2 * v.groups + v.examples + 2) * v.C * sizeof(double)));
+  double* s2 = s1 + v.groups * v.C;
+  T *p = reinterpret_cast<T*>(s2 + v.groups * v.C), *q = p + v.C, *a = q + v.C;
+  static decltype(&products<T, 0, NONE>) const kernel1[2][3] = {BY_ACTIVATION(products, 0), BY_ACTIVATION(products, 1)};
   v.each(false, [&](const Tile& t) {
-    T k[COLUMNS]; double a[COLUMNS], b[COLUMNS];
-    t.spread(k, [&](long c) { return mean[c]; });
-    t.spread(a, [](long) { return 0; });
-    t.spread(b, [](long) { return 0; });
-    const long at = (t.row * v.C + t.channel) * v.inner;
-    sum[v.small][o.act](dy + at, x + at, y + at, t.rows, v.C * v.inner, t.width, k, a, b);
-    t.gather(a, s1 + t.group * v.C);
-    t.gather(b, s2 + t.group * v.C);
+    T k[COLUMNS]; double sum[COLUMNS], weighted[COLUMNS];
+    t.spread(mean, 1, k);
+    t.clear(sum, weighted);
+    kernel1[v.small][o.act](dy + t.start, x + t.start, y + t.start, t.rows, v.C * v.inner, t.width, k, sum, weighted);
+    t.gather(sum, s1 + t.group * v.C);
+    t.gather(weighted, s2 + t.group * v.C);
   });
-  const long n = v.outer * v.inner, share = v.groups / v.examples;
-  std::memset(p, 0, 2 * v.C * sizeof(double));
-  for (long e = 0; e < v.examples; ++e) {
-    double *b = s1 + e * share * v.C, *g = s2 + e * share * v.C;
+  const long share = v.groups / v.examples;  // groups in an example; all of them, if gamma is one row
+  for (long e = 0; e < v.examples; ++e)
     for (long i = 1; i < share; ++i)
-      for (long c = 0; c < v.C; ++c) { b[c] += b[i * v.C + c]; g[c] += g[i * v.C + c]; }
-    for (long c = 0; c < v.C; ++c) {
-      g[c] = (g[c] - rest[c] * b[c]) / std::sqrt(var[c] + o.eps);
-      dbeta[e * v.C + c] = static_cast<T>(b[c]);
-      dgamma[e * v.C + c] = static_cast<T>(g[c]);
-      p[c] -= gamma[e * v.C + c] * g[c] / n;  // the part of the gradient that goes through the variance
-      q[c] -= gamma[e * v.C + c] * b[c] / n;  // and through the mean
-    }
-  }
+      for (long c = 0, to = e * share * v.C; c < v.C; ++c) { s1[to + c] += s1[to + i * v.C + c]; s2[to + c] += s2[to + i * v.C + c]; }
+  const double n = static_cast<double>(v.outer) * v.inner;
   const bool training = o.training(fwd_in);
   for (long c = 0; c < v.C; ++c) {
     const double inv = 1 / std::sqrt(var[c] + o.eps);
-    p[c] = training ? p[c] * inv * inv : 0;
-    q[c] = training ? q[c] * inv - p[c] * rest[c] : 0;
+    double through_mean = 0, through_var = 0;  // parts of the gradient, in training only: given statistics do not move
+    for (long e = 0; e < v.examples; ++e) {
+      const double db = s1[e * share * v.C + c], dg = (s2[e * share * v.C + c] - rest[c] * db) * inv, g = gamma[e * v.C + c];
+      dbeta[e * v.C + c] = static_cast<T>(db);
+      dgamma[e * v.C + c] = static_cast<T>(dg);
+      a[e * v.C + c] = static_cast<T>(g * inv);
+      if (training) { through_mean -= g * db / n * inv; through_var -= g * dg / n * inv * inv; }
+    }
+    p[c] = static_cast<T>(through_var);
+    q[c] = static_cast<T>(through_mean - through_var * rest[c]);
   }
-  static decltype(&gradient<T, 0, NONE>) const kernel[2][3] = {BY_ACTIVATION(gradient, 0), BY_ACTIVATION(gradient, 1)};
+  static decltype(&gradient<T, 0, NONE>) const kernel2[2][3] = {BY_ACTIVATION(gradient, 0), BY_ACTIVATION(gradient, 1)};
   v.each(true, [&](const Tile& t) {
-    T k[COLUMNS], a[COLUMNS], pt[COLUMNS], qt[COLUMNS];
-    const T* g = gamma + v.example(t.group) * v.C;
-    t.spread(k, [&](long c) { return mean[c]; });
-    t.spread(a, [&](long c) { return g[c] / std::sqrt(var[c] + o.eps); });
-    t.spread(pt, [&](long c) { return p[c]; });
-    t.spread(qt, [&](long c) { return q[c]; });
-    const long at = (t.row * v.C + t.channel) * v.inner;
-    kernel[v.small][o.act](dy + at, x + at, y + at, dx + at, t.rows, v.C * v.inner, t.width, k, a, pt, qt);
+    T k[COLUMNS], at[COLUMNS], pt[COLUMNS], qt[COLUMNS];
+    t.spread(mean, 1, k);
+    t.spread(a + v.example(t.group) * v.C, 1, at);
+    t.spread(p, 1, pt);
+    t.spread(q, 1, qt);
+    kernel2[v.small][o.act](dy + t.start, x + t.start, y + t.start, dx + t.start, t.rows, v.C * v.inner, t.width, k, at, pt, qt);
   });
   return MX_SUCCESS;
 }
