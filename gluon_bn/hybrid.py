@@ -16,6 +16,8 @@ from mxnet import autograd, nd
 from mxnet.gluon import HybridBlock
 from mxnet.symbol import Symbol
 
+from gluon_bn.kernels.function import finish
+
 _blocks = weakref.WeakValueDictionary()  # what the graph calls by number
 _numbers = itertools.count()
 
@@ -143,6 +145,7 @@ class _BlockOperator(mx.operator.CustomOp):
         with autograd.pause(train_mode=self.training):
             Y = self.run(list(in_data), list(aux))
         self.assign(out_data[0], req[0], Y)
+        finish([*in_data, *out_data, *aux])
 
     def backward(self, req, out_grad, in_data, out_data, in_grad, aux):
         # The forward pass again, on the inputs that MXNet kept: no memory is held between the two,
@@ -157,3 +160,4 @@ class _BlockOperator(mx.operator.CustomOp):
         for leaf, gradient, asked in zip(leaves, in_grad, req):
             if asked != "null":
                 self.assign(gradient, asked, leaf.grad)
+        finish([*out_grad, *in_data, *in_grad, *aux])

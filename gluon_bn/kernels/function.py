@@ -21,8 +21,19 @@ _BACKWARD = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_int,
 _DELETE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
 _PLAIN = ctypes.CFUNCTYPE(ctypes.c_int)
 
-_alive = {}  # what C still points to, until it says it is done
+_alive = {}  # what C still points to, by key
+_done = []  # keys that C is done with; dropped later, for a callback must not free itself
 _keys = itertools.count()
+
+
+def finish(arrays):
+    """Wait until nothing reads or writes these arrays any more.
+
+    What MXNet hands to a callback is lent for the length of the call: memory without an owner. An
+    operation still waiting in the engine when the call returns would read what others then own.
+    """
+    for array in arrays:
+        check_call(_LIB.MXNDArrayWaitToWrite(array.handle))
 
 
 def differentiable(inputs, outputs, backward):
@@ -37,6 +48,8 @@ def differentiable(inputs, outputs, backward):
     if not autograd.is_recording():
         return
     key = next(_keys)
+    while _done:
+        _alive.pop(_done.pop(), None)
 
     def entry(n_out, n_in, pointers, requests, _is_train, _context):
         try:
@@ -50,13 +63,14 @@ def differentiable(inputs, outputs, backward):
                         into[:] = gradient
                     elif request == ADD:
                         into += gradient
+            finish(arrays)
             return True
         except Exception:  # C cannot catch it: say it here, and MXNet raises its own error
             traceback.print_exc()
             return False
 
     def delete(_context):
-        _alive.pop(key, None)
+        _done.append(key)
         return True
 
     callbacks = [ctypes.cast(_BACKWARD(entry), _PLAIN), ctypes.cast(_DELETE(delete), _PLAIN)]
