@@ -232,7 +232,7 @@ class _Reparametrized(ArrayBlock):
             Y = self._layer_forward(F, *inputs)
         kept = [a.detach() for a in inputs]
 
-        def backward(wanted, dY):
+        def backward(wanted, into, dY):
             for leaf in kept:
                 leaf.attach_grad()
             with mx.util.np_array(False), autograd.record():

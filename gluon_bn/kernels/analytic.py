@@ -36,7 +36,7 @@ def train(X, gamma, beta, eps, axis=1):
         X_hat = (X - spread(mean, X)) * spread(scale, X)
         Y = X_hat * spread(lay(gamma, X, axis), X) + spread(lay(beta, X, axis), X)
 
-    def backward(wanted, dY):
+    def backward(wanted, into, dY):
         dbeta, dgamma = total(dY, shared), total(dY * X_hat, shared)
         dX = None
         if wanted[0]:

@@ -42,8 +42,10 @@ def differentiable(inputs, outputs, backward):
     Parameters
     ----------
     inputs, outputs: sequences of NDArrays; outputs computed with recording paused.
-    backward(wanted, *output_gradients): returns one gradient per input (None where not `wanted`,
-        a tuple of booleans). MXNet calls it on a thread of its own.
+    backward(wanted, into, *output_gradients): returns one gradient per input, None where not
+        `wanted` (booleans). `into` has, for each input, the array to fill where it may be
+        overwritten, else None; a gradient that was written there is returned as that array.
+        MXNet calls it on a thread of its own.
     """
     if not autograd.is_recording():
         return
@@ -56,13 +58,15 @@ def differentiable(inputs, outputs, backward):
             arrays = [nd.NDArray(ctypes.cast(pointers[i], NDArrayHandle), writable=i >= n_out)
                       for i in range(n_out + n_in)]
             requests = requests[:n_in]
+            wanted = tuple(r != NULL for r in requests)
+            into = tuple(a if r == WRITE else None for a, r in zip(arrays[n_out:], requests))
             with autograd.pause():
-                gradients = backward(tuple(r != NULL for r in requests), *arrays[:n_out])
-                for into, gradient, request in zip(arrays[n_out:], gradients, requests):
-                    if request in (WRITE, INPLACE):
-                        into[:] = gradient
+                gradients = backward(wanted, into, *arrays[:n_out])
+                for target, gradient, request in zip(arrays[n_out:], gradients, requests):
+                    if request in (WRITE, INPLACE) and gradient is not target:
+                        target[:] = gradient
                     elif request == ADD:
-                        into += gradient
+                        target += gradient
             finish(arrays)
             return True
         except Exception:  # C cannot catch it: say it here, and MXNet raises its own error

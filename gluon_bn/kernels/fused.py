@@ -1,0 +1,305 @@
+"""The third rung: the whole layer in two passes forward and two backward, compiled by Numba.
+
+The layer does little arithmetic and moves much memory, so what counts is how often X is read:
+
+    forward    1. sum d, sum d^2           ->  mean, var         2. Y  = a d + b
+    backward   1. sum dY, sum dY d         ->  dbeta, dgamma     2. dX = a dY + p d + q
+
+with d = X - k, where k is a number near the channel's mean, and one a, b, p, q for each channel, or
+for each example and channel where gamma and beta differ by example. Subtracting k first and adding
+in float64 makes an input of 10000 +- 1 as accurate as one of 0 +- 1.
+
+X is seen in one of two ways: as `rows` (N, C, S), the S values of an example and channel lying
+together, or as `columns` (N, P, K), neighbours belonging to different channels: channels last, and
+small images, whose S positions then count as S columns of the same channel. CPU, float32, float64.
+"""
+
+import ctypes
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from math import prod
+
+import numba
+import numpy as np
+from mxnet import autograd, nd
+from mxnet.base import _LIB, check_call
+
+from gluon_bn.kernels.function import differentiable
+
+SMALL = 64  # positions, below which a row is too short to loop over
+WIDE = 512  # columns, from which a loop over them is fast
+ALONE = 1 << 15  # values, below which a second thread costs more than it brings
+
+
+def supports(X):
+    return X.context.device_type.startswith("cpu") and X.dtype in (np.float32, np.float64)
+
+
+def compiled(function):
+    """Compile, without the GIL; sums may be reordered, NaN and infinities keep their meaning.
+
+    The machine code is kept beside this file, or in Numba's folder for the user, or, where neither
+    can be written, made anew in each process.
+    """
+    options = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # Numba's "no locator available"
+        return numba.njit(**options)(function)
+
+
+# ---------------------------------------------------------------------------- rows: (N, C, S)
+
+
+@compiled
+def moments_rows(X, k, s1, s2, start, stop):
+    for n in range(X.shape[0]):
+        for c in range(start, stop):
+            a, b, near = 0.0, 0.0, k[c]
+            for s in range(X.shape[2]):
+                d = np.float64(X[n, c, s]) - near
+                a += d
+                b += d * d
+            s1[c] += a
+            s2[c] += b
+
+
+@compiled
+def affine_rows(X, Y, k, a, b, start, stop):
+    for n in range(X.shape[0]):
+        i = n if len(a) > 1 else 0
+        for c in range(start, stop):
+            for s in range(X.shape[2]):
+                Y[n, c, s] = (X[n, c, s] - k[c]) * a[i, c] + b[i, c]
+
+
+@compiled
+def products_rows(dY, X, k, s1, s2, start, stop):
+    for n in range(X.shape[0]):
+        i = n if len(s1) > 1 else 0
+        for c in range(start, stop):
+            a, b, near = 0.0, 0.0, k[c]
+            for s in range(X.shape[2]):
+                g = np.float64(dY[n, c, s])
+                a += g
+                b += g * (X[n, c, s] - near)
+            s1[i, c] += a
+            s2[i, c] += b
+
+
+@compiled
+def gradient_rows(dY, X, dX, k, a, p, q, start, stop):
+    for n in range(X.shape[0]):
+        i = n if len(a) > 1 else 0
+        for c in range(start, stop):
+            for s in range(X.shape[2]):
+                dX[n, c, s] = a[i, c] * dY[n, c, s] + p[c] * (X[n, c, s] - k[c]) + q[c]
+
+
+# ------------------------------------------------------------------------- columns: (N, P, K)
+
+
+@compiled
+def moments_columns(X, k, s1, s2, start, stop):
+    for n in range(X.shape[0]):
+        for m in range(X.shape[1]):
+            for j in range(start, stop):
+                d = np.float64(X[n, m, j]) - k[j]
+                s1[j] += d
+                s2[j] += d * d
+
+
+@compiled
+def affine_columns(X, Y, k, a, b, start, stop):
+    for n in range(X.shape[0]):
+        i = n if len(a) > 1 else 0
+        for m in range(X.shape[1]):
+            for j in range(start, stop):
+                Y[n, m, j] = (X[n, m, j] - k[j]) * a[i, j] + b[i, j]
+
+
+@compiled
+def products_columns(dY, X, k, s1, s2, start, stop):
+    for n in range(X.shape[0]):
+        i = n if len(s1) > 1 else 0
+        for m in range(X.shape[1]):
+            for j in range(start, stop):
+                g = np.float64(dY[n, m, j])
+                s1[i, j] += g
+                s2[i, j] += g * (X[n, m, j] - k[j])
+
+
+@compiled
+def gradient_columns(dY, X, dX, k, a, p, q, start, stop):
+    for n in range(X.shape[0]):
+        i = n if len(a) > 1 else 0
+        for m in range(X.shape[1]):
+            for j in range(start, stop):
+                dX[n, m, j] = a[i, j] * dY[n, m, j] + p[j] * (X[n, m, j] - k[j]) + q[j]
+
+
+# --------------------------------------------------------------------------- how X is seen
+
+
+class View:
+    """How an array is cut up: `shape` for the loops, and each channel's coefficients to match."""
+
+    def __init__(self, shape, axis, examples):
+        outer, C, inner = prod(shape[:axis]), shape[axis], prod(shape[axis + 1:])
+        self.C, self.examples = C, examples
+        self.rows = inner >= SMALL
+        if self.rows:
+            # Between the batch and the channels there may be more axes: (N, ..., C, S).
+            self.shape, self.before, self.after = (outer, C, inner), 1, 1
+            self.per_example = outer // examples
+        else:
+            # Columns of one channel: `inner` positions after it, and as many whole positions
+            # before it as make the loop wide.
+            P = outer // examples
+            self.before = max(d for d in range(1, max(WIDE // (C * inner), 1) + 1) if P % d == 0)
+            self.after = inner
+            self.shape = (examples, P // self.before, self.before * C * inner)
+            self.per_example = 1
+
+    def spread(self, v, dtype):
+        """Coefficients (C,) or (examples, C) as the loops index them."""
+        v = np.asarray(v, dtype)
+        if not self.rows:
+            v = np.broadcast_to(v[..., None, :, None],
+                                (*v.shape[:-1], self.before, self.C, self.after))
+            return np.ascontiguousarray(v).reshape(*v.shape[:-3], -1)
+        return np.repeat(v, self.per_example, axis=0) if v.ndim == 2 and len(v) > 1 else v
+
+    def first_mean(self, x):
+        """A number near the mean of each channel: the mean of its first few values."""
+        if self.rows:
+            return x[0].mean(axis=1)
+        return x[0, 0].reshape(self.before, self.C, self.after).mean(axis=(0, 2))
+
+    def sums(self, examples=None):
+        """Two arrays of zeros for the loops to add to."""
+        lead = () if examples is None else (examples if not self.rows or examples == 1
+                                            else self.shape[0],)
+        return [np.zeros((*lead, self.C if self.rows else self.shape[2])) for _ in range(2)]
+
+    def gather(self, s):
+        """What the loops added up, by channel, or by example and channel."""
+        if not self.rows:
+            return s.reshape(*s.shape[:-1], self.before, self.C, self.after).sum(axis=(-3, -1))
+        if s.ndim == 2 and len(s) > 1:
+            return s.reshape(self.examples, self.per_example, self.C).sum(axis=1)
+        return s
+
+    def run(self, by_rows, by_columns, *arrays):
+        """One pass: a compiled loop over all channels or columns, shared out to the threads."""
+        loop, extent = (by_rows, self.C) if self.rows else (by_columns, self.shape[2])
+        parts = 1 if prod(self.shape) < ALONE else min(threads(), extent)
+        edges = [extent * i // parts for i in range(parts + 1)]
+        waiting = [_pool().submit(loop, *arrays, *edges[i:i + 2]) for i in range(1, parts)]
+        loop(*arrays, *edges[:2])
+        for part in waiting:
+            part.result()
+
+
+def threads():
+    """How many threads share a pass: those that MXNet was given, at most the cores there are."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(int(asked), cores) if asked.isdigit() and int(asked) > 0 else cores
+
+
+_local = threading.local()
+
+
+def _pool():
+    # One for each thread that asks: MXNet calls the backward pass on a thread of its own, and two
+    # that wait for the same pool could wait for each other.
+    if not hasattr(_local, "pool"):
+        _local.pool = ThreadPoolExecutor(max(threads() - 1, 1), "gluon_bn.fused")
+    return _local.pool
+
+
+def memory(array, shape):
+    """The memory of an NDArray as a NumPy array, not copied; waits until it has been written."""
+    check_call(_LIB.MXNDArrayWaitToRead(array.handle))
+    pointer = ctypes.c_void_p()
+    check_call(_LIB.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))
+    kind = ctypes.c_float if array.dtype == np.float32 else ctypes.c_double
+    flat = np.ctypeslib.as_array(ctypes.cast(pointer, ctypes.POINTER(kind)), (array.size,))
+    return flat.reshape(shape)
+
+
+# --------------------------------------------------------------------------------- the layer
+
+
+def train(X, gamma, beta, eps, axis=1):
+    """Normalize by this batch. Returns Y, and the batch's mean and biased variance, (C,)."""
+    n = X.size // X.shape[axis]
+    view = View(X.shape, axis, len(gamma) if gamma.ndim == 2 else 1)
+    x = memory(X, view.shape)
+    near = view.first_mean(x)
+    k = view.spread(near, x.dtype)
+
+    s1, s2 = view.sums()
+    view.run(moments_rows, moments_columns, x, k, s1, s2)
+    rest = view.gather(s1) / n  # the mean is near + rest
+    var = np.maximum(view.gather(s2) / n - rest * rest, 0)
+    scale = 1 / np.sqrt(var + eps)
+    g, b = gamma.asnumpy().reshape(-1, view.C), beta.asnumpy().reshape(-1, view.C)
+    Y = nd.empty(X.shape, ctx=X.context, dtype=X.dtype)
+    view.run(affine_rows, affine_columns, x, memory(Y, view.shape), k,
+             view.spread(g * scale, x.dtype), view.spread(b - rest * g * scale, x.dtype))
+
+    def backward(wanted, into, dY):
+        dy, x = memory(dY, view.shape), memory(X, view.shape)
+        t1, t2 = view.sums(view.examples)
+        view.run(products_rows, products_columns, dy, x, k, t1, t2)
+        dbeta = view.gather(t1)
+        dgamma = (view.gather(t2) - rest * dbeta) * scale
+        dX = None
+        if wanted[0]:
+            # dX = g scale dY - scale/n sum(g dY) - scale/n x_hat sum(g dY x_hat)
+            p = -(g * dgamma).sum(axis=0) * scale * scale / n
+            q = -(g * dbeta).sum(axis=0) * scale / n - p * rest
+            dX = into[0] if into[0] is not None else nd.empty(X.shape, X.context, X.dtype)
+            view.run(gradient_rows, gradient_columns, dy, x, memory(dX, view.shape), k,
+                     view.spread(g * scale, x.dtype), view.spread(p, x.dtype),
+                     view.spread(q, x.dtype))
+        return dX, to_nd(dgamma.reshape(gamma.shape), X), to_nd(dbeta.reshape(beta.shape), X)
+
+    differentiable([X, gamma, beta], [Y], backward)
+    return Y, to_nd(near + rest, X), to_nd(var, X)
+
+
+def predict(X, gamma, beta, mean, var, eps, axis=1):
+    """Normalize by statistics from elsewhere, (C,)."""
+    view = View(X.shape, axis, len(gamma) if gamma.ndim == 2 else 1)
+    x = memory(X, view.shape)
+    near = mean.asnumpy()
+    scale = 1 / np.sqrt(var.asnumpy().astype(np.float64) + eps)
+    g, b = gamma.asnumpy().reshape(-1, view.C), beta.asnumpy().reshape(-1, view.C)
+    k = view.spread(near, x.dtype)
+    Y = nd.empty(X.shape, ctx=X.context, dtype=X.dtype)
+    view.run(affine_rows, affine_columns, x, memory(Y, view.shape), k,
+             view.spread(g * scale, x.dtype), view.spread(b, x.dtype))
+
+    def backward(wanted, into, dY):
+        dy, x = memory(dY, view.shape), memory(X, view.shape)
+        t1, t2 = view.sums(view.examples)
+        view.run(products_rows, products_columns, dy, x, k, t1, t2)
+        dbeta, dgamma = view.gather(t1), view.gather(t2) * scale
+        dX = None
+        if wanted[0]:
+            dX = into[0] if into[0] is not None else nd.empty(X.shape, X.context, X.dtype)
+            zero = view.spread(np.zeros(view.C), x.dtype)
+            view.run(affine_rows, affine_columns, dy, memory(dX, view.shape), zero,
+                     view.spread(g * scale, x.dtype), view.spread(0 * g, x.dtype))
+        return dX, to_nd(dgamma.reshape(gamma.shape), X), to_nd(dbeta.reshape(beta.shape), X)
+
+    differentiable([X, gamma, beta], [Y], backward)
+    return Y
+
+
+def to_nd(values, like):
+    return nd.array(values, ctx=like.context, dtype=like.dtype)
