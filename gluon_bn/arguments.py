@@ -94,7 +94,7 @@ def check_axis(axis, ndim):
 
 def check_axes(axis, ndim):
     """One axis or several, counted from the front, in order, none twice."""
-    axes = (axis,) if isinstance(axis, Integral) else tuple(axis)
+    axes = tuple(axis) if isinstance(axis, (tuple, list, range)) else (axis,)
     found = sorted(check_axis(a, ndim) for a in axes)
     if len(set(found)) != len(found) or not found:
         raise ValueError(f"axis must name each axis once, and at least one, got {axis!r}")
@@ -165,7 +165,7 @@ def broadcast(name, value, X, axis=None):
     shape = value.shape
     if axis is not None and shape == (X.shape[axis],):
         shape = tuple(n if a == axis else 1 for a, n in enumerate(X.shape))
-    elif axis is None:
+    elif axis is None or len(shape) != 1:  # a vector of another length is a mistake, not a row
         shape = (1,) * (X.ndim - len(shape)) + shape
     if len(shape) != X.ndim or any(v not in (1, n) for v, n in zip(shape, X.shape)):
         expected = "a shape that broadcasts against X"
@@ -195,19 +195,20 @@ def check_weights(weights, X, axes):
         raise TypeError(f"weights must be an array, got {type(weights).__name__}")
     if np.dtype(weights.dtype).kind in "iu":
         weights = nd.cast(weights, "float32")
+    given = weights.asnumpy()
     if weights.ndim == 1 and X.ndim > 1:
         if weights.shape != X.shape[:1]:
             raise ValueError(f"weights must have one value per example, {X.shape[0]} in all, got "
                              f"shape {weights.shape}")
         weights = weights.reshape((-1,) + (1,) * (X.ndim - 1))
     weights = broadcast("weights", weights, X)
-    values = weights.asnumpy()
-    bad = np.argwhere(~(values >= 0) | np.isinf(values))
+    bad = np.argwhere(~((given >= 0) & (given < np.inf)))
     if len(bad):
-        raise ValueError("weights must be finite and none negative, got "
-                         f"{values[tuple(bad[0])]} at index {tuple(int(i) for i in bad[0])}")
+        index = tuple(int(i) for i in bad[0])
+        raise ValueError(f"weights must be finite and none negative, got {given[index]} at index "
+                         + ", ".join(map(str, index)))
     # What is left after summing over the averaged axes is a divisor.
-    if not (values.sum(axis=tuple(axes)) > 0).all():
+    if not (weights.asnumpy().sum(axis=tuple(axes)) > 0).all():
         raise ValueError("weights are all zero where an average is taken: at least one must be "
                          "positive")
     return weights
@@ -224,12 +225,13 @@ def check_labels(labels, X, num_classes):
         raise ValueError(f"labels must have shape ({X.shape[0]},), one for each example of X of "
                          f"shape {X.shape}, got {labels.shape}")
     values = labels.asnumpy()
-    for kind, bad in (("not an integer", values != np.floor(values.astype("float64"))),
-                      (f"not in [0, {num_classes})", ~((values >= 0) & (values < num_classes)))):
-        if bad.any():
-            first = int(np.argmax(bad))
-            raise ValueError(f"label {values[first]} at index {first} is {kind}: labels are "
-                             f"integers from 0 to {num_classes - 1}")
+    fractional = values != np.floor(values.astype("float64"))
+    bad = fractional | ~((values >= 0) & (values < num_classes))
+    if bad.any():
+        first = int(np.argmax(bad))
+        problem = "not an integer" if fractional[first] else f"not in [0, {num_classes})"
+        raise ValueError(f"label {values[first]} at index {first} is {problem}: labels are "
+                         f"integers from 0 to {num_classes - 1}")
     return values.astype("int64")
 
 
@@ -262,6 +264,8 @@ def check_options(num_features, num_dims, axis, momentum, epsilon, activation, z
 def check_renorm(r_min, r_max, d_max, renorm_momentum, options):
     """The options of a `BatchRenorm`."""
     for name, bound in (("r_min", r_min), ("r_max", r_max), ("d_max", d_max)):
+        if bound is not None and (not isinstance(bound, Real) or isinstance(bound, bool)):
+            raise TypeError(f"{name} must be None or a number, got {bound!r}")
         if bound is not None and not bound >= 0:
             raise ValueError(f"{name} must be None or at least 0, got {bound}")
     if r_min is not None and r_max is not None and r_min > r_max:

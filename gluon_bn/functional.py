@@ -115,13 +115,13 @@ def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum, *,
     beta = None if beta is None else broadcast("beta", beta, X, axis)
     old_mean = per_channel("moving_mean", moving_mean, X, axis)
     old_var = per_channel("moving_var", moving_var, X, axis)
+    axes = tuple(a for a in range(X.ndim) if a != axis)
+    weights = check_weights(weights, X, axes)
 
     if not autograd.is_training():
         Y = _normalize(compute_type(X), old_mean, old_var, beta, gamma, eps)
         return cast(Y, X.dtype), moving_mean, moving_var
 
-    axes = tuple(a for a in range(X.ndim) if a != axis)
-    weights = check_weights(weights, X, axes)
     mean, var = _moments(compute_type(X), axes, weights)                              # (1), (2)
     Y = _normalize(compute_type(X), mean, var, beta, gamma, eps)                      # (3), (4)
     with autograd.pause():
