@@ -10,6 +10,7 @@
 // native.py compiles this file; mxnet/lib_api.h is MXNet's door for operators built outside of it.
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #ifdef _OPENMP
 #include <omp.h>
@@ -157,15 +158,18 @@ struct View {
 };
 
 // ---- the layer --------------------------------------------------------------------------------------------------------
-struct Options {
-  int axis, act; double eps, momentum; bool unbiased; std::string mode;
-  explicit Options(const Attributes& a)
-      : axis(std::stoi(a.at("axis"))), act(std::stoi(a.at("act"))), eps(std::stod(a.at("eps"))),
-        momentum(std::stod(a.at("momentum"))), unbiased(a.at("unbiased") == "1"), mode(a.at("mode")) {}
+struct Options {  // one attribute holds them all, "train 1 1e-05 0.9 0 0": MXNet copies every attribute many times a call
+  char mode[16] = "";
+  int axis = 1, unbiased = 0, act = NONE;
+  double eps = 0, momentum = 0;
+  explicit Options(const Attributes& a) {
+    std::sscanf(a.at("options").c_str(), "%15s %d %lf %lf %d %d", mode, &axis, &eps, &momentum, &unbiased, &act);
+  }
+  bool is(const char* name) const { return !std::strcmp(mode, name); }
   // mode: "train", "predict", "global" (a layer that never trains), or "graph": input 5 tells, 2^66 in training only
   bool training(MXTensor* in) const {
-    if (mode != "graph") return mode == "train";
-    return std::ldexp(1., 66) == (in[5].dtype == kFloat64 ? *in[5].data<double>() : *in[5].data<float>());
+    if (!is("graph")) return is("train");
+    return *in[5].data<float>() == std::ldexp(1.f, 66);
   }
 };
 #define BY_ACTIVATION(f, per) {f<T, per, NONE>, f<T, per, RELU>, f<T, per, SIGMOID>}
@@ -278,18 +282,18 @@ template <typename T> MXReturnValue backward(const Options& o, MXTensor* in, MXT
 
 // ---- what MXNet asks about the operator -------------------------------------------------------------------------------
 MXReturnValue parse(const Attributes& a, int* inputs, int* outputs) {
-  *inputs = a.count("mode") && a.at("mode") == "graph" ? 6 : 5;
+  *inputs = a.count("options") && Options(a).is("graph") ? 6 : 5;
   *outputs = 2;
   return MX_SUCCESS;
 }
 MXReturnValue types(const Attributes&, std::vector<int>* in, std::vector<int>* out) {
-  for (size_t i = 1; i < 5; ++i) in->at(i) = in->at(0);
+  for (size_t i = 1; i < in->size(); ++i) in->at(i) = i < 5 ? in->at(0) : static_cast<int>(kFloat32);
   out->at(0) = out->at(1) = in->at(0);
   return MX_SUCCESS;
 }
 MXReturnValue shapes(const Attributes& a, Shapes* in, Shapes* out) {  // fills in the parameters' shapes from X's
   const std::vector<unsigned int>& x = in->at(0);
-  int axis = std::stoi(a.at("axis"));
+  int axis = Options(a).axis;
   if (axis < 0) axis += x.size();
   if (x.size() < 2 || axis < 0 || axis >= static_cast<int>(x.size())) {
     MX_ERROR_MSG << "gluon_bn: X must have at least 2 dimensions and its shape must be known, and axis must be one of them";
@@ -304,7 +308,7 @@ MXReturnValue shapes(const Attributes& a, Shapes* in, Shapes* out) {  // fills i
   return MX_SUCCESS;
 }
 MXReturnValue mutates(const Attributes& a, std::vector<int>* indices) {
-  if (a.at("mode") != "predict") *indices = {3, 4};
+  if (!Options(a).is("predict")) *indices = {3, 4};
   return MX_SUCCESS;
 }
 MXReturnValue run_forward(const Attributes& a, std::vector<MXTensor>* in, std::vector<MXTensor>* out, const OpResource& r) {

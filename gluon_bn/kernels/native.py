@@ -147,28 +147,40 @@ def _leaf(array):
     MXNet adds to a gradient only where a variable was marked; `reshape` shares the memory, so the forward pass costs
     nothing, and its own backward operator does the adding.
     """
-    return array.reshape(array.shape) if autograd.is_recording() and array.grad is not None else array
+    return array if array.grad is None else array.reshape(array.shape)
 
 
-def _call(X, gamma, beta, mean, var, eps, axis, activation, mode, momentum=0.0, unbiased=False):
-    return _operator(mx.nd)(_leaf(X), _leaf(gamma), _leaf(beta), mean, var, mode=mode, axis=axis, eps=repr(float(eps)),
-                            momentum=repr(float(momentum)), unbiased=int(unbiased), act=_ACTIVATIONS[activation])[0]
+def _options(mode, axis, eps, momentum=0.0, unbiased=False, activation=None):
+    return f"{mode} {axis} {float(eps)!r} {float(momentum)!r} {int(unbiased)} {_ACTIVATIONS[activation]}"
 
 
-def train(X, gamma, beta, eps, axis=1, activation=None):
-    """Normalize by the batch's own statistics: `(Y, mean, var)`. Mean and biased variance are constants to autograd."""
+def _call(X, gamma, beta, mean, var, options, may_add):
+    if autograd.is_recording():
+        X = _leaf(X)
+        if may_add:
+            gamma, beta = _leaf(gamma), _leaf(beta)
+    return _operator(mx.nd)(X, gamma, beta, mean, var, options=options)[0]
+
+
+def train(X, gamma, beta, eps, axis=1, activation=None, may_add=True):
+    """Normalize by the batch's own statistics: `(Y, mean, var)`. Mean and biased variance are constants to autograd.
+
+    `may_add=False` is a promise that neither gamma nor beta has `grad_req='add'`; it saves some time.
+    """
     mean, var = (mx.nd.empty((X.shape[axis],), ctx=X.context, dtype=X.dtype) for _ in range(2))
-    return _call(X, gamma, beta, mean, var, eps, axis, activation, "train"), mean, var
+    return _call(X, gamma, beta, mean, var, _options("train", axis, eps, 0, False, activation), may_add), mean, var
 
 
-def train_layer(X, gamma, beta, running_mean, running_var, eps, momentum, axis=1, unbiased=False, activation=None):
+def train_layer(X, gamma, beta, running_mean, running_var, eps, momentum, axis=1, unbiased=False, activation=None,
+                may_add=True):
     """`train` that also moves the running statistics, in the same operator. Returns Y."""
-    return _call(X, gamma, beta, running_mean, running_var, eps, axis, activation, "train", momentum, unbiased)
+    options = _options("train", axis, eps, momentum, unbiased, activation)
+    return _call(X, gamma, beta, running_mean, running_var, options, may_add)
 
 
-def predict(X, gamma, beta, mean, var, eps, axis=1, activation=None):
+def predict(X, gamma, beta, mean, var, eps, axis=1, activation=None, may_add=True):
     """Normalize by the given statistics, which are constants."""
-    return _call(X, gamma, beta, mean, var, eps, axis, activation, "predict")
+    return _call(X, gamma, beta, mean, var, _options("predict", axis, eps, activation=activation), may_add)
 
 
 def _training_flag(X, running_mean, running_var):
@@ -186,7 +198,10 @@ def _training_flag(X, running_mean, running_var):
             return nodes[i]
     big = mx.sym.ones_like(running_var) * 2.0 ** 66
     told = mx.sym.BatchNorm(big, big, big, running_mean, running_mean, axis=0, fix_gamma=False, eps=1e-3)[0]
-    return mx.sym.slice_axis(told, axis=0, begin=0, end=1, name="gluon_bn_mode")
+    # A shape that is known at once: while MXNet infers shapes, it hands an operator of a library a buffer that is one
+    # number too short for every input whose rank is still unknown (1.9.1, src/c_api/c_api.cc, line 766).
+    first = mx.sym.cast(mx.sym.slice_axis(told, axis=0, begin=0, end=1), dtype="float32")
+    return mx.sym.elemwise_add(first, mx.sym.zeros((1,)), name="gluon_bn_mode")
 
 
 def symbol(X, gamma, beta, running_mean, running_var, *, eps, momentum, axis, unbiased=False, use_global_stats=False,
@@ -200,5 +215,5 @@ def symbol(X, gamma, beta, running_mean, running_var, *, eps, momentum, axis, un
     own = {"__gluon_bn__": str(next(_numbers))}
     inputs = [mx.sym.identity(a, attr=own) for a in (X, gamma, beta)] + [running_mean, running_var]
     inputs += [] if use_global_stats else [_training_flag(X, running_mean, running_var)]
-    return _operator(mx.sym)(*inputs, mode="global" if use_global_stats else "graph", axis=axis, eps=repr(float(eps)),
-                             momentum=repr(float(momentum)), unbiased=int(unbiased), act=_ACTIVATIONS[activation])[0]
+    options = _options("global" if use_global_stats else "graph", axis, eps, momentum, unbiased, activation)
+    return _operator(mx.sym)(*inputs, options=options)[0]
