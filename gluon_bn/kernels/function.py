@@ -62,6 +62,8 @@ def differentiable(inputs, outputs, backward):
             into = tuple(a if r == WRITE else None for a, r in zip(arrays[n_out:], requests))
             with autograd.pause():
                 gradients = backward(wanted, into, *arrays[:n_out])
+                if all(g is t for g, t, w in zip(gradients, into, wanted) if w):
+                    return True  # written in place, nothing is under way
                 for target, gradient, request in zip(arrays[n_out:], gradients, requests):
                     if request in (WRITE, INPLACE) and gradient is not target:
                         target[:] = gradient

@@ -27,7 +27,7 @@ from mxnet.base import _LIB, check_call
 
 from gluon_bn.kernels.function import differentiable
 
-SMALL = 64  # positions, below which a row is too short to loop over
+SMALL = 128  # positions, below which a row is too short to loop over
 WIDE = 512  # columns, from which a loop over them is fast
 ALONE = 1 << 15  # values, below which a second thread costs more than it brings
 
@@ -98,45 +98,57 @@ def gradient_rows(dY, X, dX, k, a, p, q, start, stop):
 
 
 # ------------------------------------------------------------------------- columns: (N, P, K)
+# A loop from 0 over slices, not from `start`: only then is it clear to the compiler that no index
+# is negative, and it works on several columns at once.
 
 
 @compiled
 def moments_columns(X, k, s1, s2, start, stop):
+    k, s1, s2 = k[start:stop], s1[start:stop], s2[start:stop]
     for n in range(X.shape[0]):
         for m in range(X.shape[1]):
-            for j in range(start, stop):
-                d = np.float64(X[n, m, j]) - k[j]
+            x = X[n, m, start:stop]
+            for j in range(len(x)):
+                d = np.float64(x[j]) - k[j]
                 s1[j] += d
                 s2[j] += d * d
 
 
 @compiled
 def affine_columns(X, Y, k, a, b, start, stop):
+    k = k[start:stop]
     for n in range(X.shape[0]):
         i = n if len(a) > 1 else 0
+        an, bn = a[i, start:stop], b[i, start:stop]
         for m in range(X.shape[1]):
-            for j in range(start, stop):
-                Y[n, m, j] = (X[n, m, j] - k[j]) * a[i, j] + b[i, j]
+            x, y = X[n, m, start:stop], Y[n, m, start:stop]
+            for j in range(len(x)):
+                y[j] = (x[j] - k[j]) * an[j] + bn[j]
 
 
 @compiled
 def products_columns(dY, X, k, s1, s2, start, stop):
+    k = k[start:stop]
     for n in range(X.shape[0]):
         i = n if len(s1) > 1 else 0
+        t1, t2 = s1[i, start:stop], s2[i, start:stop]
         for m in range(X.shape[1]):
-            for j in range(start, stop):
-                g = np.float64(dY[n, m, j])
-                s1[i, j] += g
-                s2[i, j] += g * (X[n, m, j] - k[j])
+            dy, x = dY[n, m, start:stop], X[n, m, start:stop]
+            for j in range(len(x)):
+                g = np.float64(dy[j])
+                t1[j] += g
+                t2[j] += g * (x[j] - k[j])
 
 
 @compiled
 def gradient_columns(dY, X, dX, k, a, p, q, start, stop):
+    k, p, q = k[start:stop], p[start:stop], q[start:stop]
     for n in range(X.shape[0]):
-        i = n if len(a) > 1 else 0
+        an = a[n if len(a) > 1 else 0, start:stop]
         for m in range(X.shape[1]):
-            for j in range(start, stop):
-                dX[n, m, j] = a[i, j] * dY[n, m, j] + p[j] * (X[n, m, j] - k[j]) + q[j]
+            dy, x, dx = dY[n, m, start:stop], X[n, m, start:stop], dX[n, m, start:stop]
+            for j in range(len(x)):
+                dx[j] = an[j] * dy[j] + p[j] * (x[j] - k[j]) + q[j]
 
 
 # --------------------------------------------------------------------------- how X is seen
@@ -230,6 +242,23 @@ def memory(array, shape):
     return flat.reshape(shape)
 
 
+def kept(X):
+    """X for the backward pass: itself if it is an intermediate result, which only the tape holds.
+
+    The engine does not know that our backward pass will read X. Whoever wrote a new batch into X
+    right after `backward()` would change it under the running kernel, so an array that somebody
+    may write to is copied.
+    """
+    if not autograd.is_recording():
+        return X
+    if X.grad is None:
+        symbol = ctypes.c_void_p()
+        if _LIB.MXAutogradGetSymbol(X.handle, ctypes.byref(symbol)) == 0:  # it is on the tape
+            _LIB.NNSymbolFree(symbol)
+            return X
+    return X.copy()
+
+
 # --------------------------------------------------------------------------------- the layer
 
 
@@ -237,7 +266,8 @@ def train(X, gamma, beta, eps, axis=1):
     """Normalize by this batch. Returns Y, and the batch's mean and biased variance, (C,)."""
     n = X.size // X.shape[axis]
     view = View(X.shape, axis, len(gamma) if gamma.ndim == 2 else 1)
-    x = memory(X, view.shape)
+    saved = kept(X)
+    x = memory(saved, view.shape)
     near = view.first_mean(x)
     k = view.spread(near, x.dtype)
 
@@ -246,13 +276,13 @@ def train(X, gamma, beta, eps, axis=1):
     rest = view.gather(s1) / n  # the mean is near + rest
     var = np.maximum(view.gather(s2) / n - rest * rest, 0)
     scale = 1 / np.sqrt(var + eps)
-    g, b = gamma.asnumpy().reshape(-1, view.C), beta.asnumpy().reshape(-1, view.C)
-    Y = nd.empty(X.shape, ctx=X.context, dtype=X.dtype)
+    g, b = (memory(v, (-1, view.C)).copy() for v in (gamma, beta))
+    Y = fresh(X.shape, X)
     view.run(affine_rows, affine_columns, x, memory(Y, view.shape), k,
              view.spread(g * scale, x.dtype), view.spread(b - rest * g * scale, x.dtype))
 
     def backward(wanted, into, dY):
-        dy, x = memory(dY, view.shape), memory(X, view.shape)
+        dy, x = memory(dY, view.shape), memory(saved, view.shape)
         t1, t2 = view.sums(view.examples)
         view.run(products_rows, products_columns, dy, x, k, t1, t2)
         dbeta = view.gather(t1)
@@ -262,44 +292,51 @@ def train(X, gamma, beta, eps, axis=1):
             # dX = g scale dY - scale/n sum(g dY) - scale/n x_hat sum(g dY x_hat)
             p = -(g * dgamma).sum(axis=0) * scale * scale / n
             q = -(g * dbeta).sum(axis=0) * scale / n - p * rest
-            dX = into[0] if into[0] is not None else nd.empty(X.shape, X.context, X.dtype)
+            dX = fresh(X.shape, X) if into[0] is None else into[0]
             view.run(gradient_rows, gradient_columns, dy, x, memory(dX, view.shape), k,
                      view.spread(g * scale, x.dtype), view.spread(p, x.dtype),
                      view.spread(q, x.dtype))
-        return dX, to_nd(dgamma.reshape(gamma.shape), X), to_nd(dbeta.reshape(beta.shape), X)
+        return dX, filled(dgamma, gamma.shape, X, into[1]), filled(dbeta, beta.shape, X, into[2])
 
     differentiable([X, gamma, beta], [Y], backward)
-    return Y, to_nd(near + rest, X), to_nd(var, X)
+    return Y, filled(near + rest, (view.C,), X), filled(var, (view.C,), X)
 
 
 def predict(X, gamma, beta, mean, var, eps, axis=1):
     """Normalize by statistics from elsewhere, (C,)."""
     view = View(X.shape, axis, len(gamma) if gamma.ndim == 2 else 1)
-    x = memory(X, view.shape)
-    near = mean.asnumpy()
-    scale = 1 / np.sqrt(var.asnumpy().astype(np.float64) + eps)
-    g, b = gamma.asnumpy().reshape(-1, view.C), beta.asnumpy().reshape(-1, view.C)
-    k = view.spread(near, x.dtype)
-    Y = nd.empty(X.shape, ctx=X.context, dtype=X.dtype)
+    saved = kept(X)
+    x = memory(saved, view.shape)
+    scale = 1 / np.sqrt(memory(var, (-1,)).astype(np.float64) + eps)
+    g, b = (memory(v, (-1, view.C)).copy() for v in (gamma, beta))
+    k = view.spread(memory(mean, (-1,)), x.dtype)
+    Y = fresh(X.shape, X)
     view.run(affine_rows, affine_columns, x, memory(Y, view.shape), k,
              view.spread(g * scale, x.dtype), view.spread(b, x.dtype))
 
     def backward(wanted, into, dY):
-        dy, x = memory(dY, view.shape), memory(X, view.shape)
+        dy, x = memory(dY, view.shape), memory(saved, view.shape)
         t1, t2 = view.sums(view.examples)
         view.run(products_rows, products_columns, dy, x, k, t1, t2)
         dbeta, dgamma = view.gather(t1), view.gather(t2) * scale
         dX = None
         if wanted[0]:
-            dX = into[0] if into[0] is not None else nd.empty(X.shape, X.context, X.dtype)
+            dX = fresh(X.shape, X) if into[0] is None else into[0]
             zero = view.spread(np.zeros(view.C), x.dtype)
             view.run(affine_rows, affine_columns, dy, memory(dX, view.shape), zero,
                      view.spread(g * scale, x.dtype), view.spread(0 * g, x.dtype))
-        return dX, to_nd(dgamma.reshape(gamma.shape), X), to_nd(dbeta.reshape(beta.shape), X)
+        return dX, filled(dgamma, gamma.shape, X, into[1]), filled(dbeta, beta.shape, X, into[2])
 
     differentiable([X, gamma, beta], [Y], backward)
     return Y
 
 
-def to_nd(values, like):
-    return nd.array(values, ctx=like.context, dtype=like.dtype)
+def fresh(shape, like):
+    return nd.empty(shape, ctx=like.context, dtype=like.dtype)
+
+
+def filled(values, shape, like, into=None):
+    """The values in an NDArray, a new one unless `into` is given; done when this returns."""
+    into = fresh(shape, like) if into is None else into
+    memory(into, shape)[...] = values.reshape(shape)
+    return into
