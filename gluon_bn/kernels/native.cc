@@ -34,11 +34,11 @@ inline double exp_(double v) { return std::exp(v); }
 inline float exp_(float v) {  // 2^n * e^r with |r| < 0.35: unlike the library's, a vector of them at once
   v = v < -87.f ? -87.f : v > 87.f ? 87.f : v;
   float n = v * 1.44269504f + 12582912.f;  // 1.5 * 2^23: rounds, and leaves the integer n in the lowest bits
-  int32_t bits;
+  uint32_t bits;
   std::memcpy(&bits, &n, 4);
   float r = v - (n - 12582912.f) * 0.693145752f - (n - 12582912.f) * 1.42860677e-6f;
   float e = 1.f + r * (1.f + r * (.5f + r * (1.66666657e-1f + r * (4.16654459e-2f + r * (8.33345205e-3f + r * 1.39353915e-3f)))));
-  int32_t power = (bits + 127) << 23;
+  uint32_t power = (bits + 127) << 23;
   float scale;
   std::memcpy(&scale, &power, 4);
   return e * scale;
