@@ -12,6 +12,7 @@ built with `gluon.nn.BatchNorm`, and the other way round.
 import warnings
 from math import prod
 
+import mxnet as mx
 import numpy as np
 from mxnet import autograd, nd
 
@@ -106,6 +107,28 @@ class BatchNorm(ArrayBlock):
 
     def _check(self, X):
         return check_batch(X, self.axis, self.num_dims, self.running_mean.shape[-1])
+
+    def graph(self, X, *inputs, **parameters):
+        """In a hybridized network: the native kernel's own operator where it fits, no Python in
+        the step; otherwise an operator that calls this Block."""
+        plain = (type(self) is BatchNorm and not inputs and not self._half
+                 and self.momentum is not None and not self.zero_debias)
+        if not plain or self.kernel not in ("auto", "native") or kernels.why_not("native"):
+            return super().graph(X, *inputs, **parameters)
+        x, *arrays = (s.as_nd_ndarray() for s in (X, *parameters.values()))
+        arrays = dict(zip(parameters, arrays))
+        if not self.scale:
+            arrays["gamma"] = mx.sym.ones_like(arrays["gamma"])
+        if not self.center:
+            arrays["beta"] = mx.sym.zeros_like(arrays["beta"])
+        fused = self.activation in (None, "relu", "sigmoid")
+        Y = kernels.get("native").symbol(
+            x, **arrays, eps=self.epsilon, momentum=self.momentum, axis=self.axis,
+            unbiased=self.unbiased, use_global_stats=self.use_global_stats,
+            activation=self.activation if fused else None)
+        if not fused:
+            Y = mx.sym.Activation(Y, act_type=self.activation)
+        return Y.as_np_ndarray() if isinstance(X, mx.sym.np._Symbol) else Y
 
     def compute(self, X, sample_weight=None, *, gamma, beta, **running):
         """The layer on `mx.nd` arrays: parameters in, output out, running statistics moved."""

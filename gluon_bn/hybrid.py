@@ -62,10 +62,14 @@ class ArrayBlock(HybridBlock):
 
     def hybrid_forward(self, F, X, *inputs, **parameters):
         if isinstance(X, Symbol):
-            return in_graph(self, X, *inputs, **parameters)
+            return self.graph(X, *inputs, **parameters)
         Y = self.compute(as_nd(X), *map(as_nd, inputs),
                          **{name: as_nd(value) for name, value in parameters.items()})
         return Y.as_np_ndarray() if isinstance(X, mx.np.ndarray) else Y
+
+    def graph(self, X, *inputs, **parameters):
+        """The symbol of this Block in the graph of a hybridized network."""
+        return in_graph(self, X, *inputs, **parameters)
 
     def compute(self, X, *inputs, **parameters):
         raise NotImplementedError

@@ -36,9 +36,10 @@ def configure(threads=None):
         raise ValueError(f"threads must be 1 or more, not {threads}")
     if threads is None and not os.environ.get("OMP_NUM_THREADS"):
         threads = cores()
+    global _allocator, _configured
     if threads is not None:
         _in_engine("omp_set_num_threads", threads)
-    global _allocator
+        _configured = threads
     _allocator = _keep_freed_memory()
     return describe()
 
@@ -84,6 +85,19 @@ def cores():
     except (OSError, ValueError):  # no such file, or the word 'max': no quota
         pass
     return count
+
+
+def own_threads():
+    """How many threads loops of our own (the fused kernel's) should share: as many as MXNet was
+    given, or what `OMP_NUM_THREADS` says, or one for each core."""
+    global _configured
+    if _configured is None:
+        asked = os.environ.get("OMP_NUM_THREADS", "")
+        _configured = min(int(asked) if asked.isdigit() and int(asked) else cores(), cores())
+    return _configured
+
+
+_configured = None
 
 
 def threads():

@@ -15,7 +15,6 @@ small images, whose S positions then count as S columns of the same channel. CPU
 """
 
 import ctypes
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
@@ -26,6 +25,7 @@ from mxnet import autograd, nd
 from mxnet.base import _LIB, check_call
 
 from gluon_bn.kernels.function import differentiable
+from gluon_bn.runtime import own_threads
 
 SMALL = 128  # positions, below which a row is too short to loop over
 WIDE = 512  # columns, from which a loop over them is fast
@@ -206,29 +206,23 @@ class View:
     def run(self, by_rows, by_columns, *arrays):
         """One pass: a compiled loop over all channels or columns, shared out to the threads."""
         loop, extent = (by_rows, self.C) if self.rows else (by_columns, self.shape[2])
-        parts = 1 if prod(self.shape) < ALONE else min(threads(), extent)
+        parts = 1 if prod(self.shape) < ALONE else min(own_threads(), extent)
         edges = [extent * i // parts for i in range(parts + 1)]
-        waiting = [_pool().submit(loop, *arrays, *edges[i:i + 2]) for i in range(1, parts)]
+        waiting = [_pool(parts).submit(loop, *arrays, *edges[i:i + 2]) for i in range(1, parts)]
         loop(*arrays, *edges[:2])
         for part in waiting:
             part.result()
 
 
-def threads():
-    """How many threads share a pass: those that MXNet was given, at most the cores there are."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(int(asked), cores) if asked.isdigit() and int(asked) > 0 else cores
-
-
 _local = threading.local()
 
 
-def _pool():
+def _pool(threads):
     # One for each thread that asks: MXNet calls the backward pass on a thread of its own, and two
     # that wait for the same pool could wait for each other.
-    if not hasattr(_local, "pool"):
-        _local.pool = ThreadPoolExecutor(max(threads() - 1, 1), "gluon_bn.fused")
+    if getattr(_local, "threads", None) != threads:
+        _local.threads = threads
+        _local.pool = ThreadPoolExecutor(threads - 1, "gluon_bn.fused")
     return _local.pool
 
 
