@@ -1,0 +1,395 @@
+"""The speed contests: every kernel, Gluon's operator and PyTorch's layer, side by side.
+
+Timings are taken in one run, the contestants taking turns, and given as medians; what counts are
+ratios within a run, for these machines have fast and slow minutes. Each contestant gets the same
+threads and the same memory allocator (`gluon_bn.runtime.configure`). PyTorch takes part where it is
+installed (`pip install torch`); nothing else needs it.
+
+`run` measures, `gluon-bn bench` calls it, `benchmarks/results/` keeps what the README quotes.
+"""
+
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from math import exp, log, prod
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd, gluon, nd
+
+from gluon_bn import blocks, kernels, runtime
+from gluon_bn.models import MODELS
+
+SHAPES = [(256, 120), (256, 6, 24, 24), (256, 16, 8, 8), (128, 64, 24, 24), (32, 64, 24, 24),
+          (64, 256, 12, 12), (128, 512, 3, 3)]
+NETWORKS = {"lenet": (256, 1, 28, 28), "resnet18": (64, 1, 28, 28), "densenet": (32, 1, 28, 28)}
+GROWTH = [10 ** n for n in range(3, 9)]
+REFERENCE = "gluon"
+
+
+def run(parts=("layer", "network", "growth", "first_call", "accuracy", "memory"), threads=(1, 2),
+        quick=False, say=print):
+    """Measure and return everything, a dict of plain values ready for JSON."""
+    repeats = 5 if quick else 25
+    result = {"command": "gluon-bn bench" + (" --quick" if quick else ""), "quick": quick}
+    contests = {"layer": layer, "network": network, "growth": growth}
+    for part in parts:
+        if part in contests:
+            result[part] = {}
+            for n in threads:
+                runtime.configure(threads=n)
+                say(f"{part}, {n} thread{'s' * (n > 1)} ...")
+                result[part][str(n)] = contests[part](n, repeats, say)
+        else:
+            say(f"{part} ...")
+            result[part] = {"first_call": first_call, "accuracy": accuracy,
+                            "memory": memory}[part]()
+    result["settings"] = {**runtime.describe(), "threads": list(threads), "repeats": repeats}
+    result["versions"] = {**runtime.versions(), "torch": torch_version()}
+    return result
+
+
+def take_turns(contestants, repeats, warm_up=2):
+    """Median seconds of each function in a dict: one round after another, all in each round."""
+    seconds = {name: [] for name in contestants}
+    for i in range(warm_up + repeats):
+        for name, function in contestants.items():
+            start = time.perf_counter()
+            function()
+            nd.waitall()
+            if i >= warm_up:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def geometric_mean(values):
+    return exp(sum(map(log, values)) / len(values))
+
+
+# ------------------------------------------------------------------------------------ one layer
+
+
+def layer(threads, repeats, say):
+    """Milliseconds of a training step and of a prediction of one layer, by shape and contestant."""
+    rows = []
+    for shape in SHAPES:
+        for mode, contestants in layer_contestants(shape, threads).items():
+            seconds = take_turns(contestants, repeats)
+            rows.append({"shape": list(shape), "mode": mode,
+                         "ms": {name: 1e3 * s for name, s in seconds.items()}})
+            say(f"  {shape} {mode}: " + ", ".join(
+                f"{n} {s / seconds[REFERENCE]:.2f}" for n, s in seconds.items()))
+    ratios = {}
+    for mode in ("train", "predict"):
+        chosen = [row["ms"] for row in rows if row["mode"] == mode]
+        ratios[mode] = {name: geometric_mean([ms[name] / ms[REFERENCE] for ms in chosen])
+                        for name in chosen[0]}
+    return {"rows": rows, "ratio_to_gluon": ratios}
+
+
+def layer_contestants(shape, threads):
+    """By mode and name, functions that do one step of one layer on arrays of this shape."""
+    X, dY = (nd.random.normal(shape=shape) for _ in range(2))
+    train, predict = {}, {}
+    for name in (n for n in kernels.available() if n != "gluon"):
+        train[name], predict[name] = gluon_steps(
+            blocks.BatchNorm(shape[1], kernel=name), X, dY)
+    hybridized = gluon.nn.HybridSequential()
+    hybridized.add(gluon.nn.BatchNorm(in_channels=shape[1]))
+    hybridized.hybridize(static_alloc=True, static_shape=True)
+    train[REFERENCE], predict[REFERENCE] = gluon_steps(hybridized, X, dY)
+    if torch_version():
+        train["pytorch"], predict["pytorch"] = torch_steps(shape, threads)
+    # The bounds. A training step cannot do with less than reading X and writing Y, then reading X
+    # and dY and writing dX: five times the array, two and a half copies. Where the array does not
+    # fit the caches, the statistics need a pass of their own in each direction: eight times.
+    source, target = np.ones(shape, "float32"), np.empty(shape, "float32")
+
+    def copies(n):
+        def copy():
+            for _ in range(n):
+                np.copyto(target, source)
+        return copy
+
+    train["4 copies"], predict["1 copy"] = copies(4), copies(1)
+    return {"train": train, "predict": predict}
+
+
+def gluon_steps(net, X, dY):
+    net.initialize()
+    X = X.copy()
+    X.attach_grad()
+
+    def train():
+        with autograd.record():
+            Y = net(X)
+        Y.backward(dY)
+
+    return train, lambda: net(X)
+
+
+def torch_version():
+    try:
+        import torch
+    except ImportError:
+        return None
+    return torch.__version__
+
+
+def torch_steps(shape, threads):
+    import torch
+
+    torch.set_num_threads(threads)
+    kind = {2: torch.nn.BatchNorm1d, 4: torch.nn.BatchNorm2d}[len(shape)]
+    net, still = kind(shape[1]), kind(shape[1]).eval()
+    X = torch.randn(shape, requires_grad=True)
+    dY = torch.randn(shape)
+
+    def train():
+        X.grad = None
+        net(X).backward(dY)
+
+    def predict():
+        with torch.no_grad():
+            still(X)
+
+    return train, predict
+
+
+# ------------------------------------------------------------------------------------- networks
+
+
+def network(threads, repeats, say):
+    """Images a second of whole networks, in training and in prediction."""
+    result = {}
+    for model, shape in NETWORKS.items():
+        if model not in MODELS:
+            continue
+        contestants = network_contestants(model, shape, threads)
+        result[model] = {"batch": shape[0]}
+        for mode in ("train", "predict"):
+            slow = {n: f[mode] for n, f in contestants.items() if n == "textbook"}
+            fast = {n: f[mode] for n, f in contestants.items() if n != "textbook"}
+            seconds = take_turns(fast, repeats)
+            seconds.update(take_turns(slow, max(2, repeats // 8), warm_up=1))
+            result[model][mode] = {n: shape[0] / s for n, s in seconds.items()}
+            reference = result[model][mode]["gluon hybridized"]
+            say(f"  {model} {mode}: " + ", ".join(
+                f"{n} {v:.0f}/s ({v / reference:.2f})" for n, v in result[model][mode].items()))
+    return result
+
+
+def network_contestants(model, shape, threads):
+    X = nd.random.uniform(shape=shape)
+    y = nd.array(np.arange(shape[0]) % 10)
+    found = {}
+    norms = ["none", "auto", *(n for n in kernels.available() if n != "gluon")]
+    for norm in norms:
+        found[norm] = network_steps(MODELS[model](norm=norm), X, y, hybridize=True)
+    found["gluon hybridized"] = network_steps(MODELS[model](norm="gluon"), X, y, hybridize=True)
+    found["gluon imperative"] = network_steps(MODELS[model](norm="gluon"), X, y, hybridize=False)
+    if torch_version() and model == "lenet":
+        found["pytorch eager"] = torch_lenet_steps(shape, threads)
+    return found
+
+
+def network_steps(net, X, y, hybridize):
+    net.initialize(mx.init.Xavier())
+    if hybridize:
+        net.hybridize(static_alloc=True, static_shape=True)
+    net(X)
+    trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.01}, kvstore=None)
+    cross_entropy = gluon.loss.SoftmaxCrossEntropyLoss()
+
+    def train():
+        with autograd.record():
+            loss = cross_entropy(net(X), y)
+        loss.backward()
+        trainer.step(len(X))
+
+    return {"train": train, "predict": lambda: net(X)}
+
+
+def torch_lenet_steps(shape, threads):
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(threads)
+    net = nn.Sequential(
+        nn.Conv2d(1, 6, 5), nn.BatchNorm2d(6), nn.Sigmoid(), nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5), nn.BatchNorm2d(16), nn.Sigmoid(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(256, 120), nn.BatchNorm1d(120), nn.Sigmoid(),
+        nn.Linear(120, 84), nn.BatchNorm1d(84), nn.Sigmoid(), nn.Linear(84, 10))
+    X, y = torch.rand(shape), torch.arange(shape[0]) % 10
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    cross_entropy = nn.CrossEntropyLoss()
+
+    def train():
+        net.train()
+        optimizer.zero_grad()
+        cross_entropy(net(X), y).backward()
+        optimizer.step()
+
+    def predict():
+        net.eval()
+        with torch.no_grad():
+            net(X)
+
+    return {"train": train, "predict": predict}
+
+
+# --------------------------------------------------------------------------------------- growth
+
+
+def growth(threads, repeats, say):
+    """Milliseconds of a training step against the number of elements, 64 channels of 24 x 24."""
+    result = {"elements": [], "ms": {}}
+    for elements in GROWTH:
+        side = 24 if elements >= 10 ** 5 else 4
+        shape = (max(1, round(elements / (64 * side * side))), 64, side, side)
+        contestants = layer_contestants(shape, threads)["train"]
+        seconds = take_turns(contestants, max(3, min(repeats, 10 ** 8 // prod(shape) * 2)), 1)
+        result["elements"].append(prod(shape))
+        for name, s in seconds.items():
+            result["ms"].setdefault(name, []).append(1e3 * s)
+        say(f"  {prod(shape):.0e} elements: " + ", ".join(
+            f"{n} {1e3 * s:.2f} ms" for n, s in seconds.items()))
+    return result
+
+
+# ----------------------------------------------------------------------------------- first call
+
+
+STEP = """
+import time, sys
+start = time.perf_counter()
+import gluon_bn
+imported = time.perf_counter()
+from mxnet import autograd, nd
+layer = gluon_bn.BatchNorm(8, kernel={kernel!r})
+layer.initialize()
+X = nd.ones((4, 8, 16, 16))
+X.attach_grad()
+nd.waitall()
+before = time.perf_counter()
+with autograd.record():
+    Y = layer(X)
+Y.backward()
+nd.waitall()
+print(imported - start, time.perf_counter() - before)
+"""
+
+
+def first_call():
+    """Seconds to import the package, and for the first step, with a cold and with a warm cache."""
+    found = {}
+    for kernel in (n for n in kernels.available() if n != "gluon"):
+        with tempfile.TemporaryDirectory() as cache:
+            caches = {**os.environ, "GLUON_BN_CACHE": cache, "NUMBA_CACHE_DIR": cache}
+            code = [sys.executable, "-c", STEP.format(kernel=kernel)]
+            cold, warm = (list(map(float, subprocess.run(
+                code, env=caches, capture_output=True, text=True, check=True).stdout.split()))
+                for _ in range(2))
+        found[kernel] = {"import": warm[0], "cold": cold[1], "warm": warm[1]}
+    return found
+
+
+# ------------------------------------------------------------------------------------- accuracy
+
+
+def accuracy(shape=(128, 16, 24, 24), offsets=(0, 1e2, 1e4)):
+    """Largest error of Y and of the gradient against float64, for inputs of `offset` +- 1."""
+    random = np.random.RandomState(0)
+    noise, dy = (random.normal(size=shape).astype("float32") for _ in range(2))
+    found = {}
+    for offset in offsets:
+        x = noise + np.float32(offset)
+        y, dx = float64_reference(x, dy)
+        for name in kernels.available():
+            X = nd.array(x)
+            X.attach_grad()
+            layer = blocks.BatchNorm(shape[1], kernel=name)
+            layer.initialize()
+            with autograd.record():
+                Y = layer(X)
+            Y.backward(nd.array(dy))
+            found.setdefault(name, {})[f"{offset:g}"] = {
+                "Y": float(abs(Y.asnumpy() - y).max()),
+                "dX": float(abs(X.grad.asnumpy() - dx).max())}
+    return {"shape": list(shape), "seed": 0, "largest_error": found}
+
+
+def float64_reference(x, dy, eps=1e-5):
+    """Batch norm and its gradient with respect to x in NumPy float64, gamma 1 and beta 0."""
+    x, dy = x.astype("float64"), dy.astype("float64")
+    axes = (0, 2, 3)
+    scale = 1 / np.sqrt(x.var(axes, keepdims=True) + eps)
+    y = (x - x.mean(axes, keepdims=True)) * scale
+    dx = scale * (dy - dy.mean(axes, keepdims=True) - y * (dy * y).mean(axes, keepdims=True))
+    return y, dx
+
+
+# --------------------------------------------------------------------------------------- memory
+
+
+PEAK = """
+import resource, sys
+from gluon_bn import bench
+print(bench.peak_of_a_step({name!r}))
+"""
+
+
+def memory():
+    """Peak memory of a training step on (128, 64, 24, 24), in units of the size of X.
+
+    A process for each contestant; what X, dX and dY need themselves is not counted.
+    """
+    names = [n for n in kernels.available() if n != "gluon"] + [REFERENCE]
+    return {name: float(subprocess.run([sys.executable, "-c", PEAK.format(name=name)], check=True,
+                                       capture_output=True, text=True).stdout)
+            for name in names}
+
+
+def peak_of_a_step(name, shape=(128, 64, 24, 24)):
+    """Peak resident memory of three steps above what was there before, as multiples of X."""
+    net = gluon.nn.BatchNorm() if name == REFERENCE else blocks.BatchNorm(kernel=name)
+    X, dY = (nd.random.normal(shape=shape) for _ in range(2))
+    X.attach_grad()
+    net.initialize()
+
+    def step(X, dY):
+        with autograd.record():
+            Y = net(X * 1)  # an intermediate, as inside a network
+        Y.backward(dY)
+        nd.waitall()
+
+    small = nd.ones((2, *shape[1:]))
+    small.attach_grad()
+    step(small, nd.ones(small.shape))  # compile and warm up
+    unit = 1 if platform.system() == "Darwin" else 1024  # ru_maxrss: bytes there, KiB on Linux
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(3):
+        step(X, dY)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (after - before) * unit / (4 * prod(shape))
+
+
+# --------------------------------------------------------------------------------------- report
+
+
+def write(result, folder):
+    """`bench.json` and `bench.png` in `folder`; returns their paths."""
+    from gluon_bn import plotting
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "bench.json").write_text(json.dumps(result, indent=1) + "\n")
+    plotting.plot_bench(result, folder / "bench.png")
+    return folder / "bench.json", folder / "bench.png"
