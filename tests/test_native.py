@@ -326,6 +326,71 @@ def test_a_layer_used_many_times(mode):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("mode", MODES[1:4], ids=str)
+def test_frozen_layers_among_others(mode):
+    """A layer on global statistics is never in training; those after it are. Layers of both types in one graph."""
+    net = gluon.nn.HybridSequential()
+    net.add(Layer(), Layer(use_global_stats=True), Layer(), gluon.nn.Dense(7), Layer(), Layer(use_global_stats=True))
+    net.initialize()
+    net.hybridize(**mode)
+    X = nd.random.normal(shape=(8, 3, 5, 5))
+    net(X)
+    moves = [net[i].running_mean for i in (0, 2, 4)]
+    stays = [net[i].running_mean for i in (1, 5)]
+    for training in (True, False, True, True, False):
+        before = [p.data().asnumpy() for p in moves + stays]
+        with autograd.record(train_mode=training):
+            Y = net(X)
+        Y.backward()
+        mx.nd.waitall()
+        after = [p.data().asnumpy() for p in moves + stays]
+        assert [bool((a != b).any()) for a, b in zip(before, after)] == [training] * 3 + [False] * 2
+
+
+def test_convolutions_in_their_own_layout():
+    """Around a convolution arrays lie in oneDNN's blocked layout, and a reshaped one is a view of it."""
+    class Net(gluon.HybridBlock):
+        def __init__(self):
+            super().__init__()
+            with self.name_scope():
+                self.first, self.norm = gluon.nn.Conv2D(32, 3, in_channels=16, use_bias=False), Layer(32)
+                self.last = gluon.nn.Conv2D(16, 3, in_channels=32)
+
+        def hybrid_forward(self, F, x):
+            x = self.norm(F.reshape(self.first(x), shape=(0, 0, -1)))
+            return self.last(F.reshape(x, shape=(0, 0, 12, 12)))
+
+    net = Net()
+    net.initialize()
+    X = nd.random.normal(shape=(8, 16, 14, 14))
+    X.attach_grad()
+    results = []
+    for mode in MODES[:4]:
+        if mode is not None:
+            net.hybridize(**mode)
+        with autograd.record():
+            Y = net(X)
+        Y.backward()
+        results.append([Y.asnumpy(), X.grad.asnumpy()] + values(net, grad=True))
+    plain = nd.array(net.first(X).asnumpy().reshape(8, 32, -1))
+    Y = net.last(nd.array(reference(plain.asnumpy(), np.ones(32), np.zeros(32), plain.asnumpy())[0].reshape(8, 32, 12, 12)))
+    np.testing.assert_allclose(results[0][0], Y.asnumpy(), rtol=1e-3, atol=1e-5)
+    for r in results[1:]:
+        for a, b in zip(results[0], r):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_an_exported_network(tmp_path):
+    net = network(Layer)
+    net.hybridize()
+    X = nd.random.normal(shape=(4, 1, 20, 20))
+    with autograd.record():
+        net(X)
+    net.export(str(tmp_path / "net"))
+    again = gluon.SymbolBlock.imports(str(tmp_path / "net-symbol.json"), ["data"], str(tmp_path / "net-0000.params"))
+    np.testing.assert_array_equal(again(X).asnumpy(), net(X).asnumpy())
+
+
 def test_conditional_in_a_graph():
     class Conditional(Layer):
         def hybrid_forward(self, F, x, rows, running_mean, running_var, **_):

@@ -158,6 +158,8 @@ struct View {
 };
 
 // ---- the layer --------------------------------------------------------------------------------------------------------
+const double TRAINING = std::ldexp(1., 66);
+
 struct Options {  // one attribute holds them all, "train 1 1e-05 0.9 0 0": MXNet copies every attribute many times a call
   char mode[16] = "";
   int axis = 1, unbiased = 0, act = NONE;
@@ -166,22 +168,24 @@ struct Options {  // one attribute holds them all, "train 1 1e-05 0.9 0 0": MXNe
     std::sscanf(a.at("options").c_str(), "%15s %d %lf %lf %d %d", mode, &axis, &eps, &momentum, &unbiased, &act);
   }
   bool is(const char* name) const { return !std::strcmp(mode, name); }
-  // mode: "train", "predict", "global" (a layer that never trains), or "graph": input 5 tells, 2^66 in training only
+  // mode: "train", "predict", "global" (a layer that never trains), or "graph": input 5 tells, its last number is 2^66
   bool training(MXTensor* in) const {
     if (!is("graph")) return is("train");
-    return *in[5].data<float>() == std::ldexp(1.f, 66);
+    const int64_t last = in[5].size() - 1;
+    return TRAINING == (in[5].dtype == kFloat64 ? in[5].data<double>()[last] : in[5].data<float>()[last]);
   }
 };
 #define BY_ACTIVATION(f, per) {f<T, per, NONE>, f<T, per, RELU>, f<T, per, SIGMOID>}
 
-// inputs: X, gamma, beta, running mean, running variance[, flag]; outputs: Y, and mean, variance, rest as (3, C).
-// The rest is the part of the mean that T cannot hold.
+// inputs: X, gamma, beta, running mean, running variance[, flag]; outputs: Y, and mean, variance, rest, mode as (4, C).
+// The rest is the part of the mean that T cannot hold; the mode is there for the next layer of a graph.
 template <typename T> MXReturnValue forward(const Options& o, MXTensor* in, MXTensor* out, const OpResource& resource) {
   const View v(out[0].shape, o.axis, in[1]);
   const T *x = in[0].data<T>(), *gamma = in[1].data<T>(), *beta = in[2].data<T>();
   T *y = out[0].data<T>(), *mean = out[1].data<T>(), *var = mean + v.C, *rest = var + v.C;
   T *running_mean = in[3].data<T>(), *running_var = in[4].data<T>();
   const bool training = o.training(in);
+  for (long c = 0; c < v.C; ++c) rest[v.C + c] = static_cast<T>(training ? TRAINING : 0);
   double* s1 = static_cast<double*>(resource.alloc_cpu((v.groups + v.examples) * v.C * 2 * sizeof(double)));
   double* s2 = s1 + v.groups * v.C;
   T *a = reinterpret_cast<T*>(s2 + v.groups * v.C), *b = a + v.examples * v.C;
@@ -287,7 +291,7 @@ MXReturnValue parse(const Attributes& a, int* inputs, int* outputs) {
   return MX_SUCCESS;
 }
 MXReturnValue types(const Attributes&, std::vector<int>* in, std::vector<int>* out) {
-  for (size_t i = 1; i < in->size(); ++i) in->at(i) = i < 5 ? in->at(0) : static_cast<int>(kFloat32);
+  for (size_t i = 1; i < 5; ++i) in->at(i) = in->at(0);
   out->at(0) = out->at(1) = in->at(0);
   return MX_SUCCESS;
 }
@@ -302,9 +306,9 @@ MXReturnValue shapes(const Attributes& a, Shapes* in, Shapes* out) {  // fills i
   const bool conditional = in->at(1).size() == 2 && axis > 0;
   in->at(1) = in->at(2) = conditional ? std::vector<unsigned int>{x[0], x[axis]} : std::vector<unsigned int>{x[axis]};
   in->at(3) = in->at(4) = {x[axis]};
-  if (in->size() > 5) in->at(5) = {1};
+  if (in->size() > 5 && in->at(5).size() < 2) in->at(5) = {x[axis]};  // else the statistics of the layer before
   out->at(0) = x;
-  out->at(1) = {3, x[axis]};
+  out->at(1) = {4, x[axis]};
   return MX_SUCCESS;
 }
 MXReturnValue mutates(const Attributes& a, std::vector<int>* indices) {

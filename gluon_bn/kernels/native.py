@@ -184,24 +184,22 @@ def predict(X, gamma, beta, mean, var, eps, axis=1, activation=None, may_add=Tru
 
 
 def _training_flag(X, running_mean, running_var):
-    """A symbol that is 2**66 in training and anything else in prediction, whatever the mode at the time of the trace.
+    """A symbol whose last number is 2**66 in training and another one in prediction, however the network was traced.
 
     An operator of a library is not told the mode. Gluon's own BatchNorm is: a batch of one is its own mean, so in
     training the output is beta, here 2**66, exactly; in prediction it is (2**66 - mean) / sqrt(variance) * 2**66 more.
     BatchNorm insists on variables for its statistics; any will do, and it moves them in a backward pass only, which
     this node never has. (`ones_like` of the mean would leave its deferred shape unknown: BatchNorm erases it while it
-    does not know that of its data.) Nothing is random here. One such node serves a whole network.
+    does not know that of its data.) Nothing is random here. One such node serves a whole network: our operator hands
+    the news on, as the last number of its statistics.
     """
     nodes = X.get_internals()
-    for i, name in enumerate(nodes.list_outputs()):
-        if name.endswith("gluon_bn_mode_output"):
+    names = nodes.list_outputs()
+    for i in reversed(range(len(names))):
+        if names[i].endswith("gluon_bn_native_output1"):
             return nodes[i]
     big = mx.sym.ones_like(running_var) * 2.0 ** 66
-    told = mx.sym.BatchNorm(big, big, big, running_mean, running_mean, axis=0, fix_gamma=False, eps=1e-3)[0]
-    # A shape that is known at once: while MXNet infers shapes, it hands an operator of a library a buffer that is one
-    # number too short for every input whose rank is still unknown (1.9.1, src/c_api/c_api.cc, line 766).
-    first = mx.sym.cast(mx.sym.slice_axis(told, axis=0, begin=0, end=1), dtype="float32")
-    return mx.sym.elemwise_add(first, mx.sym.zeros((1,)), name="gluon_bn_mode")
+    return mx.sym.BatchNorm(big, big, big, running_mean, running_mean, axis=0, fix_gamma=False, eps=1e-3)[0]
 
 
 def symbol(X, gamma, beta, running_mean, running_var, *, eps, momentum, axis, unbiased=False, use_global_stats=False,
@@ -216,4 +214,5 @@ def symbol(X, gamma, beta, running_mean, running_var, *, eps, momentum, axis, un
     inputs = [mx.sym.identity(a, attr=own) for a in (X, gamma, beta)] + [running_mean, running_var]
     inputs += [] if use_global_stats else [_training_flag(X, running_mean, running_var)]
     options = _options("global" if use_global_stats else "graph", axis, eps, momentum, unbiased, activation)
-    return _operator(mx.sym)(*inputs, options=options)[0]
+    name = own["__gluon_bn__"] + ("_gluon_bn_global" if use_global_stats else "_gluon_bn_native")  # see _training_flag
+    return _operator(mx.sym)(*inputs, options=options, name=name)[0]
