@@ -66,6 +66,28 @@ def compute_type(X):
     return cast(X, np.float32) if X.dtype == np.float16 else X
 
 
+def same_device(one, other):
+    """True for two names of one place: cpu(0), cpu_pinned(0) and cpu_shared(0), as Gluon has it."""
+    return (one.device_typeid & 1, one.device_id) == (other.device_typeid & 1, other.device_id)
+
+
+def check_inputs(X, inputs, parameters):
+    """X an array, and everything it meets in a Block on its device."""
+    if not isinstance(X, nd.NDArray):
+        raise TypeError("X must be an mx.nd.NDArray or an mx.np.ndarray, got "
+                        f"{type(X).__name__}; mx.nd.array(X) makes one")
+    for value in inputs:
+        if isinstance(value, nd.NDArray) and not same_device(value.context, X.context):
+            raise ValueError(f"the inputs are on different devices: X on {X.context}, another on "
+                             f"{value.context}; try .as_in_context({X.context})")
+    for parameter in parameters.values():
+        places = parameter.list_ctx()
+        if not any(same_device(place, X.context) for place in places):
+            raise ValueError(f"X is on {X.context}, but {parameter.name} was initialized on "
+                             f"{', '.join(map(str, places))}; move X with .as_in_context, or the "
+                             f"network with net.collect_params().reset_ctx({X.context})")
+
+
 def check_array(name, value, like=None):
     """An array with a floating type, at least one element, on the device of `like`."""
     if not isinstance(value, nd.NDArray):
@@ -77,7 +99,7 @@ def check_array(name, value, like=None):
     if 0 in value.shape:
         raise ValueError(f"{name} is empty: its shape is {value.shape}, so there is nothing to "
                          "average")
-    if like is not None and value.context != like.context:
+    if like is not None and not same_device(value.context, like.context):
         raise ValueError(f"{name} is on {value.context} but X is on {like.context}; "
                          f"try {name}.as_in_context({like.context})")
     return value

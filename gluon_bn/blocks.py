@@ -15,6 +15,7 @@ from math import prod
 import mxnet as mx
 import numpy as np
 from mxnet import autograd, nd
+from mxnet.gluon import nn
 
 from gluon_bn import kernels
 from gluon_bn.arguments import (
@@ -93,25 +94,22 @@ class BatchNorm(ArrayBlock):
         if zero_debias:
             self.running_mean_biased = self._parameter("running_mean_biased", "zeros")
 
+    _half = False  # whether X will be float16, which the native operator does not take
+
     def _parameter(self, name, init, trained=None):
         return super()._parameter(name, init, trained, shape=(self.num_features,))
 
     def forward(self, X, sample_weight=None):
-        if isinstance(X, nd.NDArray):
-            axis = self._check(X)
-            if sample_weight is not None:
-                axes = tuple(a for a in range(X.ndim) if a != axis)
-                check_weights(as_nd(sample_weight), as_nd(X), axes)
-        extra = () if sample_weight is None else (sample_weight,)
-        return super().forward(X, *extra)
+        return super().forward(X, *(() if sample_weight is None else (sample_weight,)))
 
-    def _check(self, X):
-        return check_batch(X, self.axis, self.num_dims, self.running_mean.shape[-1])
+    def check(self, X, sample_weight=None):
+        axis = check_batch(X, self.axis, self.num_dims, self.channels)
+        check_weights(sample_weight, X, tuple(a for a in range(X.ndim) if a != axis))
 
     def graph(self, X, *inputs, **parameters):
         """In a hybridized network: the native kernel's own operator where it fits, no Python in
         the step; otherwise an operator that calls this Block."""
-        plain = (type(self) is BatchNorm and not inputs and not self._half
+        plain = (type(self) is BatchNorm and not inputs and not self._half and self.skip_nonfinite
                  and self.momentum is not None and not self.zero_debias)
         if not plain or self.kernel not in ("auto", "native") or kernels.why_not("native"):
             return super().graph(X, *inputs, **parameters)
@@ -193,7 +191,7 @@ class BatchNorm(ArrayBlock):
                 f"{self.name} was given one value per channel in training, X of shape {X.shape}: "
                 "its variance is 0 and the output is beta whatever X is, so nothing can be learned "
                 "(PyTorch refuses, Gluon says nothing). Use a larger batch, or leave this layer "
-                "out of training with use_global_stats=True", stacklevel=5)
+                "out of training with use_global_stats=True", stacklevel=9)  # who calls it
 
     def cast(self, dtype):
         """Parameters and statistics stay in float32 when the network goes to float16, as Gluon's:
@@ -202,13 +200,17 @@ class BatchNorm(ArrayBlock):
         super().cast("float32" if self._half else dtype)
 
     def __repr__(self):
-        shown = {"num_features": self.running_mean.shape[-1] or None, "axis": self.axis,
+        shown = {"num_features": self.channels or None, "axis": self.axis,
                  "momentum": self.momentum, "epsilon": self.epsilon}
         usual = {"num_dims": None, "center": True, "scale": True, "use_global_stats": False,
                  "activation": None, "unbiased": False, "zero_debias": False}
         shown.update({k: getattr(self, k) for k, v in usual.items() if getattr(self, k) != v})
         shown["kernel"] = self.kernel
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
+
+
+_SAME = ("num_dims", "axis", "momentum", "epsilon", "center", "scale", "use_global_stats",
+         "activation", "unbiased", "zero_debias", "skip_nonfinite", "kernel")
 
 
 class ConditionalBatchNorm(BatchNorm):
@@ -243,23 +245,29 @@ class ConditionalBatchNorm(BatchNorm):
     def from_batch_norm(cls, layer, num_classes, **options):
         """Widen a trained `BatchNorm`, ours or Gluon's, into a layer that computes the same
         function: every class starts with a copy of its gamma and beta."""
-        theirs = getattr(layer, "_kwargs", {})
-        same = {name: getattr(layer, name, theirs.get(name))
-                for name in ("axis", "momentum", "use_global_stats")}
-        same["epsilon"] = getattr(layer, "epsilon", theirs.get("eps"))
-        same["scale"] = getattr(layer, "scale", not theirs.get("fix_gamma", False))
-        same["center"] = layer.beta.grad_req != "null"
-        for name in ("num_dims", "activation", "unbiased", "zero_debias", "kernel"):
-            if hasattr(layer, name):
-                same[name] = getattr(layer, name)
+        if isinstance(layer, ConditionalBatchNorm) or not isinstance(layer,
+                                                                     (BatchNorm, nn.BatchNorm)):
+            raise TypeError("a BatchNorm, ours or Gluon's, is expected, got "
+                            f"{type(layer).__name__}")
+        try:
+            values = {n: as_nd(p.list_data()[0]) for n, p in layer._reg_params.items()}
+        except RuntimeError as error:
+            raise ValueError(f"{layer!r} has no values to copy yet: initialize it, and give it a "
+                             "batch if its channels are not known") from error
+        if isinstance(layer, BatchNorm):
+            same = {name: getattr(layer, name) for name in _SAME}
+        else:
+            theirs = layer._kwargs
+            same = {name: theirs[name] for name in ("axis", "momentum", "use_global_stats")}
+            same.update(epsilon=theirs["eps"], scale=not theirs["fix_gamma"])
+            # Gluon adds a beta that center=False fixed, so one that is not zero must stay.
+            same["center"] = layer.beta.grad_req != "null" or bool((values["beta"] != 0).sum() > 0)
         wide = cls(layer.gamma.shape[0], num_classes, **{**same, **options})
         wide.initialize(ctx=layer.gamma.list_ctx())
         wide.cast(layer.gamma.dtype)
-        for name, parameter in layer._reg_params.items():
-            value = parameter.data()
-            if name in wide._rows:
-                value = nd.tile(as_nd(value), (num_classes, 1))
-            getattr(wide, name).set_data(value)
+        for name, parameter in wide._reg_params.items():
+            rows = name in wide._rows
+            parameter.set_data(nd.tile(values[name], (num_classes, 1)) if rows else values[name])
         return wide
 
     def _parameter(self, name, init, trained=None):
@@ -267,10 +275,11 @@ class ConditionalBatchNorm(BatchNorm):
         return ArrayBlock._parameter(self, name, init, trained, (*rows, self.num_features))
 
     def forward(self, X, labels):
-        if isinstance(X, nd.NDArray):
-            self._check(X)
-            check_labels(labels, X, self.num_classes)
         return ArrayBlock.forward(self, X, labels)
+
+    def check(self, X, labels):
+        super().check(X)
+        check_labels(labels, X, self.num_classes)
 
     def compute(self, X, labels, *, gamma, beta, **statistics):
         labels = check_labels(labels, X, self.num_classes)

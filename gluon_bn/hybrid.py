@@ -16,6 +16,7 @@ from mxnet import autograd, nd
 from mxnet.gluon import HybridBlock
 from mxnet.symbol import Symbol
 
+from gluon_bn.arguments import check_inputs
 from gluon_bn.kernels.function import finish
 
 _blocks = weakref.WeakValueDictionary()  # what the graph calls by number
@@ -25,11 +26,17 @@ _numbers = itertools.count()
 class ArrayBlock(HybridBlock):
     """A Block written as one method on plain arrays, that can stand in a hybridized network.
 
-    A subclass makes its parameters with `_parameter` and computes in
-    `compute(X, *inputs, **parameters)`, on `mx.nd` arrays, in the mode that autograd is in.
+    A subclass makes its parameters with `_parameter`, refuses bad input in `check(X, *inputs)` and
+    computes in `compute(X, *inputs, **parameters)`, on `mx.nd` arrays, in the mode that autograd
+    is in.
     """
 
     axis = 1  # of X, where the channels are
+
+    @property
+    def channels(self):
+        """How many; 0 before the first batch (where Gluon says -1 under NumPy semantics)."""
+        return max(self.gamma.shape[-1], 0)
 
     def _parameter(self, name, init, trained=None, shape=(0,)):
         """A parameter; `trained` is None for a state that is moved, not learned."""
@@ -59,6 +66,15 @@ class ArrayBlock(HybridBlock):
         channels = X_shape[self.axis]
         return ({name: (*parameter.shape[:-1], channels)
                  for name, parameter in self._reg_params.items()}, X_shape)
+
+    def forward(self, X, *inputs):
+        if not isinstance(X, Symbol):
+            check_inputs(X, inputs, self._reg_params)
+            self.check(as_nd(X), *map(as_nd, inputs))
+        return super().forward(X, *inputs)
+
+    def check(self, X, *inputs):
+        """Raise TypeError or ValueError for what `compute` could not take."""
 
     def hybrid_forward(self, F, X, *inputs, **parameters):
         if isinstance(X, Symbol):

@@ -38,19 +38,15 @@ class _Affine(ArrayBlock):
         self.gamma = self._parameter("gamma", gamma_initializer, scale, (in_channels,))
         self.beta = self._parameter("beta", beta_initializer, center, (in_channels,))
 
-    def forward(self, X):
-        if isinstance(X, nd.NDArray):
-            axis = check_batch(X, self.axis)
-            if self.gamma.shape[0] not in (0, X.shape[axis]):
-                check_batch(X, self.axis, channels=self.gamma.shape[0])
-        return super().forward(X)
+    def check(self, X):
+        check_batch(X, self.axis, channels=self.channels)
 
     def compute(self, X, gamma, beta):
         return self._normalize(X, gamma if self.scale else None, beta if self.center else None)
 
     def __repr__(self):
         return (f"{type(self).__name__}(axis={self.axis}, epsilon={self.epsilon}, center="
-                f"{self.center}, scale={self.scale}, in_channels={self.gamma.shape[0]})")
+                f"{self.center}, scale={self.scale}, in_channels={self.channels})")
 
 
 class LayerNorm(_Affine):

@@ -206,6 +206,8 @@ template <typename T> MXReturnValue forward(const Options& o, MXTensor* in, MXTe
       mean[c] = static_cast<T>(m);
       rest[c] = static_cast<T>(m - mean[c]);
       var[c] = static_cast<T>(variance);
+      // A layer of a graph keeps its statistics where the batch's are NaN or infinite (BatchNorm's skip_nonfinite).
+      if (o.is("graph") && !(std::isfinite(mean[c]) && std::isfinite(var[c]))) continue;
       const double w = o.momentum, moved = o.unbiased ? variance * n / std::max(1., n - 1) : variance;
       running_mean[c] = static_cast<T>(w == 0 ? m : w * running_mean[c] + (1 - w) * m);
       running_var[c] = static_cast<T>(w == 0 ? moved : w * running_var[c] + (1 - w) * moved);
