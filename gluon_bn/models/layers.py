@@ -3,16 +3,18 @@
     norm='auto'        our BatchNorm with its fastest kernel; also 'textbook', 'analytic', ...
     norm='gluon'       gluon.nn.BatchNorm
     norm='none'        no normalization
-    norm='layer', ...  one of our relatives of batch norm
+    norm='layer'       a relative of batch norm: 'layer', 'instance', 'group', 'pixel', 'renorm',
+                       or the name of its class, such as 'LayerNorm'
     norm=function      your own: norm(num_features, num_dims) returns a Block
 
 `num_features` is the number of channels, `num_dims` the rank of the input: 4 after a convolution
 (N, C, H, W), 2 after a dense layer (N, C).
 """
 
-import importlib
-
 from mxnet.gluon import nn
+
+from gluon_bn import kernels, relatives
+from gluon_bn.blocks import BatchNorm
 
 KERNELS = ("auto", "textbook", "analytic", "fused", "native")
 
@@ -30,7 +32,8 @@ class Identity(nn.HybridBlock):
 
 def norm_names():
     """The names that `norm=` takes here, in the order in which an error lists them."""
-    return [*_kernels(), "gluon", "none", *_relatives()]
+    working = [name for name in KERNELS if name in ("auto", *kernels.available())]
+    return [*working, "gluon", "none", *RELATIVES]
 
 
 def make_norm(norm):
@@ -47,26 +50,42 @@ def make_norm(norm):
         return lambda num_features, num_dims: Identity()
     if norm == "gluon":
         return lambda num_features, num_dims: nn.BatchNorm(in_channels=num_features)
-    if norm in _kernels():
-        from gluon_bn.blocks import BatchNorm
-
+    if norm in KERNELS and norm in norm_names():
         return lambda num_features, num_dims: BatchNorm(num_features, num_dims, kernel=norm)
-    if norm in _relatives():
-        return _relatives()[norm]
-    why = "is not available on this machine" if norm in KERNELS else "is unknown"
+    relative = norm.lower().replace("batchrenorm", "renorm")
+    relative = relative if relative in RELATIVES else relative.removesuffix("norm")
+    if relative in RELATIVES:
+        return RELATIVES[relative]
+    why = "is unknown"
+    if norm in KERNELS:
+        why = f"does not work on this machine ({kernels.why_not(norm)})"
     raise ValueError(f"norm {norm!r} {why}; choose one of {', '.join(norm_names())}")
 
 
-def _kernels():
-    """The kernels that work on this machine, with 'auto' in front."""
-    from gluon_bn import kernels
+# After a dense layer there is one value per channel and example. Groups of channels can be averaged
+# there as well, single channels cannot: 'instance' takes all of them, which is layer normalization.
 
-    return ["auto", *(name for name in KERNELS if name in kernels.available())]
+def _layer(num_features, num_dims):
+    return relatives.GroupNorm(1, in_channels=num_features)  # all of (C, H, W), as in the paper
 
 
-def _relatives():
-    """`{name: function(num_features, num_dims)}`, as gluon_bn.relatives offers them."""
-    try:
-        return importlib.import_module("gluon_bn.relatives").NORMS
-    except ModuleNotFoundError:  # they come with a later chapter
-        return {}
+def _instance(num_features, num_dims):
+    if num_dims == 2:
+        return _layer(num_features, num_dims)
+    return relatives.InstanceNorm(scale=True, in_channels=num_features)
+
+
+def _group(num_features, num_dims):
+    """32 groups, the default of the paper, or fewer: two channels in a group at the least."""
+    groups = max(g for g in range(1, 33)
+                 if num_features % g == 0 and (g == 1 or 2 * g <= num_features))
+    return relatives.GroupNorm(groups, in_channels=num_features)
+
+
+RELATIVES = {
+    "layer": _layer,
+    "instance": _instance,
+    "group": _group,
+    "pixel": lambda num_features, num_dims: relatives.PixelNorm(),
+    "renorm": lambda num_features, num_dims: relatives.BatchRenorm(num_features, num_dims),
+}

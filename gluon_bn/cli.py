@@ -1,0 +1,368 @@
+"""The command `gluon-bn`: train, demo, data.
+
+Exit codes: 0 done, 1 it went wrong (a sentence on the error stream says what), 2 the command line
+makes no sense, 130 stopped by Ctrl-C or SIGTERM. What computes is imported inside the commands, so
+that mistakes are reported at once.
+"""
+
+import contextlib
+import functools
+import io
+import math
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Optional
+
+import typer
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="rich",
+                  context_settings={"help_option_names": ["-h", "--help"]},
+                  help="Batch normalization, built from scratch in MXNet Gluon.")
+data_app = typer.Typer(no_args_is_help=True, help="Look for Fashion-MNIST, or download it.")
+app.add_typer(data_app, name="data")
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def main():
+    """Run the command line; the entry point of `gluon-bn` and of `python -m gluon_bn`."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop as after Ctrl-C
+    warnings.showwarning = lambda message, *where, **more: err.print(f"Note: {message}",
+                                                                     markup=False)
+    app(prog_name="gluon-bn")
+
+
+def _reports_errors(command):
+    """Turn exceptions of a command into a sentence on the error stream and an exit code.
+
+    With GLUON_BN_DEBUG=1 in the environment you see where an error comes from.
+    """
+    @functools.wraps(command)
+    def wrapper(*args, **kwargs):
+        try:
+            return command(*args, **kwargs)
+        except (typer.Exit, typer.BadParameter):
+            raise
+        except KeyboardInterrupt as stop:
+            err.print("Stopped. " + "".join(str(a) for a in stop.args), markup=False)
+            raise typer.Exit(130) from None
+        except Exception as error:
+            if os.environ.get("GLUON_BN_DEBUG"):
+                raise
+            err.print(f"Error: {_sentence(error)}", markup=False, soft_wrap=True)
+            raise typer.Exit(1) from None
+    return wrapper
+
+
+def _sentence(error):
+    """What an exception says. Those of ours are written to be read; others get their name."""
+    if type(error).__module__.startswith("gluon_bn."):
+        return str(error)
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return (f"{type(error).__name__}: {lines[-1] if lines else 'no message'} "
+            f"(GLUON_BN_DEBUG=1 shows where)")
+
+
+# The options --------------------------------------------------------------------------------------
+
+def _check_model(name):
+    from gluon_bn.models import MODELS
+
+    if name in MODELS:
+        return name
+    if name in ("resnet18", "densenet"):
+        raise typer.BadParameter(f"{name} is not built yet; there is {', '.join(MODELS)}.")
+    raise typer.BadParameter(f"{name!r} is unknown; choose one of {', '.join(MODELS)}.")
+
+
+def _check_norm(name):
+    from gluon_bn.models import make_norm
+
+    try:
+        make_norm(name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return name
+
+
+def _check_lr(lr):
+    if not 0 < lr < math.inf:
+        raise typer.BadParameter(f"{lr} is not a positive number.")
+    return lr
+
+
+ModelArgument = typer.Argument(callback=_check_model, metavar="{lenet,resnet18,densenet}",
+                               help="The network.")
+NormOption = typer.Option("auto", "--norm", callback=_check_norm, help=(
+    "The layer that normalizes: ours (auto, textbook, analytic, ...), gluon, none, or a relative "
+    "(layer, instance, group, ...)."))
+EpochsOption = functools.partial(typer.Option, min=1, help="Passes over the training images.")
+LrOption = typer.Option(1.0, "--lr", callback=_check_lr, help="The learning rate of SGD.")
+BatchSizeOption = typer.Option(256, min=1, help="Images in a batch.")
+SeedOption = typer.Option(0, min=0, max=2**32 - 1, help="The same seed gives the same run.")
+DataDirOption = typer.Option(None, help=(
+    "The folder of Fashion-MNIST's four files. Default: $FASHION_MNIST_ROOT, else MXNet's own."))
+LimitOption = typer.Option(None, min=1, help="Keep only the first N training images.")
+ThreadsOption = typer.Option(None, min=1, help="How many threads compute. Default: all cores.")
+
+
+# gluon-bn train -----------------------------------------------------------------------------------
+
+@app.command()
+@_reports_errors
+def train(
+    model: str = ModelArgument,
+    norm: str = NormOption,
+    epochs: int = EpochsOption(10),
+    batch_size: int = BatchSizeOption,
+    lr: float = LrOption,
+    seed: int = SeedOption,
+    data_dir: Optional[Path] = DataDirOption,
+    limit: Optional[int] = LimitOption,
+    output: Optional[Path] = typer.Option(None, help="Where the results go. Default: "
+                                                     "runs/MODEL-NORM."),
+    resume: bool = typer.Option(False, "--resume", help="Go on from the checkpoint in --output."),
+    stand_in: bool = typer.Option(False, "--stand-in", help=(
+        "Train on drawn garments instead of Fashion-MNIST; needs no download.")),
+    threads: Optional[int] = ThreadsOption,
+):
+    """Train a network; leaves metrics.json, curves.png, model.params and a checkpoint."""
+    from gluon_bn import runtime
+    from gluon_bn.checkpoint import write_atomically
+    from gluon_bn.data import dataset
+    from gluon_bn.plotting import plot_run
+
+    folder = output or Path("runs") / f"{model}-{norm}"
+    checkpoint = folder / "checkpoint"
+    folder.mkdir(parents=True, exist_ok=True)
+    runtime.configure(threads)
+    with _limit_is_an_option():
+        data = dataset(data_dir, stand_in=stand_in, limit=limit)
+    _announce(model, norm, data)
+    if resume and not checkpoint.exists():
+        out.print(f"There is no checkpoint in {folder} yet: starting from the beginning.",
+                  markup=False)
+    with _progress_bars() as bars:
+        try:
+            metrics, net = _train(model, norm, data, epochs, batch_size, lr, seed, bars,
+                                  checkpoint=checkpoint, resume=resume,
+                                  metrics_path=folder / "metrics.json")
+        except KeyboardInterrupt:
+            if checkpoint.exists():
+                raise KeyboardInterrupt(f"The last complete epoch is kept in {checkpoint}; the "
+                                        f"same command with --resume goes on from there.") from None
+            raise
+    write_atomically(folder / "model.params", _parameters_writer(net))
+    write_atomically(folder / "curves.png", _png_writer(plot_run(metrics)))
+    last = metrics["epochs"][-1]
+    out.print(f"{model}, norm={norm}, {data.name}: test accuracy {last['test_accuracy']:.4f}, "
+              f"training loss {last['train_loss']:.4f} after epoch {last['epoch']}, "
+              f"{last['examples_per_second']:,.0f} images/s. Results in {folder}", markup=False,
+              soft_wrap=True)
+
+
+def _train(model, norm, data, epochs, batch_size, lr, seed, bars, *, label=None, checkpoint=None,
+           resume=False, metrics_path=None):
+    """Train one network under a progress bar; return the record of the run, and the network."""
+    from gluon_bn import training
+    from gluon_bn.models import MODELS
+
+    def metrics_of(records):
+        return training.record(model, norm, seed, data.summary(), records, lr=lr,
+                               batch_size=batch_size)
+
+    class Bar(training.Callback):
+        def on_epoch_start(self, epoch, batches):
+            bars.update(task, total=epochs * batches, epoch=f"epoch {epoch}/{epochs}")
+            self.done = (epoch - 1) * batches
+
+        def on_batch(self, epoch, batch, loss, accuracy):
+            bars.update(task, completed=self.done + batch, loss=f"loss {loss:.3f}",
+                        accuracy=f"accuracy {accuracy:.3f}")
+
+        def on_epoch_end(self, records):
+            if metrics_path:
+                training.write_json(metrics_path, metrics_of(records))
+            last = records[-1]
+            bars.update(task, accuracy=f"test accuracy {last['test_accuracy']:.3f}")
+            if checkpoint or not out.is_terminal:  # where no bar moves, lines tell how it goes
+                bars.console.print(
+                    f"{label or norm}: epoch {last['epoch']}/{epochs}, loss "
+                    f"{last['train_loss']:.4f}, accuracy {last['train_accuracy']:.4f}, test "
+                    f"accuracy {last['test_accuracy']:.4f}, {last['seconds']:.1f} s", markup=False)
+
+    task = bars.add_task(label or norm, total=None, epoch="", loss="", accuracy="")
+    net = MODELS[model](norm)
+    train_iter, test_iter = data.batches(batch_size, seed=seed)
+    records = training.fit(
+        net, train_iter, test_iter, epochs, lr, seed=seed, callbacks=[Bar()],
+        checkpoint=checkpoint, resume=resume,
+        settings={"model": model, "norm": norm, "batch_size": batch_size, "data": data.summary()})
+    metrics = metrics_of(records)
+    if metrics_path:
+        training.write_json(metrics_path, metrics)
+    return metrics, net
+
+
+def _announce(model, norm, data):
+    """Say at the start of a run which data, which layer and how many threads."""
+    from gluon_bn import runtime
+
+    machine = runtime.describe()
+    counts = data.summary()
+    name = "Fashion-MNIST" if data.name == "fashion-mnist" else "the stand-in (drawn garments)"
+    where = f", from {data.folder}" if data.folder else ""
+    out.print(f"data     {name}: {counts['train']:,} training images, {counts['test']:,} test "
+              f"images{where}\nnetwork  {model}\nlayer    {_describe_norm(norm)}\n"
+              f"threads  {machine['threads']} on {machine['cores']} cores; memory allocator: "
+              f"{machine['allocator']}", markup=False, soft_wrap=True)
+
+
+def _describe_norm(norm):
+    from mxnet import nd
+
+    from gluon_bn import kernels
+    from gluon_bn.models.layers import KERNELS
+
+    if norm == "auto":
+        kernel = kernels.choose("auto", nd.zeros((2, 2, 2, 2))).__name__.rpartition(".")[2]
+        return f"our BatchNorm, kernel {kernel} (chosen by auto)"
+    if norm in KERNELS:
+        return f"our BatchNorm, kernel {norm}"
+    return {"gluon": "gluon.nn.BatchNorm", "none": "no normalization"}.get(norm, norm)
+
+
+@contextlib.contextmanager
+def _limit_is_an_option():
+    """A --limit that is larger than the data is a usage error, though only the data can tell."""
+    try:
+        yield
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--limit") from None
+
+
+def _progress_bars():
+    return Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[epoch]}"),
+                    TextColumn("{task.fields[loss]}"), TextColumn("{task.fields[accuracy]}"),
+                    TimeRemainingColumn(), console=out, transient=not out.is_terminal)
+
+
+def _parameters_writer(net):
+    def write(file):
+        net.save_parameters(file.name)  # MXNet writes by name
+    return write
+
+
+def _png_writer(figure):
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    return lambda file: file.write(buffer.getvalue())
+
+
+# gluon-bn demo ------------------------------------------------------------------------------------
+
+DEMO = (("none", "without batch norm"), ("auto", "ours, from scratch"), ("gluon", "Gluon's layer"))
+
+
+@app.command()
+@_reports_errors
+def demo(
+    epochs: int = EpochsOption(6),
+    batch_size: int = BatchSizeOption,
+    lr: float = LrOption,
+    seed: int = SeedOption,
+    data_dir: Optional[Path] = DataDirOption,
+    limit: Optional[int] = LimitOption,
+    output: Path = typer.Option(Path("demo"), help="Where the results go."),
+    threads: Optional[int] = ThreadsOption,
+):
+    """Train LeNet without batch norm, with ours and with Gluon's; leaves a table and a picture."""
+    from gluon_bn import runtime
+    from gluon_bn.checkpoint import write_atomically
+    from gluon_bn.plotting import plot_runs
+    from gluon_bn.training import write_json
+
+    output.mkdir(parents=True, exist_ok=True)
+    runtime.configure(threads)
+    with _limit_is_an_option():
+        data = _fashion_mnist_or_stand_in(data_dir, limit)
+    _announce("lenet", "auto", data)
+    with _progress_bars() as bars:
+        runs = [_train("lenet", norm, data, epochs, batch_size, lr, seed, bars, label=label)[0]
+                for norm, label in DEMO]
+    labels = [label for _, label in DEMO]
+    write_json(output / "metrics.json", {"dataset": data.summary(), "runs": runs})
+    write_atomically(output / "curves.png", _png_writer(plot_runs(runs, labels, _title(data))))
+    out.print(_table(runs, labels, _title(data)))
+    out.print(f"The three curves: {output / 'curves.png'}    all numbers: "
+              f"{output / 'metrics.json'}", markup=False, soft_wrap=True)
+
+
+def _fashion_mnist_or_stand_in(data_dir, limit):
+    from gluon_bn.data import DatasetNotFound, dataset
+
+    try:
+        return dataset(data_dir, limit=limit)
+    except DatasetNotFound as error:
+        out.print(Panel(f"{error}\n\n[bold]The demo goes on with the STAND-IN[/bold]: ten classes "
+                        f"of drawn garments. Its numbers are not those of Fashion-MNIST.",
+                        title="No Fashion-MNIST: this run uses stand-in data", style="yellow"))
+        return dataset(stand_in=True, limit=limit)
+
+
+def _title(data):
+    from gluon_bn.plotting import describe_dataset
+
+    return f"LeNet on {describe_dataset(data.summary())}"
+
+
+def _table(runs, labels, title):
+    table = Table(title=title)
+    table.add_column("")
+    for heading in ("training loss", "training accuracy", "test accuracy", "s / epoch",
+                    "images / s"):
+        table.add_column(heading, justify="right")
+    for run, label in zip(runs, labels):
+        last, count = run["epochs"][-1], len(run["epochs"])
+        seconds = sum(record["seconds"] for record in run["epochs"]) / count
+        table.add_row(label, f"{last['train_loss']:.4f}", f"{last['train_accuracy']:.4f}",
+                      f"{last['test_accuracy']:.4f}", f"{seconds:.1f}",
+                      f"{run['dataset']['train'] / seconds:,.0f}")
+    return table
+
+
+# gluon-bn data ------------------------------------------------------------------------------------
+
+@data_app.command("info")
+@_reports_errors
+def data_info_command(data_dir: Optional[Path] = DataDirOption):
+    """Say which files are there and whether they are right; downloads nothing."""
+    from gluon_bn.data import data_info
+
+    info = data_info(data_dir)
+    out.print(f"Fashion-MNIST in {info['folder']}", markup=False, soft_wrap=True)
+    for name, state in info["files"].items():
+        out.print(f"  {name:28} {state}", markup=False, soft_wrap=True)
+
+
+@data_app.command("fetch")
+@_reports_errors
+def data_fetch_command(data_dir: Optional[Path] = DataDirOption):
+    """Download the files that are not there yet, and check all of them."""
+    from gluon_bn.data import fetch
+
+    out.print(f"Fashion-MNIST is complete in {fetch(data_dir)}", markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
