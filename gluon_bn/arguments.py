@@ -114,6 +114,13 @@ def check_axis(axis, ndim):
     return int(axis) % ndim
 
 
+def check_channel_axis(axis, num_dims=None):
+    """The axis of a layer that has not seen X yet, though it may know its rank."""
+    check_axis(axis, num_dims or 32)  # 32: the highest rank MXNet has
+    if axis == 0:
+        raise ValueError("axis 0 is the batch; the channels must be on another axis, usually 1")
+
+
 def check_axes(axis, ndim):
     """One axis or several, counted from the front, in order, none twice."""
     axes = tuple(axis) if isinstance(axis, (tuple, list, range)) else (axis,)
@@ -269,9 +276,7 @@ def check_options(num_features, num_dims, axis, momentum, epsilon, activation, z
     check_count("num_features", num_features)
     if num_dims is not None:
         check_count("num_dims", num_dims, least=2)
-    check_axis(axis, num_dims or 32)  # 32: the highest rank MXNet has
-    if axis == 0:
-        raise ValueError("axis 0 is the batch; the channels must be on another axis, usually 1")
+    check_channel_axis(axis, num_dims)
     if momentum is not None:
         check_momentum(momentum)
     check_eps(epsilon, "epsilon")

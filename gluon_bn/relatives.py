@@ -6,6 +6,8 @@ activations alone and normalize the weights of a layer. The equations are in `gl
 here are parameters and states.
 """
 
+import copy
+
 import mxnet as mx
 from mxnet import autograd, nd
 from mxnet.gluon import nn
@@ -15,9 +17,12 @@ from gluon_bn import functional
 from gluon_bn.arguments import (
     cast,
     check_batch,
+    check_channel_axis,
     check_count,
     check_eps,
+    check_groups,
     check_renorm,
+    check_spatial,
     check_weights,
 )
 from gluon_bn.blocks import BatchNorm
@@ -32,6 +37,7 @@ class _Affine(ArrayBlock):
     def __init__(self, epsilon, center, scale, beta_initializer, gamma_initializer, in_channels,
                  **kwargs):
         super().__init__(**kwargs)
+        check_channel_axis(self.axis)
         check_eps(epsilon, "epsilon")
         check_count("in_channels", in_channels)
         self.epsilon, self.center, self.scale = epsilon, center, scale
@@ -71,6 +77,10 @@ class InstanceNorm(_Affine):
         super().__init__(epsilon, center, scale, beta_initializer, gamma_initializer, in_channels,
                          **kwargs)
 
+    def check(self, X):
+        super().check(X)
+        check_spatial(X)
+
     def _normalize(self, X, gamma, beta):
         return functional.instance_norm(X, gamma, beta, self.epsilon, self.axis)
 
@@ -86,6 +96,10 @@ class GroupNorm(_Affine):
                          **kwargs)
         self.num_groups = num_groups
 
+    def check(self, X):
+        super().check(X)
+        check_groups(self.num_groups, X)
+
     def _normalize(self, X, gamma, beta):
         return functional.group_norm(X, gamma, beta, self.num_groups, self.epsilon)
 
@@ -99,7 +113,11 @@ class PixelNorm(ArrayBlock):
     def __init__(self, epsilon=1e-8, axis=1, **kwargs):
         super().__init__(**kwargs)
         check_eps(epsilon, "epsilon")
+        check_channel_axis(axis)
         self.epsilon, self.axis = epsilon, axis
+
+    def check(self, X):
+        check_batch(X, self.axis)
 
     def compute(self, X):
         return functional.pixel_norm(X, self.epsilon, self.axis)
@@ -170,7 +188,7 @@ class _RootOf(mx.init.Initializer):
 
     def _init_weight(self, name, arr):
         mx.init.create(self.variance)._init_weight(name, arr)
-        arr[:] = nd.sqrt(as_nd(arr))
+        as_nd(arr)[:] = nd.sqrt(as_nd(arr))
 
 
 # ------------------------------------------------------------- normalizing weights, not activations
@@ -184,19 +202,29 @@ class _Reparametrized(ArrayBlock):
     """
 
     def __init__(self, layer, **kwargs):
-        super().__init__(**kwargs)
         if not isinstance(layer, (nn.Dense, conv_layers._Conv)):
             raise TypeError("a Dense, Conv or ConvTranspose layer of Gluon is expected, got "
                             f"{type(layer).__name__}")
+        # One prefix for all its parameters, or Gluon could not load the file of a lone layer.
+        super().__init__(**{"prefix": layer.prefix, **kwargs})
+        layer = copy.copy(layer)
+        transposed = getattr(layer, "_op_name", "").capitalize() == "Deconvolution"
+        if isinstance(layer, conv_layers._Conv):
+            # Built under NumPy semantics it would call npx; `compute` gives it `mx.nd` arrays.
+            layer._op_name = layer._op_name.capitalize()
         # The method, not the layer: a child of its own would name the parameters a second time.
         self._layer_forward = layer.hybrid_forward
         self.params.update(layer.params)
         self.weight = layer.weight
         if layer.bias is not None:
             self.bias = layer.bias
-        transposed = getattr(layer, "_op_name", "") == "Deconvolution"
         self.out_axis = 1 if transposed else 0
         self.units = self.weight.shape[self.out_axis]
+
+    def _per_unit(self, name, init, trained=None):
+        """A parameter with one value per output; deferred as long as the weight is."""
+        known = all(n > 0 for n in self.weight.shape)
+        return self._parameter(name, init, trained, (self.units if known else 0,))
 
     def _state_names(self):
         return [name for name in self._reg_params if name == "u"]
@@ -252,7 +280,7 @@ class WeightNorm(_Reparametrized):
 
     def __init__(self, layer, **kwargs):
         super().__init__(layer, **kwargs)
-        self.g = self._parameter("g", _LengthOf(self.weight, self.out_axis), True)
+        self.g = self._per_unit("g", _LengthOf(self.weight, self.out_axis), True)
 
     def _reweight(self, v, g):
         return nd.broadcast_mul(v, (g / nd.norm(v, axis=1)).reshape((-1, 1)))
@@ -267,7 +295,7 @@ class _LengthOf(mx.init.Initializer):
 
     def _init_weight(self, name, arr):
         weight = as_nd(self.weight.data(self.weight.list_ctx()[0])).swapaxes(0, self.out_axis)
-        arr[:] = nd.norm(weight.reshape((weight.shape[0], -1)), axis=1)
+        as_nd(arr)[:] = nd.norm(weight.reshape((weight.shape[0], -1)), axis=1)
 
 
 class SpectralNorm(_Reparametrized):
@@ -284,7 +312,7 @@ class SpectralNorm(_Reparametrized):
         check_count("iterations", iterations, least=1)
         check_eps(epsilon, "epsilon")
         self.iterations, self.epsilon = iterations, epsilon
-        self.u = self._parameter("u", mx.init.Normal(1))
+        self.u = self._per_unit("u", mx.init.Normal(1))
 
     def _reweight(self, w, u):
         training = autograd.is_training()
