@@ -266,8 +266,8 @@ class ConditionalBatchNorm(BatchNorm):
         wide.initialize(ctx=layer.gamma.list_ctx())
         wide.cast(layer.gamma.dtype)
         for name, parameter in wide._reg_params.items():
-            rows = name in wide._rows
-            parameter.set_data(nd.tile(values[name], (num_classes, 1)) if rows else values[name])
+            for copied in parameter.list_data():
+                as_nd(copied)[:] = values[name]  # a row of values becomes every row
         return wide
 
     def _parameter(self, name, init, trained=None):

@@ -867,6 +867,18 @@ def test_a_trained_layer_widens_into_one_of_the_same_function(source, per_class)
         close(wide.running_var.data(), layer.running_var.data(), 1e-6)
 
 
+def test_widening_under_numpy_semantics_and_on_two_devices():
+    devices = [mx.cpu(0), mx.cpu(1)]
+    with mx.util.np_shape(True), mx.util.np_array(True):
+        layer = BatchNorm(3)
+        layer.initialize(Fixed(), ctx=devices)
+        layer.beta.set_data(mx.np.array([1, 2, 3]))
+        wide = ConditionalBatchNorm.from_batch_norm(layer, 2)
+        for device in devices:
+            X, labels = mx.np.ones((2, 3), ctx=device), mx.np.array([1, 0], ctx=device)
+            close(wide(X, labels), layer(X), 1e-6)
+
+
 @pytest.mark.parametrize("layer, error, names", [
     (BatchNorm(), ValueError, "initialize"), (BatchNorm(3), ValueError, "initialize"),
     (started(BatchNorm()), ValueError, "batch"), (started(nn.BatchNorm()), ValueError, "batch"),
