@@ -95,20 +95,27 @@ def option_sets(count):
         yield pytest.param(shape, options, id=f"{number}-rank{len(shape)}")
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel, hybridize", [*((kernel, False) for kernel in KERNELS),
+                                               ("auto", True), ("textbook", True)])
 @pytest.mark.parametrize("shape, options", list(option_sets(16)))
-def test_ten_steps_beside_gluon(shape, options, kernel):
+def test_ten_steps_beside_gluon(shape, options, kernel, hybridize):
     axis, momentum = options["axis"], options["momentum"]
     ours, theirs = BatchNorm(**options, kernel=kernel), nn.BatchNorm(**options)
-    for layer in (ours, theirs):
-        layer.initialize()
+    nets = ours, theirs
+    if hybridize:
+        nets = nn.HybridSequential(), nn.HybridSequential()
+        for net, layer in zip(nets, (ours, theirs)):
+            net.add(layer)
+            net.hybridize()
+    for net in nets:
+        net.initialize()
     trainers = [gluon.Trainer(layer.collect_params(), "sgd", {"learning_rate": .1, "wd": .01})
                 for layer in (ours, theirs)]
     exact = None  # the running statistics in float64
     for step in range(10):
         x = values(step, *shape)
-        (Y, dX), (theirs_Y, theirs_dX) = (train(layer, x, upstream=values(99 - step, *shape))
-                                          for layer in (ours, theirs))
+        (Y, dX), (theirs_Y, theirs_dX) = (train(net, x, upstream=values(99 - step, *shape))
+                                          for net in nets)
         close(Y, theirs_Y, 2e-5, f"output of step {step}")
         close(dX, theirs_dX, 1e-4, f"gradient of X in step {step}")
         for name, trained in (("gamma", options["scale"]), ("beta", options["center"])):
@@ -127,7 +134,7 @@ def test_ten_steps_beside_gluon(shape, options, kernel):
             close(mine, exact[name] + 0 * mine, 2e-6, f"{name} after step {step}, in float64")
         for trainer in trainers:
             trainer.step(shape[0])
-        close(ours(nd.array(x)), theirs(nd.array(x)), 2e-5, f"prediction after step {step}")
+        close(*(net(nd.array(x)) for net in nets), 2e-5, f"prediction after step {step}")
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
