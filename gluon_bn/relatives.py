@@ -324,7 +324,6 @@ class SpectralNorm(_Reparametrized):
                     row = self._unit(nd.dot(w, column, transpose_a=True))
                     column = self._unit(nd.dot(w, row))
                 u[:] = column.reshape(-1)
-            column = column.copy()  # the next call moves u before this one's backward may have run
         sigma = nd.dot(column, nd.dot(w, row), transpose_a=True)
         return nd.broadcast_div(w, sigma)
 

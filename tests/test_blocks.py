@@ -172,16 +172,21 @@ def test_at_an_offset_our_error_is_a_tenth_of_gluons(kernel):
     assert errors[0] <= errors[1] / 10
 
 
-def test_a_fixed_beta_is_ignored_though_gluon_adds_it_and_a_fixed_gamma_is_one():
+@pytest.mark.parametrize("hybridize", [False, True])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_fixed_beta_is_ignored_though_gluon_adds_it_and_a_fixed_gamma_is_one(kernel, hybridize):
     options = {"beta_initializer": mx.init.Constant(5), "gamma_initializer": mx.init.Constant(7)}
-    x = values(0, 4, 3)
-    plain = started(BatchNorm())(nd.array(x))
-    ours = started(BatchNorm(center=False, scale=False, **options))
-    theirs = started(nn.BatchNorm(center=False, scale=False, **options))
-    close(ours(nd.array(x)), plain, 1e-6)
-    close(train(ours, x)[0], train(started(BatchNorm()), x)[0], 1e-6)
-    close(theirs(nd.array(x)), as_numpy(plain) + 5, 1e-6)
-    assert ours.gamma.grad_req == ours.beta.grad_req == "null"
+    x, ours, theirs = values(0, 4, 3), nn.HybridSequential(), nn.HybridSequential()
+    ours.add(BatchNorm(center=False, scale=False, kernel=kernel, **options))
+    theirs.add(nn.BatchNorm(center=False, scale=False, **options))
+    for net in (ours, theirs):
+        net.initialize()
+        if hybridize:
+            net.hybridize()
+    close(ours(nd.array(x)), x / np.sqrt(1 + 1e-5), 1e-6)
+    close(theirs(nd.array(x)), x / np.sqrt(1 + 1e-5) + 5, 1e-6)
+    close(train(ours, x)[0], (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5), 1e-5)
+    assert ours[0].gamma.grad_req == ours[0].beta.grad_req == "null"
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -387,6 +387,20 @@ def test_spectral_norm_divides_by_the_largest_singular_value(name, hybridize):
         close(norm.bias.grad(), plain.bias.grad(), 1e-4)
 
 
+def test_a_second_call_does_not_change_the_gradient_of_the_first():
+    """It moves u; the first call's sigma was that of the u before."""
+    x, gradients = nd.array(values(0, 3, 5)), []
+    for calls in (1, 2):
+        layer = SpectralNorm(nn.Dense(4, in_units=5))
+        layer.initialize(Fixed())
+        layer.u.set_data(nd.array([1, 2, -1, .5]))
+        with autograd.record():
+            first, *_ = [layer(x) for _ in range(calls)]
+        first.backward()
+        gradients.append(layer.weight.grad().asnumpy())
+    close(*gradients, 1e-6)
+
+
 def test_several_iterations_are_several_calls():
     x = nd.array(values(0, 3, 5))
     once, thrice = (SpectralNorm(nn.Dense(4, in_units=5), iterations=n) for n in (1, 3))
