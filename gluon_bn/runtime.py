@@ -20,8 +20,9 @@ import os
 import platform
 from importlib import metadata
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names and numbers from glibc's malloc.h
-_LARGE = 2**30  # bytes: larger than any buffer of our networks
+# Names and numbers from glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+_LARGE, _LARGEST_OLD = 2**30, 2**25  # bytes; glibc before 2.35 takes no more than the second
 
 
 def configure(threads=None):
@@ -38,6 +39,10 @@ def configure(threads=None):
         threads = cores()
     global _allocator, _configured
     if threads is not None:
+        # On both sides of the engine: some operators (Gluon's BatchNorm backward is one) measure
+        # their scratch memory on the thread that calls them and fill it on the one that computes.
+        # With fewer threads here than there they write past its end.
+        _on_this_thread("omp_set_num_threads", threads)
         _in_engine("omp_set_num_threads", threads)
         _configured = threads
     _allocator = _keep_freed_memory()
@@ -117,9 +122,8 @@ def _in_engine(name, *arguments):
     import mxnet
     from mxnet.base import _LIB, check_call
 
-    try:
-        function = getattr(_LIB, name)  # of the OpenMP library MXNet is linked to, no other one
-    except AttributeError:  # an MXNet built without OpenMP, or with it inside
+    function = _openmp(name)
+    if function is None:
         return None
     result = []
 
@@ -135,6 +139,19 @@ def _in_engine(name, *arguments):
     return result[0]
 
 
+def _on_this_thread(name, *arguments):
+    """Call a function of OpenMP on the calling thread."""
+    function = _openmp(name)
+    return None if function is None else function(*arguments)
+
+
+def _openmp(name):
+    """A function of the OpenMP library that MXNet is linked to, no other one; None without it."""
+    from mxnet.base import _LIB
+
+    return getattr(_LIB, name, None)
+
+
 # Memory -------------------------------------------------------------------------------------------
 
 _allocator = "default"
@@ -145,7 +162,9 @@ def _keep_freed_memory():
     if platform.libc_ver()[0] != "glibc":
         return "default"
     mallopt = ctypes.CDLL(None).mallopt
-    kept = mallopt(_M_MMAP_THRESHOLD, _LARGE) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    # One arena: the others return their memory whatever the thresholds say.
+    kept = (mallopt(_M_ARENA_MAX, 1) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+            and (mallopt(_M_MMAP_THRESHOLD, _LARGE) or mallopt(_M_MMAP_THRESHOLD, _LARGEST_OLD)))
     return "glibc, freed memory kept" if kept else "default"
 
 
