@@ -123,6 +123,7 @@ def layer_contestants(shape, threads):
 
 
 def gluon_steps(net, X, dY):
+    """A training step and a prediction; dX is computed, as inside a network."""
     net.initialize()
     X = X.copy()
     X.attach_grad()
@@ -391,5 +392,5 @@ def write(result, folder):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "bench.json").write_text(json.dumps(result, indent=1) + "\n")
-    plotting.plot_bench(result, folder / "bench.png")
+    plotting.plot_bench(result).savefig(folder / "bench.png")
     return folder / "bench.json", folder / "bench.png"
