@@ -15,12 +15,14 @@ was cut short or damaged is recognized, never believed.
 import json
 import os
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 from mxnet import nd
 
 WHAT, VERSION = "gluon_bn checkpoint", 1
+ZIP = b"PK\3\4"  # how a zip file starts
 
 
 class CheckpointError(RuntimeError):
@@ -53,22 +55,24 @@ def read_checkpoint(path):
     path = Path(path)
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder, not a checkpoint.")
+    with open(path, "rb") as file:
+        start = file.read(4)
     try:
+        if not (start and ZIP.startswith(start)):  # numpy.load would take a file of one array
+            raise EOFError("it is empty") if not start else ValueError("not a zip file")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         header = json.loads(arrays.pop("header").tobytes())
         is_ours = isinstance(header, dict) and header.get("what") == WHAT
-    except FileNotFoundError:
-        raise
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise CheckpointError(f"{path} is damaged or was cut short ({error}). {_advice(path)}"
                               ) from error
     except (AttributeError, KeyError, ValueError):  # no zip, no header, or no JSON in it
         is_ours = False
     if not is_ours:
         raise CheckpointError(f"{path} is not a checkpoint of gluon_bn. {_advice(path)}")
-    if header["version"] != VERSION:
-        raise CheckpointError(f"{path} has version {header['version']} of the format, and this "
+    if header.get("version") != VERSION:
+        raise CheckpointError(f"{path} has version {header.get('version')} of the format, and this "
                               f"program reads version {VERSION}. Use the gluon_bn that wrote it, "
                               f"or start without --resume.")
     return header, arrays

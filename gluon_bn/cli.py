@@ -8,7 +8,6 @@ that mistakes are reported at once.
 import contextlib
 import functools
 import io
-import math
 import os
 import signal
 import sys
@@ -18,6 +17,7 @@ from typing import Optional
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -96,12 +96,12 @@ def _check_norm(name):
 
 
 def _check_lr(lr):
-    if not 0 < lr < math.inf:
-        raise typer.BadParameter(f"{lr} is not a positive number.")
+    if not 0 < lr < 3.4e38:  # the largest number of MXNet's float32
+        raise typer.BadParameter(f"{lr} is not a positive number that MXNet can hold.")
     return lr
 
 
-ModelArgument = typer.Argument(callback=_check_model, metavar="{lenet,resnet18,densenet}",
+ModelArgument = typer.Argument(callback=_check_model, metavar="lenet|resnet18|densenet",
                                help="The network.")
 NormOption = typer.Option("auto", "--norm", callback=_check_norm, help=(
     "The layer that normalizes: ours (auto, textbook, analytic, ...), gluon, none, or a relative "
@@ -113,6 +113,11 @@ SeedOption = typer.Option(0, min=0, max=2**32 - 1, help="The same seed gives the
 DataDirOption = typer.Option(None, help=(
     "The folder of Fashion-MNIST's four files. Default: $FASHION_MNIST_ROOT, else MXNet's own."))
 LimitOption = typer.Option(None, min=1, help="Keep only the first N training images.")
+OutputOption = typer.Option(None, file_okay=False, help=(
+    "The folder for the results. Default: runs/MODEL-NORM, for the demo: demo."))
+ResumeOption = typer.Option(False, "--resume", help="Go on from the checkpoint in --output.")
+StandInOption = typer.Option(False, "--stand-in", help=(
+    "Train on drawn garments instead of Fashion-MNIST; needs no download."))
 ThreadsOption = typer.Option(None, min=1, help="How many threads compute. Default: all cores.")
 
 
@@ -129,11 +134,9 @@ def train(
     seed: int = SeedOption,
     data_dir: Optional[Path] = DataDirOption,
     limit: Optional[int] = LimitOption,
-    output: Optional[Path] = typer.Option(None, help="Where the results go. Default: "
-                                                     "runs/MODEL-NORM."),
-    resume: bool = typer.Option(False, "--resume", help="Go on from the checkpoint in --output."),
-    stand_in: bool = typer.Option(False, "--stand-in", help=(
-        "Train on drawn garments instead of Fashion-MNIST; needs no download.")),
+    output: Optional[Path] = OutputOption,
+    resume: bool = ResumeOption,
+    stand_in: bool = StandInOption,
     threads: Optional[int] = ThreadsOption,
 ):
     """Train a network; leaves metrics.json, curves.png, model.params and a checkpoint."""
@@ -148,7 +151,7 @@ def train(
     runtime.configure(threads)
     with _limit_is_an_option():
         data = dataset(data_dir, stand_in=stand_in, limit=limit)
-    _announce(model, norm, data)
+    _announce(model, [norm], data)
     if resume and not checkpoint.exists():
         out.print(f"There is no checkpoint in {folder} yet: starting from the beginning.",
                   markup=False)
@@ -199,7 +202,8 @@ def _train(model, norm, data, epochs, batch_size, lr, seed, bars, *, label=None,
                 bars.console.print(
                     f"{label or norm}: epoch {last['epoch']}/{epochs}, loss "
                     f"{last['train_loss']:.4f}, accuracy {last['train_accuracy']:.4f}, test "
-                    f"accuracy {last['test_accuracy']:.4f}, {last['seconds']:.1f} s", markup=False)
+                    f"accuracy {last['test_accuracy']:.4f}, {last['seconds']:.1f} s", markup=False,
+                    soft_wrap=True)
 
     task = bars.add_task(label or norm, total=None, epoch="", loss="", accuracy="")
     net = MODELS[model](norm)
@@ -214,7 +218,7 @@ def _train(model, norm, data, epochs, batch_size, lr, seed, bars, *, label=None,
     return metrics, net
 
 
-def _announce(model, norm, data):
+def _announce(model, norms, data):
     """Say at the start of a run which data, which layer and how many threads."""
     from gluon_bn import runtime
 
@@ -222,8 +226,9 @@ def _announce(model, norm, data):
     counts = data.summary()
     name = "Fashion-MNIST" if data.name == "fashion-mnist" else "the stand-in (drawn garments)"
     where = f", from {data.folder}" if data.folder else ""
+    layers = ", then ".join(_describe_norm(norm) for norm in norms)
     out.print(f"data     {name}: {counts['train']:,} training images, {counts['test']:,} test "
-              f"images{where}\nnetwork  {model}\nlayer    {_describe_norm(norm)}\n"
+              f"images{where}\nnetwork  {model}\nlayer    {layers}\n"
               f"threads  {machine['threads']} on {machine['cores']} cores; memory allocator: "
               f"{machine['allocator']}", markup=False, soft_wrap=True)
 
@@ -252,9 +257,9 @@ def _limit_is_an_option():
 
 
 def _progress_bars():
-    return Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[epoch]}"),
-                    TextColumn("{task.fields[loss]}"), TextColumn("{task.fields[accuracy]}"),
-                    TimeRemainingColumn(), console=out, transient=not out.is_terminal)
+    texts = (TextColumn(f"{{task.fields[{name}]}}") for name in ("epoch", "loss", "accuracy"))
+    return Progress(TextColumn("{task.description}"), BarColumn(), *texts, TimeRemainingColumn(),
+                    console=out, disable=not out.is_terminal)
 
 
 def _parameters_writer(net):
@@ -283,7 +288,7 @@ def demo(
     seed: int = SeedOption,
     data_dir: Optional[Path] = DataDirOption,
     limit: Optional[int] = LimitOption,
-    output: Path = typer.Option(Path("demo"), help="Where the results go."),
+    output: Optional[Path] = OutputOption,
     threads: Optional[int] = ThreadsOption,
 ):
     """Train LeNet without batch norm, with ours and with Gluon's; leaves a table and a picture."""
@@ -292,31 +297,35 @@ def demo(
     from gluon_bn.plotting import plot_runs
     from gluon_bn.training import write_json
 
-    output.mkdir(parents=True, exist_ok=True)
+    folder = output or Path("demo")
+    folder.mkdir(parents=True, exist_ok=True)
     runtime.configure(threads)
     with _limit_is_an_option():
         data = _fashion_mnist_or_stand_in(data_dir, limit)
-    _announce("lenet", "auto", data)
+    _announce("lenet", [norm for norm, _ in DEMO], data)
     with _progress_bars() as bars:
         runs = [_train("lenet", norm, data, epochs, batch_size, lr, seed, bars, label=label)[0]
                 for norm, label in DEMO]
     labels = [label for _, label in DEMO]
-    write_json(output / "metrics.json", {"dataset": data.summary(), "runs": runs})
-    write_atomically(output / "curves.png", _png_writer(plot_runs(runs, labels, _title(data))))
+    write_json(folder / "metrics.json", {"dataset": data.summary(), "runs": runs})
+    write_atomically(folder / "curves.png", _png_writer(plot_runs(runs, labels, _title(data))))
     out.print(_table(runs, labels, _title(data)))
-    out.print(f"The three curves: {output / 'curves.png'}    all numbers: "
-              f"{output / 'metrics.json'}", markup=False, soft_wrap=True)
+    out.print(f"The three curves: {folder / 'curves.png'}    all numbers: "
+              f"{folder / 'metrics.json'}", markup=False, soft_wrap=True)
 
 
 def _fashion_mnist_or_stand_in(data_dir, limit):
-    from gluon_bn.data import DatasetNotFound, dataset
+    from gluon_bn.data import DatasetNotFound, data_folder, dataset
 
     try:
         return dataset(data_dir, limit=limit)
-    except DatasetNotFound as error:
-        out.print(Panel(f"{error}\n\n[bold]The demo goes on with the STAND-IN[/bold]: ten classes "
-                        f"of drawn garments. Its numbers are not those of Fashion-MNIST.",
-                        title="No Fashion-MNIST: this run uses stand-in data", style="yellow"))
+    except DatasetNotFound:
+        out.print(Panel(
+            f"Fashion-MNIST is not in {escape(str(data_folder(data_dir)))} and could not be "
+            f"downloaded; `gluon-bn data fetch` says why and what helps.\n\n"
+            f"[bold]The demo goes on with the STAND-IN[/bold]: ten classes of drawn garments. Its "
+            f"numbers are not those of Fashion-MNIST.",
+            title="No Fashion-MNIST: this run uses stand-in data", style="yellow"))
         return dataset(stand_in=True, limit=limit)
 
 
@@ -328,9 +337,8 @@ def _title(data):
 
 def _table(runs, labels, title):
     table = Table(title=title)
-    table.add_column("")
-    for heading in ("training loss", "training accuracy", "test accuracy", "s / epoch",
-                    "images / s"):
+    table.add_column("", no_wrap=True)
+    for heading in ("training loss", "accuracy", "test accuracy", "s/epoch", "images/s"):
         table.add_column(heading, justify="right")
     for run, label in zip(runs, labels):
         last, count = run["epochs"][-1], len(run["epochs"])

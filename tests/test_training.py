@@ -1,0 +1,456 @@
+"""fit, evaluate, checkpoints: runs that repeat themselves, and resume to the last bit."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet import autograd, nd
+from mxnet.gluon import nn
+
+from gluon_bn import BatchNorm, training
+from gluon_bn.checkpoint import read_checkpoint, save_checkpoint, write_atomically
+from gluon_bn.data import Batches
+from gluon_bn.models import lenet
+from gluon_bn.training import Callback, CheckpointError, TrainingError, evaluate, fit
+
+
+def images(n, seed=0):
+    """Two bars of noise at a place that tells the class: learnable, uint8 (n, 28, 28)."""
+    random_state = np.random.RandomState(seed)
+    labels = random_state.randint(0, 10, n)
+    pictures = random_state.randint(0, 60, (n, 28, 28)).astype(np.uint8)
+    for picture, label in zip(pictures, labels):
+        picture[2 * label + 3 : 2 * label + 6] += 150
+    return pictures, labels.astype(np.int32)
+
+
+def batches(n=100, batch_size=32, **options):
+    return Batches(*images(n), batch_size, **options)
+
+
+def small_net():
+    net = nn.HybridSequential()
+    with net.name_scope():
+        net.add(nn.Conv2D(4, 5, strides=3), BatchNorm(4, kernel="textbook"), nn.Dropout(0.3),
+                nn.Dense(10))
+    return net
+
+
+def parameters(net):
+    return {name: p.data().asnumpy() for name, p in net._collect_params_with_prefix().items()}
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        assert np.array_equal(one[name], other[name]), name
+
+
+def without_times(records):
+    return [{k: v for k, v in r.items() if k not in ("seconds", "examples_per_second")}
+            for r in records]
+
+
+class StopAfter(Callback):
+    def __init__(self, epoch, batch=None):
+        self.where = (epoch, batch)
+
+    def on_batch(self, epoch, batch, loss, accuracy):
+        if (epoch, batch) == self.where:
+            raise KeyboardInterrupt
+
+    def on_epoch_end(self, records):
+        if (len(records), None) == self.where:
+            raise KeyboardInterrupt
+
+
+# fit ----------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("norm", ["textbook", "auto", "gluon", "none"])
+def test_lenet_learns(norm):
+    records = fit(lenet(norm, activation="relu"), batches(400, shuffle=True), batches(100), 4, 0.1)
+    assert [r["epoch"] for r in records] == [1, 2, 3, 4]
+    assert records[-1]["train_loss"] < 0.7 * records[0]["train_loss"]
+
+
+@pytest.mark.parametrize("norm", ["textbook", "auto", "gluon"])
+def test_two_runs_are_equal_to_the_last_digit(norm):
+    def run():
+        net = lenet(norm)
+        records = fit(net, batches(shuffle=True), batches(50), 2, 1.0, seed=7)
+        return without_times(records), parameters(net)
+
+    first, second = run(), run()
+    assert first[0] == second[0]
+    assert_same(first[1], second[1])
+
+
+def test_another_seed_gives_another_run():
+    losses = {seed: fit(lenet("gluon"), batches(), None, 1, seed=seed)[0]["train_loss"]
+              for seed in (0, 1)}
+    assert losses[0] != losses[1]
+
+
+def test_record_of_an_epoch_is_right():
+    """Loss and accuracy against a sum over the same steps, taken by hand with plain SGD."""
+    train_iter = batches(70)  # batches of 32, 32 and 6
+    net, twin = nn.Dense(10), nn.Dense(10)
+    for dense in (net, twin):
+        dense.initialize(mx.init.Constant(0.01))
+    record = fit(net, train_iter, None, 1, lr=0.5)[0]
+
+    X, y = (np.concatenate([a.asnumpy() for a in arrays]) for arrays in zip(*train_iter))
+    X = X.reshape(70, -1).astype(np.float64)
+    W, b, loss, correct = np.full((10, 784), 0.01), np.zeros(10), 0.0, 0
+    for start in (0, 32, 64):
+        x, t = X[start : start + 32], y[start : start + 32].astype(int)
+        scores = x @ W.T + b
+        p = np.exp(scores - scores.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        loss -= np.log(p[range(len(t)), t]).sum()
+        correct += (scores.argmax(1) == t).sum()
+        p[range(len(t)), t] -= 1
+        W, b = W - 0.5 / len(t) * p.T @ x, b - 0.5 / len(t) * p.sum(0)
+    assert record["train_loss"] == pytest.approx(loss / 70, rel=1e-4)
+    assert record["train_accuracy"] == pytest.approx(correct / 70, abs=0.03)  # ties of equal scores
+    np.testing.assert_allclose(net.weight.data().asnumpy(), W, rtol=1e-3, atol=1e-5)
+    assert record["examples_per_second"] == pytest.approx(70 / record["seconds"])
+    assert record["test_accuracy"] is None
+
+
+def test_test_accuracy_is_that_of_the_network_at_the_end_of_the_epoch():
+    net, test_iter = lenet("textbook"), batches(50)
+    assert fit(net, batches(), test_iter, 1)[0]["test_accuracy"] == evaluate(net, test_iter)
+
+
+def test_weights_that_are_there_are_kept():
+    net = nn.Dense(10)
+    net.initialize(mx.init.Constant(0.25))
+    fit(net, batches(32), None, 1, lr=1e-9)
+    np.testing.assert_allclose(net.weight.data().asnumpy(), 0.25, atol=1e-6)
+
+
+def test_callbacks_hear_everything():
+    heard = []
+
+    class Listener(Callback):
+        def on_epoch_start(self, epoch, batches):
+            heard.append(("start", epoch, batches))
+
+        def on_batch(self, epoch, batch, loss, accuracy):
+            heard.append(("batch", epoch, batch))
+            self.last = loss, accuracy
+
+        def on_epoch_end(self, records):
+            heard.append(("end", len(records)))
+            assert self.last == (records[-1]["train_loss"], records[-1]["train_accuracy"])
+
+    fit(lenet("none"), batches(70), None, 2, callbacks=[Listener()])
+    steps = [[("start", e, 3), ("batch", e, 1), ("batch", e, 2), ("batch", e, 3), ("end", e)]
+             for e in (1, 2)]
+    assert heard == steps[0] + steps[1]
+
+
+def test_plain_lists_of_arrays_are_data_too():
+    X, y = nd.random.uniform(shape=(6, 1, 28, 28)), nd.array([0, 1, 2, 3, 4, 5], dtype="int32")
+    assert fit(lenet("none"), [(X, y)], [(X, y)], 1)[0]["epoch"] == 1
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run():
+    good = [(X, y) for X, y in batches()]
+    bad = [good[0], (good[1][0] * np.inf, good[1][1]), *good[2:]]
+    with pytest.raises(TrainingError, match="nan in batch 2 of epoch 1.*learning rate"):
+        fit(lenet("none"), bad, None, 3)
+
+
+@pytest.mark.parametrize("bad", [{"epochs": 0}, {"epochs": 1.5}, {"lr": 0}, {"lr": -1.0},
+                                 {"lr": float("nan")}, {"seed": -1}, {"seed": 2**32},
+                                 {"resume": True}])
+def test_bad_settings(bad):
+    with pytest.raises(ValueError):
+        fit(lenet("none"), batches(), None, **{"epochs": 1, **bad})
+
+
+def test_no_data():
+    with pytest.raises(TrainingError, match="no batch"):
+        fit(lenet("none"), [], None, 1)
+
+
+def test_seed_everything():
+    def draw():
+        return (mx.nd.random.uniform(shape=4).asnumpy().tolist(), np.random.rand(), random.random())
+
+    draws = []
+    for seed, epoch in [(1, 0), (1, 0), (2, 0), (1, 1)]:
+        training.seed_everything(seed, epoch)
+        draws.append(draw())
+    assert draws[0] == draws[1]
+    assert all(draws[0][i] != other[i] for other in draws[2:] for i in range(3))
+
+
+# evaluate -----------------------------------------------------------------------------------------
+
+def test_evaluate_is_exact_on_a_short_last_batch():
+    scores = np.random.RandomState(0).randn(103, 10).astype(np.float32)
+    y = np.random.RandomState(1).randint(0, 10, 103)
+    data = [(nd.array(scores[i : i + 25]), nd.array(y[i : i + 25])) for i in range(0, 103, 25)]
+    identity = nn.HybridLambda("identity")
+    assert evaluate(identity, data) == (scores.argmax(1) == y).sum() / 103
+
+
+def test_evaluate_predicts_even_inside_record():
+    net = nn.HybridSequential()
+    net.add(nn.Dropout(0.9))
+    X = nd.array(np.eye(10, dtype=np.float32))
+    with autograd.record():
+        assert evaluate(net, [(X, nd.arange(10))]) == 1
+        assert autograd.is_training() and autograd.is_recording()
+
+
+def test_evaluate_moves_nothing():
+    net = lenet("textbook")
+    net.initialize(mx.init.Xavier())
+    net(nd.zeros((1, 1, 28, 28)))
+    before = parameters(net)
+    evaluate(net, batches())
+    assert_same(before, parameters(net))
+
+
+def test_evaluate_counts_scores_that_are_not_numbers_as_wrong():
+    scores = nd.array([[np.nan] * 3, [0, 1, 0]])
+    assert evaluate(nn.HybridLambda("identity"), [(scores, nd.array([0, 1]))]) == 0.5
+
+
+def test_evaluate_without_data():
+    with pytest.raises(ValueError, match="nothing to evaluate"):
+        evaluate(nn.HybridLambda("identity"), [])
+
+
+# Checkpoints --------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("optimizer, options", [("sgd", {}), ("sgd", {"momentum": 0.9}),
+                                                ("adam", {})])
+@pytest.mark.parametrize("stop", [(1, None), (2, 2), (1, 1)])
+def test_resumed_equals_uninterrupted(optimizer, options, stop, tmp_path):
+    """Also with Dropout, which draws random numbers, and with data in a new order each epoch."""
+    def run(path, net, **more):
+        return fit(net, batches(shuffle=True), batches(40), 3, 0.01, optimizer=optimizer,
+                   optimizer_params=options, checkpoint=path, **more)
+
+    straight, stopped, resumed = small_net(), small_net(), small_net()
+    records = run(tmp_path / "straight", straight)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "stopped", stopped, callbacks=[StopAfter(*stop)])
+    mx.random.seed(12345)  # whatever went on in between
+    again = run(tmp_path / "stopped", resumed, resume=True)
+    assert without_times(again) == without_times(records)
+    assert_same(parameters(resumed), parameters(straight))
+    _, one = read_checkpoint(tmp_path / "straight")
+    _, other = read_checkpoint(tmp_path / "stopped")
+    assert_same(one, other)
+
+
+@pytest.mark.parametrize("norm", ["textbook", "auto", "gluon"])
+def test_resumed_lenet_equals_uninterrupted(norm, tmp_path):
+    nets = lenet(norm), lenet(norm), lenet(norm)
+    data = batches(shuffle=True)
+    fit(nets[0], data, None, 2)
+    fit(nets[1], data, None, 1, checkpoint=tmp_path / "checkpoint")
+    fit(nets[2], data, None, 2, checkpoint=tmp_path / "checkpoint", resume=True)
+    assert_same(parameters(nets[0]), parameters(nets[2]))
+
+
+def test_resume_without_a_checkpoint_starts_from_the_beginning(tmp_path):
+    straight, resumed = lenet("none"), lenet("none")
+    fit(straight, batches(), None, 1)
+    fit(resumed, batches(), None, 1, checkpoint=tmp_path / "new", resume=True)
+    assert_same(parameters(straight), parameters(resumed))
+
+
+def test_resume_of_a_finished_run_trains_no_more(tmp_path):
+    first = fit(lenet("none"), batches(), None, 2, checkpoint=tmp_path / "c")
+    assert fit(lenet("none"), batches(), None, 2, checkpoint=tmp_path / "c", resume=True) == first
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    fit(lenet("none"), batches(), None, 1, checkpoint=tmp_path / "checkpoint")
+    return tmp_path / "checkpoint"
+
+
+def resume_from(path, **options):
+    return fit(lenet("none"), batches(), None, 2, checkpoint=path, resume=True, **options)
+
+
+def rewrite(path, **changes):
+    """Write the checkpoint again with another header."""
+    with np.load(path) as file:
+        arrays = dict(file)
+    header = {**json.loads(arrays["header"].tobytes()), **changes}
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+    write_atomically(path, lambda file: np.savez(file, **arrays))
+
+
+def test_a_truncated_checkpoint_is_refused_at_every_length(checkpoint):
+    content = checkpoint.read_bytes()
+    lengths = [0, 1, 4, 100, len(content) // 2, len(content) - 1,
+               *np.random.RandomState(0).randint(1, len(content), 20)]
+    for length in lengths:
+        checkpoint.write_bytes(content[:length])
+        with pytest.raises(CheckpointError, match=str(checkpoint)):
+            resume_from(checkpoint)
+        assert checkpoint.read_bytes() == content[:length]  # not replaced
+
+
+def test_a_damaged_checkpoint_is_refused(checkpoint):
+    content = bytearray(checkpoint.read_bytes())
+    content[len(content) // 2] ^= 1
+    checkpoint.write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged"):
+        resume_from(checkpoint)
+
+
+@pytest.mark.parametrize("content", [b"hello\n" * 100, b"\x80\x04N.", "npy", "npz", "params"])
+def test_a_foreign_file_is_refused(content, tmp_path):
+    path = tmp_path / "checkpoint"
+    if content == "npy":
+        np.save(tmp_path / "x.npy", np.zeros(3))
+        (tmp_path / "x.npy").rename(path)
+    elif content == "npz":
+        np.savez(tmp_path / "x.npz", header=np.zeros(3))
+        (tmp_path / "x.npz").rename(path)
+    elif content == "params":
+        nd.save(str(path), [nd.zeros(3)])
+    else:
+        path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="not a checkpoint|damaged"):
+        resume_from(path)
+
+
+def test_a_pickle_is_never_opened(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "trapped"),)
+
+    np.savez(tmp_path / "x.npz", header=np.array([Trap()], dtype=object))
+    (tmp_path / "x.npz").rename(tmp_path / "checkpoint")
+    with pytest.raises(CheckpointError):
+        resume_from(tmp_path / "checkpoint")
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_a_newer_version_is_refused(checkpoint):
+    rewrite(checkpoint, version=2)
+    with pytest.raises(CheckpointError, match="version 2"):
+        resume_from(checkpoint)
+
+
+def test_other_settings_are_refused(checkpoint):
+    with pytest.raises(CheckpointError, match="seed = 0.*seed = 1"):
+        resume_from(checkpoint, seed=1)
+    with pytest.raises(CheckpointError, match="lr = 1.0.*lr = 0.5"):
+        resume_from(checkpoint, lr=0.5)
+
+
+def test_another_network_is_refused_and_nothing_changed(checkpoint):
+    net = lenet("gluon")
+    with pytest.raises(CheckpointError, match="another network: parameter 1.beta"):
+        fit(net, batches(), None, 2, checkpoint=checkpoint, resume=True)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def half(file):
+        file.write(b"ne")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, half)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+KILLED = """
+import sys
+from mxnet import gluon
+from gluon_bn.checkpoint import save_checkpoint
+from gluon_bn.training import fit
+net = gluon.nn.Dense(50000, in_units=20)
+net.initialize()
+trainer = gluon.Trainer(list(net.collect_params().values()), 'sgd')
+save_checkpoint(sys.argv[1], net, trainer, {'n': 0})
+print('ready', flush=True)
+for n in range(1, 10**6):
+    save_checkpoint(sys.argv[1], net, trainer, {'n': n})
+"""
+
+
+def test_killed_while_writing(tmp_path):
+    """kill -9 at random moments while checkpoints are written as fast as possible."""
+    random_state = np.random.RandomState(0)
+    for _ in range(3):
+        process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "checkpoint")],
+                                   stdout=subprocess.PIPE)
+        process.stdout.readline()
+        time.sleep(random_state.uniform(0.05, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        header, arrays = read_checkpoint(tmp_path / "checkpoint")
+        assert header["n"] >= 0 and arrays["parameter/weight"].shape == (50000, 20)
+
+
+def test_ctrl_c_waits_for_the_end_of_the_batch(tmp_path):
+    """A signal that comes while the network computes is raised between two batches."""
+    where = []
+
+    class Interrupted(nn.HybridSequential):
+        def forward(self, X):
+            if autograd.is_training():
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.01)  # time for Python to notice
+                where.append("still running")
+            return super().forward(X)
+
+    net = Interrupted()
+    net.add(nn.Dense(10))
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        fit(net, batches(), None, 1, checkpoint=tmp_path / "checkpoint")
+    assert where == ["still running"]
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert read_checkpoint(tmp_path / "checkpoint")[0]["epochs"] == []
+
+
+def test_checkpoints_are_for_one_device(tmp_path):
+    net = nn.Dense(2, in_units=2)
+    net.initialize(ctx=[mx.cpu(0), mx.cpu(1)])
+    trainer = mx.gluon.Trainer(list(net.collect_params().values()), "sgd")
+    with pytest.raises(CheckpointError, match="one device"):
+        save_checkpoint(tmp_path / "checkpoint", net, trainer, {})
+
+
+# The record ---------------------------------------------------------------------------------------
+
+def test_record_has_the_contracts_keys(tmp_path):
+    epochs = fit(lenet("none"), batches(), batches(40), 2)
+    dataset = {"name": "stand-in", "train": 100, "test": 40}
+    training.write_json(tmp_path / "metrics.json",
+                        training.record("lenet", "none", 0, dataset, epochs))
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert {"model", "norm", "seed", "dataset", "epochs", "test_accuracy",
+            "versions"} <= metrics.keys()
+    assert metrics["test_accuracy"] == metrics["epochs"][-1]["test_accuracy"]
+    for epoch in metrics["epochs"]:
+        assert epoch.keys() == {"epoch", "train_loss", "train_accuracy", "test_accuracy",
+                                "seconds", "examples_per_second"}
+    assert metrics["versions"]["mxnet"] == mx.__version__
