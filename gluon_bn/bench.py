@@ -31,11 +31,11 @@ SHAPES = [(256, 120), (256, 6, 24, 24), (256, 16, 8, 8), (128, 64, 24, 24), (32,
           (64, 256, 12, 12), (128, 512, 3, 3)]
 NETWORKS = {"lenet": (256, 1, 28, 28), "resnet18": (64, 1, 28, 28), "densenet": (32, 1, 28, 28)}
 GROWTH = [10 ** n for n in range(3, 9)]
+PARTS = ("layer", "network", "growth", "first_call", "accuracy", "memory")
 REFERENCE = "gluon"
 
 
-def run(parts=("layer", "network", "growth", "first_call", "accuracy", "memory"), threads=(1, 2),
-        quick=False, say=print):
+def run(parts=PARTS, threads=(1, 2), quick=False, say=print):
     """Measure and return everything, a dict of plain values ready for JSON."""
     repeats = 5 if quick else 25
     result = {"command": "gluon-bn bench" + (" --quick" if quick else ""), "quick": quick}

@@ -1,4 +1,4 @@
-"""The command `gluon-bn`: train, demo, data.
+"""The command `gluon-bn`: train, demo, bench, data.
 
 Exit codes: 0 done, 1 it went wrong (a sentence on the error stream says what), 2 the command line
 makes no sense, 130 stopped by Ctrl-C or SIGTERM. What computes is imported inside the commands, so
@@ -347,6 +347,36 @@ def _table(runs, labels, title):
                       f"{last['test_accuracy']:.4f}", f"{seconds:.1f}",
                       f"{run['dataset']['train'] / seconds:,.0f}")
     return table
+
+
+# gluon-bn bench -----------------------------------------------------------------------------------
+
+@app.command()
+@_reports_errors
+def bench(
+    output: Path = typer.Option(Path("bench"), file_okay=False,
+                                help="Where bench.json and bench.png go."),
+    only: Optional[list[str]] = typer.Option(None, help=(
+        "One part, may be repeated: layer, network, growth, first_call, accuracy, memory.")),
+    threads: Optional[list[int]] = typer.Option(None, min=1, help=(
+        "A number of threads, may be repeated. Default: 1 and 2, as far as there are cores.")),
+    quick: bool = typer.Option(False, "--quick", help="Few repeats: a look, not a measurement."),
+):
+    """Measure the layers and the networks, side by side in one run: tables, a picture, JSON."""
+    from gluon_bn import bench as contests
+    from gluon_bn import runtime
+
+    parts = tuple(only or contests.PARTS)
+    for part in parts:
+        if part not in contests.PARTS:
+            raise typer.BadParameter(
+                f"{part!r} is unknown; choose from {', '.join(contests.PARTS)}.",
+                param_hint="--only")
+    threads = tuple(threads or (n for n in (1, 2) if n <= runtime.cores()))
+    result = contests.run(parts, threads, quick, say=lambda line: out.print(line, markup=False,
+                                                                            soft_wrap=True))
+    for path in contests.write(result, output):
+        out.print(f"written: {path}", markup=False, soft_wrap=True)
 
 
 # gluon-bn data ------------------------------------------------------------------------------------
