@@ -1,9 +1,11 @@
-"""The `native` rung: the fused loops as an operator of MXNet's own engine, written in C++ (native.cc).
+"""The fourth rung: the fused loops as an operator of MXNet's own engine, in C++ (native.cc).
 
-A Python function stands outside a hybridized network; an operator stands inside it, with no Python in the step and
-the engine's own threads. native.cc is compiled the first time it is needed (ten seconds), kept in a cache, and loaded
-with `mx.library.load`. Without a compiler the ladder has one rung less: `available()` says why.
+A Python function stands outside a hybridized network; an operator stands inside it, with no Python
+in the step and the engine's own threads. native.cc is compiled the first time it is needed (ten
+seconds), kept in a cache, and loaded with `mx.library.load`. Without a compiler the ladder has one
+rung less, and `available()` says why.
 """
+
 import hashlib
 import itertools
 import os
@@ -14,7 +16,8 @@ import tempfile
 import threading
 
 import mxnet as mx
-from mxnet import autograd
+import numpy as np
+from mxnet import autograd, nd
 
 _SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "native.cc")
 _ACTIVATIONS = {None: 0, "relu": 1, "sigmoid": 2}
@@ -23,38 +26,44 @@ _numbers = itertools.count()
 _state = {"tried": False, "problem": None}
 
 
-# ---- compiling and loading ------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------- compiling and loading
+
 
 def _compiler():
     """The command of a C++ compiler, as a list, or None."""
     for name in (os.environ.get("CXX"), "g++", "c++", "clang++"):
         words = name.split() if name else []
         if words and shutil.which(words[0]):
-            return [shutil.which(words[0])] + words[1:]
+            return [shutil.which(words[0]), *words[1:]]
     return None
 
 
 def _flag_sets(version):
-    """Compiler flags to try, the best first. Only GCC gets OpenMP: MXNet's threads are GCC's (libgomp), and a second
-    pool, such as Clang's, would fight with the first over the same cores."""
+    """Compiler flags to try, the best first.
+
+    Only GCC gets OpenMP: MXNet's threads are GCC's (libgomp), and a second pool, such as Clang's,
+    would fight with the first over the same cores.
+    """
     base = ["-std=c++17", "-O3", "-fPIC", "-shared", "-w"]
     if "clang" in version.lower():
-        return [base + ["-fopenmp-simd"], base]
-    threads = base + ["-fopenmp"]
+        return [[*base, "-fopenmp-simd"], base]
+    threads = [*base, "-fopenmp"]
     if platform.machine() in ("x86_64", "AMD64") and platform.system() == "Linux":
-        return [threads + ["-DGLUON_BN_CLONES"], threads, base]
+        return [[*threads, "-DGLUON_BN_CLONES"], threads, base]
     return [threads, base]
 
 
 def _cache_folders():
     """Where the compiled file may live, the best first."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    yield os.environ.get("GLUON_BN_CACHE") or os.path.join(home, "gluon_bn")
-    yield os.path.join(tempfile.gettempdir(), "gluon_bn-%s" % getattr(os, "getuid", lambda: "user")())
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    return [os.environ.get("GLUON_BN_CACHE") or os.path.join(home, "gluon_bn"),
+            os.path.join(tempfile.gettempdir(), f"gluon_bn-{user}")]
 
 
 def _usable(folder):
-    """Make the folder; True if it is ours alone and takes files (what is loaded from it runs as us)."""
+    """Make the folder; True if it is ours alone and takes files: what is loaded from it runs as
+    us."""
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         status = os.stat(folder)
@@ -65,44 +74,61 @@ def _usable(folder):
 
 
 def _library():
-    """Path of the compiled operator; compiles it if the cache has none. Raises RuntimeError with the reason."""
+    """Path of the compiled operator; compiles it if the cache has none.
+
+    Raises RuntimeError with the reason if that cannot be done.
+    """
     package = os.path.dirname(mx.__file__)
-    helper, header = os.path.join(package, "src", "lib_api.cc"), os.path.join(package, "include", "mxnet", "lib_api.h")
+    include, helper = os.path.join(package, "include"), os.path.join(package, "src", "lib_api.cc")
+    header = os.path.join(include, "mxnet", "lib_api.h")
     if not (os.path.exists(helper) and os.path.exists(header)):
         raise RuntimeError("this MXNet came without lib_api.h and lib_api.cc")
     compiler = _compiler()
-    version = ""
-    if compiler:
-        version = subprocess.run(compiler + ["--version"], capture_output=True, text=True, timeout=60).stdout
-    key = hashlib.sha256(repr((version, _flag_sets(version), mx.__version__, platform.platform(terse=True),
-                               platform.machine())).encode())
-    for path in (_SOURCE, helper, header):
-        with open(path, "rb") as f:
-            key.update(f.read())
-    name = "native-%s.so" % key.hexdigest()[:20]
-    folders = list(_cache_folders())
+    version = _output([*compiler, "--version"]).stdout if compiler else ""
+    name = _name(version, _SOURCE, helper, header)
+    folders = _cache_folders()
     for folder in folders:  # a file that is there needs no permission to write
-        if os.path.exists(os.path.join(folder, name)) and (folder == folders[0] or _usable(folder)):
-            return os.path.abspath(os.path.join(folder, name))
+        path = os.path.abspath(os.path.join(folder, name))
+        if os.path.exists(path) and (folder == folders[0] or _usable(folder)):
+            return path
     if not compiler:
         raise RuntimeError("no C++ compiler was found (set CXX, or install g++)")
     folder = next((f for f in folders if _usable(f)), None)
     if folder is None:
-        raise RuntimeError("no folder to keep the compiled operator in (tried %s)" % ", ".join(folders))
-    for flags in _flag_sets(version):
-        handle, temporary = tempfile.mkstemp(suffix=".so", dir=folder)
+        raise RuntimeError("no folder to keep the compiled operator in (tried "
+                           f"{' and '.join(folders)}; GLUON_BN_CACHE names another)")
+    return _compile(compiler, _flag_sets(version), include, [_SOURCE, helper],
+                    os.path.abspath(os.path.join(folder, name)))
+
+
+def _name(version, *files):
+    """A name of its own for each source, compiler, MXNet and machine."""
+    key = hashlib.sha256(repr((version, _flag_sets(version), mx.__version__, platform.machine(),
+                               platform.platform(terse=True))).encode())
+    for path in files:
+        with open(path, "rb") as file:
+            key.update(file.read())
+    return f"native-{key.hexdigest()[:20]}.so"
+
+
+def _compile(compiler, flag_sets, include, sources, target):
+    for flags in flag_sets:
+        handle, temporary = tempfile.mkstemp(suffix=".so", dir=os.path.dirname(target))
         os.close(handle)
-        command = compiler + flags + ["-I" + os.path.join(package, "include"), _SOURCE, helper, "-o", temporary]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+            done = _output([*compiler, *flags, f"-I{include}", *sources, "-o", temporary])
             if done.returncode == 0:
-                target = os.path.abspath(os.path.join(folder, name))
                 os.replace(temporary, target)  # whole or not at all, though two processes may race
                 return target
         finally:
             if os.path.exists(temporary):
                 os.remove(temporary)
-    raise RuntimeError("%s failed: %s" % (compiler[0], (done.stderr.strip().splitlines() or ["no message"])[0]))
+    said = done.stderr.strip().splitlines() or ["no message"]
+    raise RuntimeError(f"{compiler[0]} failed: {said[0]}")
+
+
+def _output(command):
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 def _load():
@@ -113,106 +139,122 @@ def _load():
                 if not hasattr(mx.nd, "gluon_bn_native"):
                     mx.library.load(_library(), verbose=False)
             except Exception as error:  # whatever it is: the ladder steps down and tells
-                _state["problem"] = "the native kernel does not work here: %s" % (str(error).splitlines() or [error])[0]
+                _state["problem"] = (str(error).splitlines() or [repr(error)])[0]
             _state["tried"] = True
         return _state["problem"]
 
 
 def _operator(module):
-    problem = _load() if not _state["tried"] else _state["problem"]
+    problem = _state["problem"] if _state["tried"] else _load()
     if problem:
-        raise RuntimeError(problem)
+        raise RuntimeError(f"the kernel 'native' does not work here: {problem}")
     return module.gluon_bn_native
 
 
-# ---- the interface that every rung offers ---------------------------------------------------------------------------
+# --------------------------------------------------------------- the interface that every rung has
+
 
 def available():
-    """None if this kernel works here, else one sentence that says why not. The first call may compile."""
-    try:
-        return _load()
-    except Exception as error:
-        return str(error)
+    """None if this kernel works here, else a sentence that says why not. The first call may
+    compile."""
+    return _load()
 
 
-def supports(X, axis=1, weights=None):
-    """Whether this kernel takes X: float32 or float64 in CPU memory, no sample weights."""
-    return (weights is None and X.stype == "default" and X.context.device_type.startswith("cpu")
-            and X.dtype in (mx.np.float32, mx.np.float64))
+def supports(X):
+    return (X.stype == "default" and X.context.device_type.startswith("cpu")
+            and X.dtype in (np.float32, np.float64))
 
 
-def _leaf(array):
-    """The same array, through an operator that honours `grad_req='add'` (ours is not told, and would overwrite).
+def train(X, gamma, beta, eps, axis=1, activation=None):
+    """Normalize by this batch. Returns Y, and the batch's mean and biased variance, (C,)."""
+    mean, var = (nd.empty(X.shape[axis], ctx=X.context, dtype=X.dtype) for _ in range(2))
+    options = _options("train", axis, eps, activation=activation)  # a momentum of 0: the batch's
+    return _call(X, gamma, beta, mean, var, options), mean, var
 
-    MXNet adds to a gradient only where a variable was marked; `reshape` shares the memory, so the forward pass costs
-    nothing, and its own backward operator does the adding.
+
+def train_layer(X, gamma, beta, running_mean, running_var, eps, momentum, axis=1, unbiased=False,
+                skip_nonfinite=False, activation=None, may_add=True):
+    """`train` that also moves the running statistics, in the same operator. Returns Y.
+
+    `may_add=False` is a promise that neither gamma nor beta has grad_req='add'; it saves some time.
     """
-    return array if array.grad is None else array.reshape(array.shape)
+    options = _options("train", axis, eps, momentum, unbiased, skip_nonfinite, activation)
+    return _call(X, gamma, beta, running_mean, running_var, options, may_add)
 
 
-def _options(mode, axis, eps, momentum=0.0, unbiased=False, activation=None):
-    return f"{mode} {axis} {float(eps)!r} {float(momentum)!r} {int(unbiased)} {_ACTIVATIONS[activation]}"
+def predict(X, gamma, beta, mean, var, eps, axis=1, activation=None):
+    """Normalize by statistics from elsewhere, (C,)."""
+    return _call(X, gamma, beta, mean, var, _options("predict", axis, eps, activation=activation))
 
 
-def _call(X, gamma, beta, mean, var, options, may_add):
+def _options(mode, axis, eps, momentum=0.0, unbiased=False, skip_nonfinite=False, activation=None):
+    return (f"{mode} {axis} {float(eps)!r} {float(momentum)!r} {int(unbiased)} "
+            f"{int(skip_nonfinite)} {_ACTIVATIONS[activation]}")
+
+
+def _call(X, gamma, beta, mean, var, options, may_add=True):
     if autograd.is_recording():
         X = _leaf(X)
         if may_add:
             gamma, beta = _leaf(gamma), _leaf(beta)
-    return _operator(mx.nd)(X, gamma, beta, mean, var, options=options)[0]
+    return _operator(nd)(X, gamma, beta, mean, var, options=options)[0]
 
 
-def train(X, gamma, beta, eps, axis=1, activation=None, may_add=True):
-    """Normalize by the batch's own statistics: `(Y, mean, var)`. Mean and biased variance are constants to autograd.
+def _leaf(array):
+    """The same array, through an operator that honours grad_req='add'. Ours is not told of it, and
+    would overwrite.
 
-    `may_add=False` is a promise that neither gamma nor beta has `grad_req='add'`; it saves some time.
+    MXNet adds to a gradient only where a variable was marked. `reshape` shares the memory, so the
+    forward pass costs nothing, and its own backward operator does the adding.
     """
-    mean, var = (mx.nd.empty((X.shape[axis],), ctx=X.context, dtype=X.dtype) for _ in range(2))
-    return _call(X, gamma, beta, mean, var, _options("train", axis, eps, 0, False, activation), may_add), mean, var
+    return array if array.grad is None else array.reshape(array.shape)
 
 
-def train_layer(X, gamma, beta, running_mean, running_var, eps, momentum, axis=1, unbiased=False, activation=None,
-                may_add=True):
-    """`train` that also moves the running statistics, in the same operator. Returns Y."""
-    options = _options("train", axis, eps, momentum, unbiased, activation)
-    return _call(X, gamma, beta, running_mean, running_var, options, may_add)
+# -------------------------------------------------------------------------- in a hybridized network
 
 
-def predict(X, gamma, beta, mean, var, eps, axis=1, activation=None, may_add=True):
-    """Normalize by the given statistics, which are constants."""
-    return _call(X, gamma, beta, mean, var, _options("predict", axis, eps, activation=activation), may_add)
+def symbol(X, gamma, beta, running_mean, running_var, *, eps, momentum, axis, unbiased=False,
+           use_global_stats=False, skip_nonfinite=True, activation=None):
+    """The layer as a node of a hybridized network. It moves the running statistics itself, in
+    training's forward pass.
+
+    `identity` stands before X, gamma and beta so that grad_req='add', and a gradient that MXNet
+    adds in place, are honoured by an operator that is told of them; the one before X costs nothing,
+    it works in place. Each gets a number of its own, or MXNet would merge those of several layers
+    into one (its common expressions), and ours would meet.
+    """
+    number = str(next(_numbers))
+    inputs = [mx.sym.identity(a, attr={"__gluon_bn__": number}) for a in (X, gamma, beta)]
+    inputs += [running_mean, running_var]
+    if use_global_stats:
+        mode, name = "global", number + "_gluon_bn_global"
+    else:
+        mode, name = "graph", number + _NAME
+        inputs.append(_training_flag(X, running_mean, running_var))
+    options = _options(mode, axis, eps, momentum, unbiased, skip_nonfinite, activation)
+    return _operator(mx.sym)(*inputs, options=options, name=name)[0]
+
+
+_NAME = "_gluon_bn_native"  # how the name of a node ends that knows the mode
 
 
 def _training_flag(X, running_mean, running_var):
-    """A symbol whose last number is 2**66 in training and another one in prediction, however the network was traced.
+    """A symbol whose last number is 2**66 in training and another one in prediction, however the
+    network was traced.
 
-    An operator of a library is not told the mode. Gluon's own BatchNorm is: a batch of one is its own mean, so in
-    training the output is beta, here 2**66, exactly; in prediction it is (2**66 - mean) / sqrt(variance) * 2**66 more.
-    BatchNorm insists on variables for its statistics; any will do, and it moves them in a backward pass only, which
-    this node never has. (`ones_like` of the mean would leave its deferred shape unknown: BatchNorm erases it while it
-    does not know that of its data.) Nothing is random here. One such node serves a whole network: our operator hands
-    the news on, as the last number of its statistics.
+    An operator of a library is not told the mode. Gluon's own BatchNorm is: a batch of one is its
+    own mean, so in training the output is beta, here 2**66, exactly; in prediction it is
+    (2**66 - mean) / sqrt(variance) * 2**66 more. BatchNorm insists on variables for its statistics;
+    any will do, and it moves them in a backward pass only, which this node never has. (`ones_like`
+    of the mean would leave its deferred shape unknown: BatchNorm erases it while it does not know
+    that of its data.) Nothing is random here. One such node serves a whole network: our operator
+    hands the news on, as the last number of its statistics.
     """
     nodes = X.get_internals()
     names = nodes.list_outputs()
     for i in reversed(range(len(names))):
-        if names[i].endswith("gluon_bn_native_output1"):
+        if names[i].endswith(_NAME + "_output1"):
             return nodes[i]
     big = mx.sym.ones_like(running_var) * 2.0 ** 66
-    return mx.sym.BatchNorm(big, big, big, running_mean, running_mean, axis=0, fix_gamma=False, eps=1e-3)[0]
-
-
-def symbol(X, gamma, beta, running_mean, running_var, *, eps, momentum, axis, unbiased=False, use_global_stats=False,
-           activation=None):
-    """The layer as a node of a hybridized network; it moves the running statistics itself, in training's forward pass.
-
-    `identity` stands before X, gamma and beta so that `grad_req='add'`, and a gradient that MXNet adds in place, are
-    honoured by an operator that is told of them; the one before X costs nothing, it works in place. Each gets a number
-    of its own, or MXNet would merge those of several layers into one (its common expressions), and ours would meet.
-    """
-    own = {"__gluon_bn__": str(next(_numbers))}
-    inputs = [mx.sym.identity(a, attr=own) for a in (X, gamma, beta)] + [running_mean, running_var]
-    inputs += [] if use_global_stats else [_training_flag(X, running_mean, running_var)]
-    options = _options("global" if use_global_stats else "graph", axis, eps, momentum, unbiased, activation)
-    name = own["__gluon_bn__"] + ("_gluon_bn_global" if use_global_stats else "_gluon_bn_native")  # see _training_flag
-    return _operator(mx.sym)(*inputs, options=options, name=name)[0]
+    return mx.sym.BatchNorm(big, big, big, running_mean, running_mean, axis=0, fix_gamma=False,
+                            eps=1e-3)[0]
