@@ -109,9 +109,8 @@ class BatchNorm(ArrayBlock):
     def graph(self, X, *inputs, **parameters):
         """In a hybridized network: the native kernel's own operator where it fits, no Python in
         the step; otherwise an operator that calls this Block."""
-        plain = (type(self) is BatchNorm and not inputs and not self._half and self.skip_nonfinite
-                 and self.momentum is not None and not self.zero_debias)
-        if not plain or self.kernel not in ("auto", "native") or kernels.why_not("native"):
+        fits = type(self) is BatchNorm and self._plain_average() and not inputs and not self._half
+        if not fits or self.kernel not in ("auto", "native") or kernels.why_not("native"):
             return super().graph(X, *inputs, **parameters)
         x, *arrays = (s.as_nd_ndarray() for s in (X, *parameters.values()))
         arrays = dict(zip(parameters, arrays))
@@ -123,7 +122,7 @@ class BatchNorm(ArrayBlock):
         Y = kernels.get("native").symbol(
             x, **arrays, eps=self.epsilon, momentum=self.momentum, axis=self.axis,
             unbiased=self.unbiased, use_global_stats=self.use_global_stats,
-            activation=self.activation if fused else None)
+            skip_nonfinite=self.skip_nonfinite, activation=self.activation if fused else None)
         if not fused:
             Y = mx.sym.Activation(Y, act_type=self.activation)
         return Y.as_np_ndarray() if isinstance(X, mx.sym.np._Symbol) else Y
@@ -149,6 +148,12 @@ class BatchNorm(ArrayBlock):
         self._warn_if_single(X, axes)
         if weights is None:
             rung = kernels.choose(self.kernel, X)
+            if (hasattr(rung, "train_layer") and self._plain_average()
+                    and all(value.dtype == X.dtype for value in running.values())):
+                return rung.train_layer(
+                    X, gamma, beta, **running, eps=self.epsilon, momentum=self.momentum, axis=axis,
+                    unbiased=self.unbiased, skip_nonfinite=self.skip_nonfinite,
+                    may_add="add" in (self.gamma.grad_req, self.beta.grad_req))
             Y, mean, var = rung.train(X, gamma, beta, self.epsilon, axis)
         else:
             weights = check_weights(weights, X, axes)
@@ -158,6 +163,11 @@ class BatchNorm(ArrayBlock):
                 var = (textbook.lay(var, X, axis) * bessel(X, axes, weights)).reshape(-1)
             self._move(mean, var, **running)
         return Y
+
+    def _plain_average(self):
+        """Whether the running statistics move by one exponential average, and nothing else."""
+        return (type(self)._move is BatchNorm._move and self.momentum is not None
+                and not self.zero_debias)
 
     def _move(self, mean, var, running_mean, running_var, num_batches=None,
               running_mean_biased=None):

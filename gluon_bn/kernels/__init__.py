@@ -17,6 +17,11 @@ A rung is a module with
 X is an `mx.nd.NDArray`, float32 or float64, channels on `axis`; gamma and beta are (C,), or (N, C)
 for a row per example; mean and var are (C,), var the biased one. Y is differentiable in X, gamma
 and beta; mean and var carry no gradient. Arguments have been checked by the caller (the Blocks).
+
+A rung that can move the running statistics as it computes the batch's (`native`) also has
+
+    train_layer(X, gamma, beta, running_mean, running_var, eps, momentum, axis=1, unbiased=False,
+                skip_nonfinite=False, may_add=True)         -> Y
 """
 
 import importlib
