@@ -1,0 +1,233 @@
+"""The command line as a user meets it: files, exit codes, one sentence for each mistake."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from gluon_bn import runtime
+from gluon_bn.checkpoint import read_checkpoint
+from gluon_bn.cli import app
+
+ROOT = Path(__file__).parent.parent
+NOWHERE = {"FASHION_MNIST_URL": "http://127.0.0.1:9/", "http_proxy": "http://127.0.0.1:9",
+           "https_proxy": "http://127.0.0.1:9", "no_proxy": ""}
+
+
+def start(*arguments, **environment):
+    env = {k: v for k, v in os.environ.items() if k != "FASHION_MNIST_ROOT"}
+    env.update(environment, COLUMNS="200", PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1")
+    return subprocess.Popen([sys.executable, "-m", "gluon_bn", *map(str, arguments)], env=env,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run_outside(*arguments, code=0, **environment):
+    """Run the command in a process of its own; return what it wrote to both streams."""
+    process = start(*arguments, **environment)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == code, stdout + stderr
+    assert "Traceback" not in stderr
+    return stdout, stderr
+
+
+def run(*arguments, code=0, **environment):
+    """The same inside this process, which need not be started and draws the stand-in once."""
+    before = runtime.threads()
+    result = CliRunner().invoke(app, [str(a) for a in arguments], prog_name="gluon-bn", env={
+        "FASHION_MNIST_ROOT": "", "COLUMNS": "200", **environment})
+    runtime.configure(before)
+    assert result.exit_code == code, result.output
+    assert not result.exception or isinstance(result.exception, SystemExit)
+    return result.stdout, result.stderr
+
+
+TRAIN = ("train", "lenet", "--stand-in", "--limit", 300, "--threads", 1)
+
+
+def train(folder, *more, code=0):
+    return run(*TRAIN, "--output", folder, *more, code=code)
+
+
+def check_metrics(metrics, **expected):
+    assert {"model", "norm", "seed", "dataset", "epochs", "test_accuracy",
+            "versions"} <= metrics.keys()
+    assert metrics["dataset"].keys() == {"name", "train", "test"}
+    for number, epoch in enumerate(metrics["epochs"], 1):
+        assert epoch["epoch"] == number
+        assert {"train_loss", "train_accuracy", "test_accuracy", "seconds",
+                "examples_per_second"} <= epoch.keys()
+        assert epoch["seconds"] * epoch["examples_per_second"] == pytest.approx(
+            metrics["dataset"]["train"])
+    assert metrics["test_accuracy"] == metrics["epochs"][-1]["test_accuracy"]
+    for key, value in expected.items():
+        assert metrics[key] == value
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    stdout, _ = run_outside(*TRAIN, "--output", folder, "--norm", "textbook", "--epochs", 2,
+                            "--seed", 3)
+    return folder, stdout
+
+
+def test_train_writes_the_files_of_the_contract(trained):
+    folder, stdout = trained
+    assert {p.name for p in folder.iterdir()} == {"metrics.json", "curves.png", "model.params",
+                                                  "checkpoint"}
+    metrics = json.loads((folder / "metrics.json").read_text())
+    check_metrics(metrics, model="lenet", norm="textbook", seed=3,
+                  dataset={"name": "stand-in", "train": 300, "test": 10000})
+    assert len(metrics["epochs"]) == 2
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_train_says_data_layer_threads_and_a_summary(trained):
+    folder, stdout = trained
+    first, *_, summary = stdout.splitlines()
+    assert "stand-in" in first and "300" in first
+    assert "kernel textbook" in stdout and "1 on " in stdout
+    accuracy = json.loads((folder / "metrics.json").read_text())["test_accuracy"]
+    assert f"test accuracy {accuracy:.4f}" in summary and str(folder) in summary
+
+
+def test_model_params_load_into_gluons_layer(trained):
+    from gluon_bn.models import lenet
+
+    net = lenet("gluon")
+    net.load_parameters(str(trained[0] / "model.params"))
+    saved = read_checkpoint(trained[0] / "checkpoint")[1]
+    for name, parameter in net._collect_params_with_prefix().items():
+        assert np.array_equal(parameter.data().asnumpy(), saved[f"parameter/{name}"])
+
+
+def test_two_runs_and_a_resumed_run_are_the_same(trained, tmp_path):
+    folder, _ = trained
+    train(tmp_path, "--norm", "textbook", "--epochs", 1, "--seed", 3)
+    stdout, _ = train(tmp_path, "--norm", "textbook", "--epochs", 2, "--seed", 3, "--resume")
+    assert "epoch 1/2" not in stdout
+    one, other = (json.loads((f / "metrics.json").read_text()) for f in (folder, tmp_path))
+    for a, b in zip(one["epochs"], other["epochs"]):
+        assert (a["train_loss"], a["test_accuracy"]) == (b["train_loss"], b["test_accuracy"])
+    one, other = (read_checkpoint(f / "checkpoint")[1] for f in (folder, tmp_path))
+    assert one.keys() == other.keys()
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_resume_with_another_norm_or_a_broken_checkpoint(trained):
+    folder, _ = trained
+    _, stderr = train(folder, "--norm", "gluon", "--seed", 3, "--resume", code=1)
+    assert "norm = textbook" in stderr and "norm = gluon" in stderr
+    content = (folder / "checkpoint").read_bytes()
+    try:
+        (folder / "checkpoint").write_bytes(content[:5000])
+        _, stderr = train(folder, "--norm", "textbook", "--seed", 3, "--resume", code=1)
+        assert "cut short" in stderr
+    finally:
+        (folder / "checkpoint").write_bytes(content)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_keeps_its_checkpoint_and_goes_on(number, tmp_path):
+    command = ["train", "lenet", "--stand-in", "--limit", 2000, "--threads", 1, "--norm", "gluon",
+               "--batch-size", 32, "--output", tmp_path]
+    process = start(*command, "--epochs", 1000)
+    for line in process.stdout:
+        if "epoch 1/" in line:
+            break
+    time.sleep(0.3)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr and "--resume" in stderr
+    assert {p.name for p in tmp_path.iterdir()} == {"checkpoint", "metrics.json"}
+    done = len(read_checkpoint(tmp_path / "checkpoint")[0]["epochs"])
+    assert done >= 1
+    stdout, _ = run(*command, "--epochs", done + 1, "--resume")
+    assert f"epoch {done + 1}/{done + 1}" in stdout and f"epoch {done}/" not in stdout
+
+
+def test_stopped_while_the_data_is_made(tmp_path):
+    """The interrupt may come at any moment once the program says what it does."""
+    process = start("data", "fetch", "--data-dir", tmp_path, FASHION_MNIST_URL="http://10.255.255.1")
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode in (130, 1)  # 1: without a network it may be over by then
+    assert "Traceback" not in stderr
+    assert not any(p.suffix == ".gz" for p in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (["train"], "Missing argument"),
+    (["train", "alexnet"], "lenet"),
+    (["train", "lenet", "--norm", "foo"], "textbook"),
+    (["train", "lenet", "--epochs", "0"], "epochs"),
+    (["train", "lenet", "--epochs", "two"], "epochs"),
+    (["train", "lenet", "--batch-size", "0"], "batch-size"),
+    (["train", "lenet", "--lr", "-1"], "lr"),
+    (["train", "lenet", "--lr", "0"], "lr"),
+    (["train", "lenet", "--lr", "nan"], "lr"),
+    (["train", "lenet", "--lr", "1e39"], "lr"),
+    (["train", "lenet", "--limit", "0"], "limit"),
+    (["train", "lenet", "--limit", "70000", "--stand-in"], "60000"),
+    (["train", "lenet", "--seed", "-1"], "seed"),
+    (["train", "lenet", "--threads", "0"], "threads"),
+    (["train", "lenet", "--output", __file__], "output"),
+    (["demo", "--epochs", "0"], "epochs"),
+    (["data", "burn"], "burn"),
+    (["fly"], "fly"),
+])
+def test_usage_errors(arguments, says):
+    _, stderr = run(*arguments, code=2)
+    assert says in stderr
+
+
+def test_a_usage_error_in_a_process_of_its_own():
+    _, stderr = run_outside("train", "lenet", "--norm", "foo", code=2)
+    assert "textbook" in stderr
+
+
+def test_other_errors(tmp_path):
+    _, stderr = run("train", "lenet", "--data-dir", tmp_path / "none", "--output", tmp_path / "o",
+                    code=1, **NOWHERE)
+    assert "Fashion-MNIST is not in" in stderr
+    _, stderr = run("data", "fetch", "--data-dir", __file__, code=1)
+    assert "is a file" in stderr
+    if os.geteuid():  # root may write everywhere
+        _, stderr = train("/proc/nothing", code=1)
+        assert "/proc/nothing" in stderr
+
+
+def test_data_info(tmp_path):
+    stdout, _ = run("data", "info", "--data-dir", tmp_path)
+    assert str(tmp_path) in stdout and stdout.count("missing") == 4
+
+
+def test_demo_without_a_network(tmp_path):
+    stdout, _ = run("demo", "--limit", 500, "--epochs", 2, "--threads", 1, "--batch-size", 50,
+                    "--output", tmp_path / "demo", "--data-dir", tmp_path / "none", **NOWHERE)
+    assert "STAND-IN" in stdout and "╭" in stdout  # the box
+    for name in ("without batch norm", "ours, from scratch", "Gluon's layer"):
+        assert name in stdout
+    assert "stand-in data" in stdout.split("The demo goes on")[1]  # the title of the table
+    demo = json.loads((tmp_path / "demo" / "metrics.json").read_text())
+    assert [run["norm"] for run in demo["runs"]] == ["none", "auto", "gluon"]
+    for metrics in demo["runs"]:
+        check_metrics(metrics, dataset={"name": "stand-in", "train": 500, "test": 10000})
+    assert demo["runs"][1]["epochs"][0]["train_loss"] == pytest.approx(
+        demo["runs"][2]["epochs"][0]["train_loss"], rel=0.05)  # the same weights, the same batches
+    assert (tmp_path / "demo" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "none" / "train-images-idx3-ubyte.gz").exists()
+
+
+def test_help():
+    stdout, _ = run_outside("--help")
+    assert all(command in stdout for command in ("train", "demo", "data"))

@@ -1,0 +1,122 @@
+"""Threads and memory."""
+
+import ctypes
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from gluon_bn import runtime
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before():
+    before = runtime.threads()
+    yield
+    runtime.configure(before)
+
+
+def run(code, **environment):
+    clean = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    result = subprocess.run([sys.executable, "-c", code], env={**clean, **environment}, check=True,
+                            stdout=subprocess.PIPE, text=True)
+    return result.stdout.split()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_are_set_where_operators_run(threads):
+    assert runtime.configure(threads)["threads"] == threads
+    assert runtime.threads() == threads == runtime.describe()["threads"]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs Linux")
+def test_a_convolution_really_runs_on_them():
+    """OpenMP starts its threads when they are first needed: count those of the process."""
+    code = """
+import os, sys
+from mxnet import nd
+from gluon_bn import runtime
+runtime.configure(int(sys.argv[1]) if len(sys.argv) > 1 else {threads})
+before = len(os.listdir('/proc/self/task'))
+nd.Convolution(nd.ones((8, 4, 32, 32)), nd.ones((8, 4, 3, 3)), no_bias=True, kernel=(3, 3),
+               num_filter=8).wait_to_read()
+print(len(os.listdir('/proc/self/task')) - before)
+"""
+    started = [int(run(code.format(threads=n))[0]) for n in (1, 4)]
+    assert started == [0, 3]
+
+
+def test_default_is_all_cores_and_the_users_choice_is_respected():
+    code = "from gluon_bn import runtime; print(runtime.configure()['threads'], runtime.cores())"
+    threads, cores = run(code)
+    assert threads == cores
+    assert run(code, OMP_NUM_THREADS="3")[0] == "3"
+    explicit = code.replace("configure()", "configure(2)")
+    assert run(explicit, OMP_NUM_THREADS="3")[0] == "2"
+
+
+def test_import_changes_nothing():
+    code = """
+from mxnet import nd
+import mxnet, gluon_bn.runtime as runtime, gluon_bn.training, gluon_bn.models
+print(runtime.describe()['allocator'], runtime.threads())
+"""
+    assert run(code, OMP_NUM_THREADS="3") == ["default", "3"]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+def test_cores_respect_taskset():
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert runtime.cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@pytest.mark.parametrize("bad, error", [(0, ValueError), (-1, ValueError), (1.5, TypeError),
+                                        (True, TypeError), ("2", TypeError)])
+def test_bad_threads(bad, error):
+    with pytest.raises(error, match="threads"):
+        runtime.configure(bad)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_freed_memory_is_kept():
+    """After configure, a freed block of 64 MB stays with the process."""
+    code = """
+import ctypes
+from gluon_bn import runtime
+{configure}
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes = [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+def resident():
+    return int(open('/proc/self/statm').read().split()[1]) * 4096
+before = resident()
+block = libc.malloc(64 << 20)
+ctypes.memset(block, 1, 64 << 20)
+libc.free(block)
+print((resident() - before) >> 20)
+"""
+    assert int(run(code.format(configure=""))[0]) < 10
+    assert int(run(code.format(configure="runtime.configure(1)"))[0]) > 50
+
+
+def test_elsewhere_the_allocator_is_left_alone(monkeypatch):
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(ctypes, "CDLL", None)  # not even looked at
+    assert runtime._keep_freed_memory() == "default"
+
+
+def test_describe_and_versions_are_plain_values():
+    described = runtime.describe()
+    assert described.keys() == {"threads", "cores", "allocator", "cpu", "platform"}
+    assert described["cores"] >= 1
+    versions = runtime.versions()
+    assert versions["python"] == platform.python_version()
+    assert {"gluon_bn", "mxnet", "numpy"} <= versions.keys()
+    assert all(isinstance(value, str) for value in versions.values())
