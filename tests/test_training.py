@@ -267,6 +267,22 @@ def test_resumed_lenet_equals_uninterrupted(norm, tmp_path):
     assert_same(parameters(nets[0]), parameters(nets[2]))
 
 
+def test_resume_does_not_depend_on_the_networks_made_before(tmp_path):
+    """Gluon counts layers, and dense9 sorts after dense10: the optimizer's state must not follow."""
+    def run(layers_before, epochs, **more):
+        with mx.name.NameManager():  # counts from 0
+            for _ in range(layers_before):
+                nn.Dense(1)
+            net = nn.HybridSequential()  # without name_scope: the layers go on counting
+            net.add(nn.Dense(10), nn.Dense(10))
+        fit(net, batches(shuffle=True), None, epochs, 0.1, optimizer="adam", **more)
+        return parameters(net)
+
+    straight = run(0, 2)
+    run(0, 1, checkpoint=tmp_path / "checkpoint")
+    assert_same(run(9, 2, checkpoint=tmp_path / "checkpoint", resume=True), straight)
+
+
 def test_resume_without_a_checkpoint_starts_from_the_beginning(tmp_path):
     straight, resumed = lenet("none"), lenet("none")
     fit(straight, batches(), None, 1)
@@ -377,6 +393,22 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         write_atomically(path, half)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_the_new_name_comes_last_and_at_once(tmp_path, monkeypatch):
+    """The file is complete under its temporary name when it is renamed; there is no copying."""
+    path, seen = tmp_path / "file", []
+    path.write_bytes(b"old")
+
+    def replace(source, target):
+        seen.append((open(source, "rb").read(), open(target, "rb").read()))
+        raise OSError("the power fails")
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OSError, match="power"):
+        write_atomically(path, lambda file: file.write(b"new"))
+    assert seen == [(b"new", b"old")]
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
 
 
 KILLED = """
