@@ -268,7 +268,7 @@ def test_resumed_lenet_equals_uninterrupted(norm, tmp_path):
 
 
 def test_resume_does_not_depend_on_the_networks_made_before(tmp_path):
-    """Gluon counts layers, and dense9 sorts after dense10: the optimizer's state must not follow."""
+    """Gluon counts layers, and dense9 sorts after dense10; the optimizer's state must not."""
     def run(layers_before, epochs, **more):
         with mx.name.NameManager():  # counts from 0
             for _ in range(layers_before):
