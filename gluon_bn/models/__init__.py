@@ -3,9 +3,11 @@
 `MODELS` holds them by the name the command line uses.
 """
 
+from gluon_bn.models.densenet import densenet
 from gluon_bn.models.layers import make_norm, norm_names
 from gluon_bn.models.lenet import lenet
+from gluon_bn.models.resnet import resnet18
 
-MODELS = {"lenet": lenet}
+MODELS = {"lenet": lenet, "resnet18": resnet18, "densenet": densenet}
 
-__all__ = ["MODELS", "lenet", "make_norm", "norm_names"]
+__all__ = ["MODELS", "densenet", "lenet", "make_norm", "norm_names", "resnet18"]
