@@ -1,5 +1,6 @@
 """The command line as a user meets it: files, exit codes, one sentence for each mistake."""
 
+import inspect
 import json
 import os
 import signal
@@ -40,7 +41,10 @@ def run_outside(*arguments, code=0, **environment):
 def run(*arguments, code=0, **environment):
     """The same inside this process, which need not be started and draws the stand-in once."""
     before = runtime.threads()
-    result = CliRunner().invoke(app, [str(a) for a in arguments], prog_name="gluon-bn", env={
+    # Click before 8.2, which Python 3.9 gets, mixes the two streams unless told not to.
+    apart = "mix_stderr" in inspect.signature(CliRunner.__init__).parameters
+    runner = CliRunner(**{"mix_stderr": False} if apart else {})
+    result = runner.invoke(app, [str(a) for a in arguments], prog_name="gluon-bn", env={
         "FASHION_MNIST_ROOT": "", "COLUMNS": "200", **environment})
     runtime.configure(before)
     assert result.exit_code == code, result.output
