@@ -61,10 +61,12 @@ def transition(new_norm, in_channels, channels):
     Input: (N, in_channels, H, W). Output: (N, channels, H / 2, W / 2), rounded up.
     """
     block = nn.HybridSequential()
+    # count_include_pad=False changes no output; without it MXNet 1.9.1 divides the gradient of the
+    # last row of an odd number by 4 where the output was divided by 2.
+    pooling = nn.AvgPool2D(pool_size=2, strides=2, ceil_mode=True, count_include_pad=False)
     with block.name_scope():
         block.add(new_norm(in_channels, 4), nn.Activation("relu"),
-                  nn.Conv2D(channels, kernel_size=1),
-                  nn.AvgPool2D(pool_size=2, strides=2, ceil_mode=True))
+                  nn.Conv2D(channels, kernel_size=1), pooling)
     return block
 
 
