@@ -37,6 +37,9 @@ def configure(threads=None):
         raise ValueError(f"threads must be 1 or more, not {threads}")
     if threads is None and not os.environ.get("OMP_NUM_THREADS"):
         threads = cores()
+    # Asked now, because it is remembered: under Python 3.9 it starts a program, and after a fork
+    # MXNet starts its threads anew, with the number it likes.
+    platform.platform()
     global _allocator, _configured
     if threads is not None:
         # On both sides of the engine: some operators (Gluon's BatchNorm backward is one) measure

@@ -128,7 +128,8 @@ def _compile(compiler, flag_sets, include, sources, target):
 
 
 def _output(command):
-    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+    # close_fds=False lets Python 3.9 start it without a fork, after which MXNet would start anew.
+    return subprocess.run(command, capture_output=True, close_fds=False, text=True, timeout=600)
 
 
 def _load():
