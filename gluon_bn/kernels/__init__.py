@@ -14,9 +14,10 @@ A rung is a module with
     train(X, gamma, beta, eps, axis=1)                        -> Y, mean, var
     predict(X, gamma, beta, mean, var, eps, axis=1)           -> Y
 
-X is an `mx.nd.NDArray`, float32 or float64, channels on `axis`; gamma and beta are (C,), or (N, C)
-for a row per example; mean and var are (C,), var the biased one. Y is differentiable in X, gamma
-and beta; mean and var carry no gradient. Arguments have been checked by the caller (the Blocks).
+X is an `mx.nd.NDArray`, float32 or float64, channels on `axis`, counted from the front; gamma and
+beta are (C,), or (N, C) for a row per example; mean and var are (C,), var the biased one. Y is
+differentiable in X, gamma and beta; mean and var carry no gradient. Arguments have been checked by
+the caller (the Blocks).
 
 A rung that can move the running statistics as it computes the batch's (`native`) also has
 
@@ -28,7 +29,8 @@ import importlib
 import warnings
 
 NAMES = ("textbook", "analytic", "fused", "native", "gluon")
-_FASTEST_FIRST = ("native", "fused", "analytic", "textbook")
+_ANYWHERE = ("analytic", "textbook")
+_FASTEST_FIRST = ("native", "fused", *_ANYWHERE)
 _absent = {}  # name of a rung: why it does not work here
 
 
@@ -51,7 +53,8 @@ def why_not(name):
             rung = importlib.import_module(f"gluon_bn.kernels.{name}")
             _absent[name] = rung.available() if hasattr(rung, "available") else None
         except ImportError as error:
-            _absent[name] = f"{error.name or error} cannot be imported"
+            missing = error.name or error
+            _absent[name] = f"{missing} cannot be imported (pip install {missing})"
     return _absent[name]
 
 
@@ -72,7 +75,9 @@ def choose(name, X):
             raise ValueError(f"the kernel {name!r} does not fit X of type {X.dtype.__name__} on "
                              f"{X.context}; use kernel='auto'")
         return rung
-    for candidate in _FASTEST_FIRST:
+    # The compiled rungs are the CPU's: elsewhere nothing need be compiled, or said to be missing.
+    on_cpu = X.context.device_type.startswith("cpu")
+    for candidate in _FASTEST_FIRST if on_cpu else _ANYWHERE:
         reason = why_not(candidate)
         if reason is None:
             rung = get(candidate)

@@ -6,6 +6,7 @@ it get none, and it compares the request with the string 'add', so grad_req='add
 This one hands every gradient on as it was asked for.
 """
 
+import atexit
 import ctypes
 import itertools
 import traceback
@@ -24,6 +25,10 @@ _PLAIN = ctypes.CFUNCTYPE(ctypes.c_int)
 _alive = {}  # what C still points to, by key
 _done = []  # keys that C is done with; dropped later, for a callback must not free itself
 _keys = itertools.count()
+
+# A backward pass that is still under way when Python ends would call a Python that is no more, and
+# the program would hang or abort.
+atexit.register(nd.waitall)
 
 
 def finish(arrays):

@@ -208,7 +208,12 @@ class View:
         loop, extent = (by_rows, self.C) if self.rows else (by_columns, self.shape[2])
         parts = 1 if prod(self.shape) < ALONE else min(own_threads(), extent)
         edges = [extent * i // parts for i in range(parts + 1)]
-        waiting = [_pool(parts).submit(loop, *arrays, *edges[i:i + 2]) for i in range(1, parts)]
+        waiting = []
+        for i in range(1, parts):
+            try:
+                waiting.append(_pool(parts).submit(loop, *arrays, *edges[i:i + 2]))
+            except RuntimeError:  # Python is ending, and gives threads no new work
+                loop(*arrays, *edges[i:i + 2])
         loop(*arrays, *edges[:2])
         for part in waiting:
             part.result()

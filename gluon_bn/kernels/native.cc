@@ -252,7 +252,7 @@ void forward(const Options& o, MXTensor* in, MXTensor* out, const OpResource& me
     const double n = static_cast<double>(v.outer) * v.inner, w = o.momentum;
     for (long c = 0; c < v.C; ++c) {
       const double shift = s1[c] / n, m = x[c * v.inner] + shift;
-      const double variance = std::max(0., s2[c] / n - shift * shift);
+      const double variance = std::max(s2[c] / n - shift * shift, 0.);
       mean[c] = static_cast<T>(m);
       rest[c] = static_cast<T>(m - mean[c]);
       var[c] = static_cast<T>(variance);
