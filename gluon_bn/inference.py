@@ -547,8 +547,8 @@ def _memo(net):
     inside = {id(block) for block in blocks}
     for block in blocks:
         if isinstance(block, mx.gluon.SymbolBlock):
-            raise ValueError(f"{block.name} is a SymbolBlock, a finished graph without layers; this "
-                             "needs the network it was exported from")
+            raise ValueError(f"{block.name} is a SymbolBlock, a finished graph without layers; "
+                             "this needs the network it was exported from")
         outer = block._scope._old_scope  # Gluon keeps the last one; it may lead out of the network
         if outer is not None and id(outer._block) not in inside:
             memo[id(outer)] = None
