@@ -231,6 +231,11 @@ def _announce(model, norms, data):
               f"images{where}\nnetwork  {model}\nlayer    {layers}\n"
               f"threads  {machine['threads']} on {machine['cores']} cores; memory allocator: "
               f"{machine['allocator']}", markup=False, soft_wrap=True)
+    busy = runtime.busy_cores()
+    if machine["threads"] and machine["threads"] > 1 and busy > 0.5:
+        err.print(f"Note: other programs keep {busy:.1f} cores busy. Threads that wait for a core "
+                  f"stop each other; --threads 1 may be several times faster.", markup=False,
+                  soft_wrap=True)
 
 
 def _describe_norm(norm):

@@ -18,6 +18,7 @@ a small machine, and both can be mended while the program runs:
 import ctypes
 import os
 import platform
+import time
 from importlib import metadata
 
 # Names and numbers from glibc's malloc.h.
@@ -93,6 +94,28 @@ def cores():
     except (OSError, ValueError):  # no such file, or the word 'max': no quota
         pass
     return count
+
+
+def busy_cores(seconds=0.2):
+    """How many cores other programs keep busy now, a fraction; 0 where that cannot be found out.
+
+    OpenMP's threads wait for each other by spinning. When another program takes the core of one,
+    the others spin in vain: two threads on two cores train LeNet ten times slower beside a busy
+    program, and one thread hardly notices it.
+    """
+    def ticks():
+        with open("/proc/stat", encoding="ascii") as file:
+            numbers = [int(word) for word in file.readline().split()[1:9]]
+        idle = numbers[3] + numbers[4]  # idle, and waiting for a disk
+        return sum(numbers) - idle, sum(numbers)
+
+    try:
+        busy, total = ticks()
+        time.sleep(seconds)
+        busy_after, total_after = ticks()
+        return (busy_after - busy) / (total_after - total) * (os.cpu_count() or 1)
+    except (OSError, ValueError, IndexError, ZeroDivisionError):  # not Linux
+        return 0.0
 
 
 def own_threads():

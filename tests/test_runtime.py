@@ -76,6 +76,18 @@ def test_cores_respect_taskset():
         os.sched_setaffinity(0, before)
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/stat"), reason="needs Linux")
+def test_busy_cores():
+    """A program that computes all the time is one more busy core (the machine may have others)."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        assert runtime.busy_cores(1.0) > 0.4
+    finally:
+        process.kill()
+        process.wait()
+    assert 0 <= runtime.busy_cores(0.05) <= os.cpu_count()
+
+
 @pytest.mark.parametrize("bad, error", [(0, ValueError), (-1, ValueError), (1.5, TypeError),
                                         (True, TypeError), ("2", TypeError)])
 def test_bad_threads(bad, error):
