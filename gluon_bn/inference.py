@@ -209,23 +209,37 @@ def _set(parameter, value):
 class ScaleShift(HybridBlock):
     """Y = scale X + shift, a value of each per channel: what a batch norm is in prediction.
 
-    Input: X of `num_dims` axes, channels on `axis`. Parameters: scale and shift, shape (C,).
+    For images it is computed as a convolution 1x1 with one channel to a group, which MXNet does in
+    the convolutions' own memory layout; multiplying and adding by broadcasting would leave it.
+
+    Input: X of `num_dims` axes, channels on `axis`. Parameters: scale and shift, in the shape in
+    which they are used: the weight (C, 1, 1, 1) and bias (C,) of the convolution, or (1, C, 1).
     """
 
-    def __init__(self, channels, axis, num_dims, **kwargs):
+    def __init__(self, channels, axis, num_dims, dtype="float32", **kwargs):
         super().__init__(**kwargs)
-        self._shape = tuple(-1 if a == axis % num_dims else 1 for a in range(num_dims))
-        self.scale = self.params.get("scale", shape=(channels,), init="ones")
-        self.shift = self.params.get("shift", shape=(channels,), init="zeros")
+        axis = axis % num_dims
+        self._convolution = None
+        shapes = [tuple(channels if a == axis else 1 for a in range(num_dims))] * 2
+        if axis == 1 and num_dims in (3, 4, 5) and np.dtype(dtype) != np.float16:
+            self._convolution = {"kernel": (1,) * (num_dims - 2), "num_filter": channels,
+                                 "num_group": channels}
+            shapes = [(channels,) + (1,) * (num_dims - 1), (channels,)]
+        self.channels, self.axis, self.num_dims = channels, axis, num_dims
+        self.scale, self.shift = (self.params.get(name, shape=shape, init=init, dtype=dtype)
+                                  for name, shape, init in zip(("scale", "shift"), shapes,
+                                                               ("ones", "zeros")))
 
     def hybrid_forward(self, F, X, scale, shift):
-        scale, shift = scale.reshape(self._shape), shift.reshape(self._shape)
+        if self._convolution:
+            convolution = F.npx.convolution if is_np_array() else F.Convolution
+            return convolution(X, scale, shift, **self._convolution)
         if is_np_array():
             return X * scale + shift
         return F.broadcast_add(F.broadcast_mul(X, scale), shift)
 
     def __repr__(self):
-        return f"ScaleShift({self.scale.shape[0]})"
+        return f"ScaleShift({self.channels}, axis={self.axis})"
 
 
 class _Nothing(HybridBlock):
@@ -245,7 +259,7 @@ def fold_batch_norm(net, example):
     and b = beta - a mean. If x = W u + c comes out of a convolution (transposed or not) or a dense
     layer, and nothing else uses x, then y = (a W) u + (a c + b): the layer before takes new weights
     and the batch norm goes. Any other batch norm, in front of a convolution as in DenseNet or
-    behind a sum, becomes a `ScaleShift`, which does not read four vectors to compute two.
+    behind a sum, becomes a `ScaleShift`.
 
     Which it is, is read off the graph of the network, so it holds through Sequentials, residual
     sums and concatenations, for layers that are called twice and for weights that two layers share.
@@ -307,13 +321,11 @@ def _as_line(layer, rank, dtype):
     a = 1 / np.sqrt(value(layer.running_var) + epsilon)
     a = a * value(layer.gamma) if scaled else a
     b = (value(layer.beta) if shifted else 0) - a * value(layer.running_mean)
-    line = ScaleShift(len(a), axis, rank, prefix=layer.prefix)
+    line = ScaleShift(len(a), axis, rank, dtype, prefix=layer.prefix)
     line.initialize(ctx=layer.gamma.list_ctx())
-    line.cast(dtype)
-    _set(line.scale, a)
-    _set(line.shift, b)
-    line._exact = a, b
-    line._channel_axis = axis % rank
+    _set(line.scale, a.reshape(line.scale.shape))
+    _set(line.shift, b.reshape(line.shift.shape))
+    line.exact = a, b
     return _followed_by(line, activation)
 
 
@@ -342,10 +354,9 @@ def _fold(net, inputs):
         if node["op"] != "null" or node["name"] not in lines:
             continue
         line = lines[node["name"]]
-        reshaped = only_user(number)  # the layer is called once, or its line serves two places
-        product = reshaped is not None and only_user(reshaped)
-        if not product:
-            continue
+        product = only_user(number)
+        if product is None:
+            continue  # the layer is called twice, its line serves two places
         source = nodes[product]["inputs"][0][0]
         linear = nodes[source]
         if linear["op"] not in ("Convolution", "Deconvolution", "FullyConnected"):
@@ -388,14 +399,14 @@ def _graph(net, inputs):
 
 def _into(layer, line):
     """Fold the line into the weights of the layer before it; False if it does not fit there."""
-    a, b = line._exact
+    a, b = line.exact
     weight = as_nd(layer.weight.list_data()[0]).asnumpy().astype("float64")
     out_axis = 0  # of the weight
     if isinstance(layer, nn.Dense):
-        if line._channel_axis != len(line._shape) - 1:
+        if line.axis != line.num_dims - 1:
             return False
     else:
-        if line._channel_axis != layer._kwargs["layout"].find("C"):
+        if line.axis != layer._kwargs["layout"].find("C"):
             return False
         if layer._op_name.lower() == "deconvolution":
             if layer._kwargs["num_group"] != 1:
