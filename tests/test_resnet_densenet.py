@@ -252,11 +252,7 @@ def test_other_norms_train(model, norm):
 
 @small_ones
 @pytest.mark.parametrize("norm", [
-    "none",
-    # MXNet 1.9.1 hands memory to a CustomOp, which these become, before a convolution's own
-    # layout is converted back: values and gradients are wrong in most calls.
-    pytest.param("group", marks=pytest.mark.xfail(reason="CustomOp behind a convolution")),
-    pytest.param("textbook", marks=pytest.mark.xfail(reason="CustomOp behind a convolution"))])
+    "none", "group", "textbook"])
 def test_hybridized_trains_like_imperative(model, norm):
     net, X = model(norm, small=True), images(2, 1, 28, 28)
     started(net, X)
