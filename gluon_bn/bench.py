@@ -40,14 +40,12 @@ def run(parts=PARTS, threads=(1, 2), quick=False, say=print):
     repeats = 5 if quick else 25
     chosen = "".join(f" --only {p}" for p in parts) if tuple(parts) != PARTS else ""
     result = {"command": "gluon-bn bench" + " --quick" * quick + chosen, "quick": quick}
-    contests = {"layer": layer, "network": network, "growth": growth}
     for part in parts:
-        if part in contests:
+        if part in ("layer", "network", "growth"):
             result[part] = {}
             for n in threads:
-                runtime.configure(threads=n)
                 say(f"{part}, {n} thread{'s' * (n > 1)} ...")
-                result[part][str(n)] = contests[part](n, repeats, say)
+                result[part][str(n)] = in_a_process(part, n, repeats, say)
         else:
             say(f"{part} ...")
             result[part] = {"first_call": first_call, "accuracy": accuracy,
@@ -55,6 +53,24 @@ def run(parts=PARTS, threads=(1, 2), quick=False, say=print):
     result["settings"] = {**runtime.describe(), "threads": list(threads), "repeats": repeats}
     result["versions"] = {**runtime.versions(), "torch": torch_version()}
     return result
+
+
+def in_a_process(part, threads, repeats, say):
+    """A contest in a process of its own: one process never changes its number of threads, for
+    oneDNN keeps what it prepared for the first number, and that is too small for a larger one."""
+    code = (f"import json; from gluon_bn import bench, runtime; runtime.configure({threads}); "
+            f"found = bench.{part}({threads}, {repeats}, lambda line: print(line, flush=True)); "
+            "print(json.dumps(found))")
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
+        last = ""
+        for line in child.stdout:
+            if last:
+                say(last.rstrip())
+            last = line
+    if child.returncode:
+        raise RuntimeError(f"the {part} contest with {threads} threads ended with exit code "
+                           f"{child.returncode}")
+    return json.loads(last)
 
 
 def take_turns(contestants, repeats, warm_up=2):
