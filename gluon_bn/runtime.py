@@ -31,6 +31,10 @@ def configure(threads=None):
 
     threads : how many threads compute. None: what the user set in `OMP_NUM_THREADS`, else as many
         as there are cores. More threads than cores make MXNet slower, not faster.
+
+    Call it once, before anything is computed. A later call may lower the number but must not raise
+    it: oneDNN keeps, by shape, the scratch memory it prepared for the smaller number of threads,
+    and more threads write past its end. For another number start another process.
     """
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int)):
         raise TypeError(f"threads must be a whole number or None, not {threads!r}")
