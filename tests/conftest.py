@@ -1,9 +1,9 @@
 """One thread for the whole test process, set before MXNet is loaded.
 
 A process must not raise its number of threads once it has computed: oneDNN keeps what it prepared
-for fewer, and writes past its end (see `gluon_bn.runtime.configure`). And a busy CI machine runs one
-thread several times faster than two that wait for each other. What needs more runs in a process of
-its own.
+for fewer, and writes past its end (see `gluon_bn.runtime.configure`). And a busy machine runs one
+thread several times faster than two that wait for each other. What needs more has a process of its
+own.
 """
 
 import os
