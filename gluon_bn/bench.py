@@ -10,8 +10,6 @@ installed (`pip install torch`); nothing else needs it.
 
 import json
 import os
-import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -361,7 +359,6 @@ def float64_reference(x, dy, eps=1e-5):
 
 
 PEAK = """
-import resource, sys
 from gluon_bn import bench
 print(bench.peak_of_a_step({name!r}))
 """
@@ -394,12 +391,18 @@ def peak_of_a_step(name, shape=(128, 64, 24, 24)):
     small = nd.ones((2, *shape[1:]))
     small.attach_grad()
     step(small, nd.ones(small.shape))  # compile and warm up
-    unit = 1 if platform.system() == "Darwin" else 1024  # ru_maxrss: bytes there, KiB on Linux
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     for _ in range(3):
         step(X, dY)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return (after - before) * unit / (4 * prod(shape))
+    return (peak_memory() - before) / (4 * prod(shape))
+
+
+def peak_memory():
+    """Bytes this process has had in memory at most. From /proc, so Linux only: what getrusage says
+    is inherited from the program that started this one."""
+    with open("/proc/self/status", encoding="ascii") as file:
+        kilobytes = next(line.split()[1] for line in file if line.startswith("VmHWM"))
+    return 1024 * int(kilobytes)
 
 
 # --------------------------------------------------------------------------------------- report
