@@ -207,6 +207,11 @@ def broadcast(name, value, X, axis=None):
     return value if value.shape == shape else value.reshape(shape)
 
 
+def optional(name, value, X, axis=None):
+    """As `broadcast`, for what may be left out: gamma and beta."""
+    return None if value is None else broadcast(name, value, X, axis)
+
+
 def per_channel(name, value, X, axis):
     """As `broadcast`, for what must be exactly one value per channel: the moving statistics."""
     laid = broadcast(name, value, X, axis)

@@ -26,6 +26,7 @@ from gluon_bn.arguments import (
     check_weights,
     compute_type,
     either_kind,
+    optional,
     per_channel,
 )
 
@@ -76,8 +77,7 @@ def normalize(X, mean, var, beta, gamma, eps):
     check_array("X", X)
     check_eps(eps)
     mean, var = broadcast("mean", mean, X), broadcast("var", var, X)
-    gamma = None if gamma is None else broadcast("gamma", gamma, X)
-    beta = None if beta is None else broadcast("beta", beta, X)
+    gamma, beta = optional("gamma", gamma, X), optional("beta", beta, X)
     return cast(_normalize(compute_type(X), mean, var, beta, gamma, eps), X.dtype)
 
 
@@ -111,8 +111,7 @@ def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum, *,
     axis = check_batch(X, axis)
     check_eps(eps)
     check_momentum(momentum)
-    gamma = None if gamma is None else broadcast("gamma", gamma, X, axis)
-    beta = None if beta is None else broadcast("beta", beta, X, axis)
+    gamma, beta = optional("gamma", gamma, X, axis), optional("beta", beta, X, axis)
     old_mean = per_channel("moving_mean", moving_mean, X, axis)
     old_var = per_channel("moving_var", moving_var, X, axis)
     axes = tuple(a for a in range(X.ndim) if a != axis)
@@ -254,9 +253,8 @@ def layer_norm(X, gamma, beta, eps, axis=-1):
     check_eps(eps)
     x = compute_type(X)
     mean, var = _moments(x, axis)
-    laid = [None if v is None else broadcast(n, v, X, axis[0])
-            for n, v in (("beta", beta), ("gamma", gamma))]
-    return cast(_normalize(x, mean, var, *laid, eps), X.dtype)
+    beta, gamma = optional("beta", beta, X, axis[0]), optional("gamma", gamma, X, axis[0])
+    return cast(_normalize(x, mean, var, beta, gamma, eps), X.dtype)
 
 
 @either_kind
@@ -289,9 +287,8 @@ def instance_norm(X, gamma, beta, eps, axis=1):
     check_eps(eps)
     x = compute_type(X)
     mean, var = _moments(x, tuple(a for a in range(1, X.ndim) if a != axis))
-    laid = [None if v is None else broadcast(n, v, X, axis)
-            for n, v in (("beta", beta), ("gamma", gamma))]
-    return cast(_normalize(x, mean, var, *laid, eps), X.dtype)
+    beta, gamma = optional("beta", beta, X, axis), optional("gamma", gamma, X, axis)
+    return cast(_normalize(x, mean, var, beta, gamma, eps), X.dtype)
 
 
 @either_kind
