@@ -33,7 +33,7 @@ lint: $(READY)  ## ruff
 
 # The lock covers Python 3.9 to 3.11 on Linux x86-64, Linux aarch64 and macOS x86-64.
 lock:  ## write requirements.lock again (needs uv: pip install uv)
-	uv pip compile --quiet --universal --python-version 3.9 --extra course --extra dev \
+	uv pip compile --quiet --universal --python-version 3.9 --extra course --extra book --extra dev \
 	  --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
 
 clean:  ## remove the environment
