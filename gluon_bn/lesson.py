@@ -1,0 +1,91 @@
+"""What every chapter starts with: threads, data, and the setting for a quick run.
+
+    from gluon_bn import lesson
+    lesson.start()                      # threads, figures in the notebook; says what it found
+    data = lesson.fashion_mnist()       # Fashion-MNIST, or the stand-in, announced
+
+Set `GLUON_BN_FAST=1` in the environment and the chapters use less data and fewer steps: they run
+from end to end in seconds, to see that they run. Their numbers mean nothing then. The tests do so.
+"""
+
+import json
+import os
+from pathlib import Path
+
+FAST = os.environ.get("GLUON_BN_FAST", "") not in ("", "0")
+
+RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
+
+
+def start(threads=None):
+    """Prepare a notebook: MXNet's threads and memory, figures in the page. Say what is set.
+
+    threads : how many threads compute; None is all cores, or `OMP_NUM_THREADS`. Call it before
+    anything is computed, and restart the notebook to change the number (see `runtime.configure`).
+    """
+    from gluon_bn import runtime
+
+    machine = runtime.configure(threads)
+    shell = _notebook()
+    if shell is not None:
+        shell.run_line_magic("matplotlib", "inline")
+    versions = runtime.versions()
+    setting = "; FAST setting, the numbers mean nothing" if FAST else ""
+    print(f"MXNet {versions['mxnet']}, Python {versions['python']}, {machine['threads']} threads "
+          f"on {machine['cores']} cores of {machine['cpu']}{setting}")
+
+
+def choose(full, fast):
+    """`full` in a chapter as it is read, `fast` where `GLUON_BN_FAST` asks for a quick run."""
+    return fast if FAST else full
+
+
+def fashion_mnist(limit=None):
+    """Fashion-MNIST as a `gluon_bn.data.Dataset`, or, where it cannot be had, the stand-in.
+
+    limit : keep the first training images only. Prints which of the two it is.
+    """
+    from gluon_bn.data import DatasetNotFound, data_folder, dataset
+
+    limit = min(limit or 60_000, 2_000) if FAST else limit
+    try:
+        data = dataset(limit=limit)
+    except DatasetNotFound:
+        print(f"*** Fashion-MNIST is not in {data_folder()} and could not be downloaded.\n"
+              f"*** This notebook goes on with the STAND-IN: ten classes of drawn garments. Its\n"
+              f"*** numbers are not those of Fashion-MNIST, nor those in the text.")
+        stand_in = dataset(stand_in=True)
+        limit = limit and min(limit, len(stand_in.train_labels))
+        data = dataset(stand_in=True, limit=limit)
+    counts = data.summary()
+    name = "Fashion-MNIST" if data.name == "fashion-mnist" else "stand-in data"
+    print(f"{name}: {counts['train']:,} training images, {counts['test']:,} test images")
+    return data
+
+
+def recorded(name):
+    """The content of a JSON file in `benchmarks/results`: runs too long for a lesson.
+
+    name : such as 'lenet.json'. Prints the command that wrote it and where it ran.
+    """
+    path = RESULTS / name
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"There is no {path}. Recorded results come with the repository, not with the "
+            f"installed package: open the chapter in a clone of it.") from None
+    where = result.get("machine") or result.get("settings") or {}
+    print(f"recorded in benchmarks/results/{name} by `{result.get('command', '?')}` on "
+          f"{where.get('cpu', '?')}")
+    return result
+
+
+def _notebook():
+    """IPython's shell, if we run in a notebook."""
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return None
+    shell = get_ipython()
+    return shell if shell is not None and hasattr(shell, "kernel") else None

@@ -1,0 +1,16 @@
+"""Every figure the lessons and the command line draw, in one style.
+
+Curves differ in colour, in dashes and in markers, so they can be told apart by colour-blind readers
+and on a black-and-white print. The functions return a `matplotlib.figure.Figure` and leave
+pyplot, its current figure and its back-end alone; a notebook shows the figure as the value of a
+cell, and `figure.savefig(path)` writes it. matplotlib is imported when the first figure is drawn.
+
+The style is in `style.py`; each kind of picture has a module of its own.
+"""
+
+from gluon_bn.plotting.contests import CONTESTANTS, plot_bench
+from gluon_bn.plotting.runs import describe_dataset, plot_run, plot_runs
+from gluon_bn.plotting.style import SETTINGS, STYLES, panels
+
+__all__ = ["CONTESTANTS", "SETTINGS", "STYLES", "describe_dataset", "panels", "plot_bench",
+           "plot_run", "plot_runs"]

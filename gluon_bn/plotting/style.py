@@ -1,0 +1,33 @@
+"""The one style of all figures: what survives colour blindness and a black-and-white print."""
+
+# Colours of Okabe and Ito (2008), from dark to light, with widths that show a curve under another.
+STYLES = (
+    {"color": "#000000", "linestyle": (0, (1, 1.2)), "marker": "s", "linewidth": 1.8},
+    {"color": "#E69F00", "linestyle": "-", "marker": "o", "linewidth": 4.5, "markersize": 9},
+    {"color": "#0072B2", "linestyle": (0, (4, 2)), "marker": "x", "linewidth": 1.8,
+     "markersize": 8, "markeredgewidth": 1.8},
+    {"color": "#009E73", "linestyle": (0, (5, 1, 1, 1)), "marker": "^", "linewidth": 1.8},
+    {"color": "#CC79A7", "linestyle": (0, (3, 1, 1, 1, 1, 1)), "marker": "D", "linewidth": 1.8},
+)
+SETTINGS = {
+    "font.size": 11, "axes.titlesize": 12, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "grid.color": "#DDDDDD", "grid.linewidth": 0.8, "axes.axisbelow": True,
+    "legend.frameon": False, "lines.markersize": 6, "figure.dpi": 100, "savefig.dpi": 150,
+}
+
+
+def panels(rows=1, columns=1, size=(10, 4.2), title=None, **more):
+    """An empty Figure in the style of the house, and its axes: `(figure, axes)`.
+
+    The axes are one Axes, or an array of them as from `matplotlib.figure.Figure.subplots`, to which
+    `more` goes. pyplot is not involved.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(SETTINGS):
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(rows, columns, **more)
+    if title:
+        figure.suptitle(title, fontsize=13, fontweight="bold")
+    return figure, axes
