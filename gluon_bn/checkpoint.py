@@ -6,7 +6,10 @@ code, and you can look inside: `numpy.load('runs/lenet/checkpoint').files`. It h
     parameter/NAME      weights and running statistics, under the names of `save_parameters`
     optimizer/i/j       the optimizer's arrays for parameter i (none for plain SGD)
     optimizer/updates   how often each parameter was updated
-    header              JSON: what the file is, its version, the epochs done, the run's settings
+    header              JSON: what the file is, its version, the epochs done, the place in the data,
+                        the run's settings, the optimizer's plain numbers
+
+The checkpoint before it stays beside it, as `checkpoint.previous`.
 
 The zip format inside `.npz` keeps a checksum of each array and a directory at its end: a file that
 was cut short or damaged is recognized, never believed.
@@ -14,6 +17,7 @@ was cut short or damaged is recognized, never believed.
 
 import json
 import os
+import shutil
 import zipfile
 import zlib
 from pathlib import Path
@@ -21,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from mxnet import nd
 
-WHAT, VERSION = "gluon_bn checkpoint", 1
+WHAT, VERSION = "gluon_bn checkpoint", 2
 ZIP = b"PK\3\4"  # how a zip file starts
 
 
@@ -42,9 +46,17 @@ def save_checkpoint(path, net, trainer, header):
             arrays[f"optimizer/{index}/{j}"] = array.asnumpy()
     counts = sorted(optimizer._index_update_count.items())
     arrays["optimizer/updates"] = np.array(counts, dtype=np.int64).reshape(-1, 2)
-    header = json.dumps({"what": WHAT, "version": VERSION, **header})
+    # Some keep numbers in Python: Nadam's product of momenta is one.
+    numbers = {name: value for name, value in vars(optimizer).items()
+               if type(value) in (int, float)}
+    header = json.dumps({"what": WHAT, "version": VERSION, "optimizer": numbers, **header})
     arrays["header"] = np.frombuffer(header.encode(), dtype=np.uint8)
-    write_atomically(path, lambda file: np.savez(file, **arrays))
+    write_atomically(path, lambda file: np.savez(file, **arrays), keep_previous=True)
+
+
+def previous(path):
+    """The path under which the checkpoint before the one at `path` is kept."""
+    return Path(path).with_name(Path(path).name + ".previous")
 
 
 def read_checkpoint(path):
@@ -78,8 +90,8 @@ def read_checkpoint(path):
     return header, arrays
 
 
-def restore(arrays, net, trainer):
-    """Put the arrays of a checkpoint into an initialized network and its trainer.
+def restore(header, arrays, net, trainer):
+    """Put what `read_checkpoint` gave into an initialized network and its trainer.
 
     Raises CheckpointError, having changed nothing, if they are those of another network.
     """
@@ -105,7 +117,8 @@ def restore(arrays, net, trainer):
             array[:] = arrays[f"optimizer/{index}/{j}"]
         updater.states[index], updater.states_synced[index] = state, True
         optimizer._index_update_count[index] = count
-        optimizer.num_update = max(optimizer.num_update, count)
+    for name, value in header["optimizer"].items():
+        setattr(optimizer, name, value)
 
 
 def named_parameters(net):
@@ -116,11 +129,11 @@ def named_parameters(net):
     return net._collect_params_with_prefix()
 
 
-def write_atomically(path, write):
+def write_atomically(path, write, keep_previous=False):
     """Call `write(file)` on a temporary file beside `path`, then give it that name.
 
     The rename comes after the bytes are on the disk, so even a power cut leaves the old file or the
-    new one, complete.
+    new one, complete. With `keep_previous` the old one gets a second name first: `previous(path)`.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -129,10 +142,23 @@ def write_atomically(path, write):
             write(file)
             file.flush()
             os.fsync(file.fileno())
+        if keep_previous and path.exists():
+            _second_name(path, previous(path))
         os.replace(temporary, path)
     except BaseException:  # also Ctrl-C
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _second_name(path, other):
+    """Make `other` name the file that `path` names, without a moment at which either is missing."""
+    link = other.with_name(f".{other.name}.{os.getpid()}.tmp")
+    link.unlink(missing_ok=True)
+    try:
+        os.link(path, link)
+    except OSError:  # a USB stick's file system has no links
+        shutil.copyfile(path, link)
+    os.replace(link, other)
 
 
 def _updater(trainer):
@@ -152,4 +178,8 @@ def _flat(state):
 
 
 def _advice(path):
+    before = previous(path)
+    if before.exists():
+        return (f"The one before it is {before.name}: give that file the name {path.name} and "
+                f"--resume goes on from there; or start without --resume.")
     return f"Start without --resume, or move {path.name} away."

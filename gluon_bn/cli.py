@@ -78,11 +78,7 @@ def _sentence(error):
 def _check_model(name):
     from gluon_bn.models import MODELS
 
-    if name in MODELS:
-        return name
-    if name in ("resnet18", "densenet"):
-        raise typer.BadParameter(f"{name} is not built yet; there is {', '.join(MODELS)}.")
-    raise typer.BadParameter(f"{name!r} is unknown; choose one of {', '.join(MODELS)}.")
+    return _one_of(MODELS, name)
 
 
 def _check_norm(name):
@@ -101,13 +97,47 @@ def _check_lr(lr):
     return lr
 
 
+def _check_schedule(name):
+    from gluon_bn.recipe import SCHEDULES
+
+    return _one_of(SCHEDULES, name)
+
+
+def _check_augment(name):
+    from gluon_bn.augment import AUGMENTATIONS
+
+    return _one_of(AUGMENTATIONS, name)
+
+
+def _check_clip(clip):
+    if clip is not None and not 0 < clip < 3.4e38:
+        raise typer.BadParameter(f"{clip} is not a positive number.")
+    return clip
+
+
+def _one_of(names, name):
+    if name not in names:
+        raise typer.BadParameter(f"{name!r} is unknown; choose one of {', '.join(names)}.")
+    return name
+
+
 ModelArgument = typer.Argument(callback=_check_model, metavar="lenet|resnet18|densenet",
                                help="The network.")
 NormOption = typer.Option("auto", "--norm", callback=_check_norm, help=(
     "The layer that normalizes: ours (auto, textbook, analytic, ...), gluon, none, or a relative "
     "(layer, instance, group, ...)."))
 EpochsOption = functools.partial(typer.Option, min=1, help="Passes over the training images.")
-LrOption = typer.Option(1.0, "--lr", callback=_check_lr, help="The learning rate of SGD.")
+LrOption = typer.Option(1.0, "--lr", callback=_check_lr,
+                        help="The learning rate, at its largest.")
+OptimizerOption = typer.Option("sgd", help="One of Gluon's optimizers: sgd, nag, adam, ...")
+MomentumOption = typer.Option(None, min=0, max=1, help="Momentum, for sgd and nag.")
+WeightDecayOption = typer.Option(0.0, min=0, help="Weight decay.")
+ScheduleOption = typer.Option("constant", callback=_check_schedule, metavar="NAME", help=(
+    "The learning rate over the run: constant, cosine or one-cycle."))
+ClipOption = typer.Option(None, callback=_check_clip,
+                          help="Shorten gradients that are longer than this.")
+AugmentOption = typer.Option("none", callback=_check_augment, metavar="NAME", help=(
+    "Change the training images: none, crop, flip or crop-flip."))
 BatchSizeOption = typer.Option(256, min=1, help="Images in a batch.")
 SeedOption = typer.Option(0, min=0, max=2**32 - 1, help="The same seed gives the same run.")
 DataDirOption = typer.Option(None, help=(
@@ -118,6 +148,8 @@ OutputOption = typer.Option(None, file_okay=False, help=(
 ResumeOption = typer.Option(False, "--resume", help="Go on from the checkpoint in --output.")
 StandInOption = typer.Option(False, "--stand-in", help=(
     "Train on drawn garments instead of Fashion-MNIST; needs no download."))
+HybridizeOption = typer.Option(True, "--hybridize/--imperative", help=(
+    "Whether MXNet compiles the network to a graph, or calls it layer by layer."))
 ThreadsOption = typer.Option(None, min=1, help="How many threads compute. Default: all cores.")
 
 
@@ -131,15 +163,22 @@ def train(
     epochs: int = EpochsOption(10),
     batch_size: int = BatchSizeOption,
     lr: float = LrOption,
+    optimizer: str = OptimizerOption,
+    momentum: Optional[float] = MomentumOption,
+    weight_decay: float = WeightDecayOption,
+    schedule: str = ScheduleOption,
+    clip: Optional[float] = ClipOption,
+    augment: str = AugmentOption,
     seed: int = SeedOption,
     data_dir: Optional[Path] = DataDirOption,
     limit: Optional[int] = LimitOption,
     output: Optional[Path] = OutputOption,
     resume: bool = ResumeOption,
     stand_in: bool = StandInOption,
+    hybridize: bool = HybridizeOption,
     threads: Optional[int] = ThreadsOption,
 ):
-    """Train a network; leaves metrics.json, curves.png, model.params and a checkpoint."""
+    """Train a network; leaves metrics.json and .csv, curves.png, model.params, a checkpoint."""
     from gluon_bn import runtime
     from gluon_bn.checkpoint import write_atomically
     from gluon_bn.data import dataset
@@ -157,13 +196,16 @@ def train(
                   markup=False)
     with _progress_bars() as bars:
         try:
-            metrics, net = _train(model, norm, data, epochs, batch_size, lr, seed, bars,
-                                  checkpoint=checkpoint, resume=resume,
-                                  metrics_path=folder / "metrics.json")
+            metrics, net = _train(
+                model, norm, data, epochs, batch_size, lr, seed, bars, folder=folder,
+                resume=resume, augment=augment, optimizer=optimizer,
+                optimizer_params={"wd": weight_decay,
+                                  **({} if momentum is None else {"momentum": momentum})},
+                schedule=schedule, clip=clip, hybridize=hybridize)
         except KeyboardInterrupt:
             if checkpoint.exists():
-                raise KeyboardInterrupt(f"The last complete epoch is kept in {checkpoint}; the "
-                                        f"same command with --resume goes on from there.") from None
+                raise KeyboardInterrupt(f"The run so far is kept in {checkpoint}; the same command "
+                                        f"with --resume goes on from there.") from None
             raise
     write_atomically(folder / "model.params", _parameters_writer(net))
     write_atomically(folder / "curves.png", _png_writer(plot_run(metrics)))
@@ -174,15 +216,28 @@ def train(
               soft_wrap=True)
 
 
-def _train(model, norm, data, epochs, batch_size, lr, seed, bars, *, label=None, checkpoint=None,
-           resume=False, metrics_path=None):
-    """Train one network under a progress bar; return the record of the run, and the network."""
+def _train(model, norm, data, epochs, batch_size, lr, seed, bars, *, label=None, folder=None,
+           resume=False, augment="none", hybridize=True, **options):
+    """Train one network under a progress bar; return the record of the run, and the network.
+
+    folder : where the metrics go, epoch by epoch, and the checkpoint; None: nothing is written.
+    options : more for `training.fit`.
+    """
     from gluon_bn import training
     from gluon_bn.models import MODELS
 
+    settings = {"model": model, "norm": norm, "batch_size": batch_size, "augment": augment,
+                "hybridize": hybridize}
+
     def metrics_of(records):
-        return training.record(model, norm, seed, data.summary(), records, lr=lr,
-                               batch_size=batch_size)
+        return training.record(model, norm, seed, data.summary(), records, lr=lr, **options,
+                               **{name: settings[name] for name in
+                                  ("batch_size", "augment", "hybridize")})
+
+    def write_metrics(records):
+        if folder:
+            training.write_json(folder / "metrics.json", metrics_of(records))
+            training.write_csv(folder / "metrics.csv", records)
 
     class Bar(training.Callback):
         def on_epoch_start(self, epoch, batches):
@@ -194,11 +249,10 @@ def _train(model, norm, data, epochs, batch_size, lr, seed, bars, *, label=None,
                         accuracy=f"accuracy {accuracy:.3f}")
 
         def on_epoch_end(self, records):
-            if metrics_path:
-                training.write_json(metrics_path, metrics_of(records))
+            write_metrics(records)
             last = records[-1]
             bars.update(task, accuracy=f"test accuracy {last['test_accuracy']:.3f}")
-            if checkpoint or not out.is_terminal:  # where no bar moves, lines tell how it goes
+            if folder or not out.is_terminal:  # where no bar moves, lines tell how it goes
                 bars.console.print(
                     f"{label or norm}: epoch {last['epoch']}/{epochs}, loss "
                     f"{last['train_loss']:.4f}, accuracy {last['train_accuracy']:.4f}, test "
@@ -207,15 +261,15 @@ def _train(model, norm, data, epochs, batch_size, lr, seed, bars, *, label=None,
 
     task = bars.add_task(label or norm, total=None, epoch="", loss="", accuracy="")
     net = MODELS[model](norm)
-    train_iter, test_iter = data.batches(batch_size, seed=seed)
+    if hybridize:
+        net.hybridize()
+    train_iter, test_iter = data.batches(batch_size, seed=seed, augment=augment)
     records = training.fit(
         net, train_iter, test_iter, epochs, lr, seed=seed, callbacks=[Bar()],
-        checkpoint=checkpoint, resume=resume,
-        settings={"model": model, "norm": norm, "batch_size": batch_size, "data": data.summary()})
-    metrics = metrics_of(records)
-    if metrics_path:
-        training.write_json(metrics_path, metrics)
-    return metrics, net
+        checkpoint=folder and folder / "checkpoint", resume=resume,
+        settings={**settings, "data": data.summary()}, **options)
+    write_metrics(records)
+    return metrics_of(records), net
 
 
 def _announce(model, norms, data):

@@ -30,6 +30,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from . import standin
+from .augment import find as find_augmentation
 
 CLASS_NAMES = ("t-shirt", "trouser", "pullover", "dress", "coat",
                "sandal", "shirt", "sneaker", "bag", "ankle boot")
@@ -79,7 +80,7 @@ class WrongFile(DatasetError):
 # Asking for data ----------------------------------------------------------------------------------
 
 def load_fashion_mnist(batch_size, resize=None, root=None, *, limit=None, shuffle=True, seed=0,
-                       stand_in=False):
+                       augment=None, stand_in=False):
     """Return `(train_iter, test_iter)`, two `Batches` of Fashion-MNIST.
 
     batch_size : images in a batch; the last batch of a pass is smaller if it must be.
@@ -87,6 +88,8 @@ def load_fashion_mnist(batch_size, resize=None, root=None, *, limit=None, shuffl
     root : the folder of the four files. None: `$FASHION_MNIST_ROOT` or MXNet's own folder.
     limit : keep only the first `limit` training images.
     shuffle, seed : the order of the training images; see `Batches`.
+    augment : 'crop', 'flip', 'crop-flip' or a function changes the training images each time they
+        come; see `gluon_bn.augment`.
     stand_in : True gives the drawn stand-in instead of Fashion-MNIST.
 
     Raises `DatasetNotFound` where the files are missing and cannot be downloaded, `WrongFile` where
@@ -95,10 +98,11 @@ def load_fashion_mnist(batch_size, resize=None, root=None, *, limit=None, shuffl
     # A wrong argument should be reported before a download, not after it.
     _count("batch_size", batch_size)
     _height_and_width(resize)
+    find_augmentation(augment)
     if limit is not None:
         _count("limit", limit)
     data = dataset(root, stand_in=stand_in, limit=limit)
-    return data.batches(batch_size, resize, shuffle=shuffle, seed=seed)
+    return data.batches(batch_size, resize, shuffle=shuffle, seed=seed, augment=augment)
 
 
 @dataclass(frozen=True)
@@ -120,10 +124,10 @@ class Dataset:
         """What metrics.json says of the data: `{"name", "train", "test"}`."""
         return {"name": self.name, "train": len(self.train_labels), "test": len(self.test_labels)}
 
-    def batches(self, batch_size, resize=None, *, shuffle=True, seed=0):
-        """Return `(train_iter, test_iter)`; only the training images are shuffled."""
+    def batches(self, batch_size, resize=None, *, shuffle=True, seed=0, augment=None):
+        """Return `(train_iter, test_iter)`; only the training images are shuffled and augmented."""
         return (Batches(self.train_images, self.train_labels, batch_size, resize=resize,
-                        shuffle=shuffle, seed=seed),
+                        shuffle=shuffle, seed=seed, augment=augment),
                 Batches(self.test_images, self.test_labels, batch_size, resize=resize))
 
 
@@ -168,9 +172,13 @@ class Batches:
     With `shuffle` each pass has its own order, which depends on `seed` and on the number of the
     pass and on nothing else; `seed=None` takes a new seed from the operating system. Passes count
     from 0, when they start. A run that resumes with pass k says `batches.set_epoch(k)`.
+
+    `augment`, a name or a function of `gluon_bn.augment`, changes the images; its random numbers
+    depend on `seed`, the pass and the batch.
     """
 
-    def __init__(self, images, labels, batch_size, *, resize=None, shuffle=False, seed=0):
+    def __init__(self, images, labels, batch_size, *, resize=None, shuffle=False, seed=0,
+                 augment=None):
         import mxnet as mx
 
         self.batch_size = _count("batch_size", batch_size)
@@ -183,6 +191,8 @@ class Batches:
         self._images = mx.nd.array(images[..., np.newaxis], dtype="uint8")  # (n, 28, 28, 1)
         self._labels = mx.nd.array(labels, dtype="float32")
         self._enlarge = tuple(self.size) != images.shape[1:]
+        self._augment = find_augmentation(augment)
+        self._originals = images  # NumPy's, which `augment` works on
 
     @property
     def examples(self):
@@ -207,16 +217,22 @@ class Batches:
         return np.random.RandomState([self.seed, epoch]).permutation(self.examples)
 
     def __iter__(self):
-        order = self.order(self.epoch)
+        epoch, order = self.epoch, self.order(self.epoch)
         self.epoch += 1
         starts = range(0, self.examples, self.batch_size)
-        return (self._batch(order[start : start + self.batch_size]) for start in starts)
+        return (self._batch(order[start : start + self.batch_size], (epoch, number))
+                for number, start in enumerate(starts))
 
-    def _batch(self, indices):
+    def _batch(self, indices, place):
         import mxnet as mx
 
-        indices = mx.nd.array(indices, dtype="int32")
-        X, y = self._images.take(indices), self._labels.take(indices)
+        if self._augment is None:
+            X = self._images.take(mx.nd.array(indices, dtype="int32"))
+        else:
+            images = self._augment(self._originals[indices],
+                                   np.random.RandomState([self.seed, *place]))
+            X = mx.nd.array(images[..., np.newaxis], dtype="uint8")
+        y = self._labels.take(mx.nd.array(indices, dtype="int32"))
         if self._enlarge:
             height, width = self.size  # MXNet's resize wants (width, height)
             X = mx.nd.image.resize(X, size=(width, height))  # bilinear, as d2l's

@@ -12,6 +12,8 @@ k in every run.
 
 import collections
 import contextlib
+import csv
+import io
 import json
 import math
 import os
@@ -19,21 +21,25 @@ import random
 import signal
 import threading
 import time
+from dataclasses import asdict, dataclass
 
 import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon
 
 from gluon_bn import checkpoint as files
-from gluon_bn import runtime
+from gluon_bn import recipe, runtime
 from gluon_bn.checkpoint import CheckpointError
 
 __all__ = ["Callback", "CheckpointError", "TrainingError", "evaluate", "fit", "record",
-           "seed_everything", "write_json"]
+           "seed_everything", "write_csv", "write_json"]
 
 # How many batches the program may run ahead of the numbers it has read back. MXNet computes in the
 # background; reading a loss waits for it. Reading it two batches late, nobody has to wait.
 AHEAD = 2
+
+# Random numbers start anew for each group of so many batches; a run can be resumed between groups.
+GROUP = 8
 
 
 class TrainingError(RuntimeError):
@@ -54,18 +60,23 @@ class Callback:
 
 
 def fit(net, train_iter, test_iter=None, epochs=10, lr=1.0, *, optimizer="sgd",
-        optimizer_params=None, seed=0, ctx=None, callbacks=(), checkpoint=None, resume=False,
-        settings=None):
+        optimizer_params=None, schedule="constant", clip=None, seed=0, ctx=None, callbacks=(),
+        checkpoint=None, resume=False, settings=None):
     """Train a classifier by the cross entropy of its scores; return the record of each epoch.
 
     net : a Gluon network from X (N, ...) to scores (N, classes). If it is not initialized yet,
         that is done here, with Xavier's random weights.
     train_iter, test_iter : batches (X, y), y the class numbers (N,).
-    optimizer, lr, optimizer_params : a name Gluon knows, the learning rate, further options.
+    optimizer, lr, optimizer_params : a name Gluon knows ('sgd', 'adam', ...), the learning rate,
+        further options such as {'momentum': 0.9, 'wd': 5e-4}.
+    schedule : 'constant'; 'cosine', from lr down to almost nothing; or 'one-cycle', from lr / 25 up
+        to lr in the first 30 % of the updates and down like a cosine (Smith and Topin, 2017).
+    clip : the largest norm of the gradient of the mean loss; a longer one is shortened to it.
     seed : with the same seed, data and number of threads, two runs give the same numbers to the
-        last digit. The random numbers of MXNet, NumPy and Python start anew with each epoch.
+        last digit. The random numbers of MXNet, NumPy and Python start anew every few batches.
     ctx : the device, by default the one of the network's parameters, or else the CPU.
-    checkpoint : a path; the state is written there before the first epoch and after each one.
+    checkpoint : a path; the state is written there before the first epoch, after each one, and
+        when Ctrl-C or SIGTERM stops the run.
     resume : go on from `checkpoint` if that file exists. The result is, bit for bit, that of a run
         that was never stopped.
     settings : a dict of plain values that must be the same when the run is resumed.
@@ -74,82 +85,137 @@ def fit(net, train_iter, test_iter=None, epochs=10, lr=1.0, *, optimizer="sgd",
     while the network was changing), test_accuracy (None without test_iter), seconds (of training,
     without the test), examples_per_second.
 
-    Ctrl-C takes effect at the end of a batch, as KeyboardInterrupt.
+    Ctrl-C takes effect between batches (with a checkpoint between groups of eight, where the random
+    numbers start anew), as KeyboardInterrupt. A second Ctrl-C takes effect at once.
 
     Raises ValueError for settings that make no sense, TrainingError if the loss is no longer a
     finite number, CheckpointError if `checkpoint` cannot be resumed from.
     """
-    _check_settings(epochs, lr, seed)
+    _check_settings(epochs, lr, seed, clip)
     if resume and checkpoint is None:
         raise ValueError("resume=True needs a checkpoint to resume from: checkpoint='path'")
     ctx = ctx or _device(net)
-    settings = {"optimizer": optimizer, "lr": lr, **(optimizer_params or {}), "seed": seed,
-                **(settings or {})}
+    options = {"learning_rate": lr, **(optimizer_params or {})}
+    scheduler = recipe.learning_rates(schedule, lr, epochs, _length(train_iter))
+    if scheduler is not None:
+        options["lr_scheduler"] = scheduler
+    settings = _plain({
+        "optimizer": optimizer, "lr": lr, **(optimizer_params or {}), "schedule": schedule,
+        "clip": clip, "seed": seed, **({} if scheduler is None else {"epochs": epochs}),
+        **(settings or {})})
     seed_everything(seed)
     _initialize(net, train_iter, ctx)
-    # A list, because a Trainer sorts what it gets as a dict, by names like dense10 and dense9.
-    trainer = gluon.Trainer(list(net.collect_params().values()), optimizer,
-                            {"learning_rate": lr, **(optimizer_params or {})}, kvstore=None)
-    done = []
+    trainer = recipe.trainer(net, optimizer, options)
+    done, partial = [], None
     if resume and os.path.exists(checkpoint):
-        done = _resume(checkpoint, net, trainer, settings)
+        done, partial = _resume(checkpoint, net, trainer, settings)
     elif checkpoint:
         _save(checkpoint, net, trainer, settings, done)
 
-    with _signals_between_batches() as check_signals:
+    with _signals_held_back() as signals:
         for epoch in range(len(done) + 1, epochs + 1):
+            run = partial or _Sums()
+            partial = None
+
+            def stop_if_asked(run=run):
+                if signals.received:
+                    if checkpoint:
+                        _save(checkpoint, net, trainer, settings, done, run)
+                    signals.deliver()
+
             _tell(callbacks, "on_epoch_start", epoch, _length(train_iter))
-            seed_everything(seed, epoch)
-            if hasattr(train_iter, "set_epoch"):
-                train_iter.set_epoch(epoch - 1)
-            result = _train_epoch(net, train_iter, trainer, ctx, epoch, callbacks, check_signals)
-            accuracy = None if test_iter is None else evaluate(net, test_iter, ctx)
-            result["test_accuracy"] = accuracy
-            done.append(result)
+            _train_epoch(net, train_iter, trainer, ctx, clip, seed, epoch, run, callbacks, signals,
+                         stop_if_asked, group=GROUP if checkpoint else 1)
+            accuracy = None if test_iter is None else evaluate(
+                net, _asking_after_each(test_iter, stop_if_asked), ctx)
+            done.append({"epoch": epoch, "train_loss": run.loss / run.examples,
+                         "train_accuracy": run.correct / run.examples, "test_accuracy": accuracy,
+                         "seconds": run.seconds, "examples_per_second": run.examples / run.seconds})
             if checkpoint:
                 _save(checkpoint, net, trainer, settings, done)
             _tell(callbacks, "on_epoch_end", done)
-            check_signals()
+            if signals.received:
+                signals.deliver()
     return done
 
 
-def _train_epoch(net, train_iter, trainer, ctx, epoch, callbacks, check_signals):
+@dataclass
+class _Sums:
+    """How far an epoch is, and its sums so far: what a checkpoint in its middle has to remember."""
+
+    batches: int = 0
+    examples: int = 0
+    loss: float = 0.0
+    correct: int = 0
+    seconds: float = 0.0
+
+
+def _train_epoch(net, train_iter, trainer, ctx, clip, seed, epoch, run, callbacks, signals,
+                 stop_if_asked, group):
+    """Train on the batches of an epoch that `run` has not seen yet, and add them to `run`."""
     cross_entropy = gluon.loss.SoftmaxCrossEntropyLoss()
-    batches, examples, total_loss, correct = 0, 0, 0.0, 0
     waiting = collections.deque()  # what the network said of the last batches, not read yet
 
     def read(loss, scores, y):
-        nonlocal batches, examples, total_loss, correct
-        batches, examples = batches + 1, examples + len(y)
-        total_loss += float(loss.asnumpy().sum(dtype=np.float64))
-        correct += _count_correct(scores, y)
-        if not math.isfinite(total_loss):
+        run.batches, run.examples = run.batches + 1, run.examples + len(y)
+        run.loss += float(loss.asnumpy().sum(dtype=np.float64))
+        run.correct += _count_correct(scores, y)
+        if not math.isfinite(run.loss):
             raise TrainingError(
-                f"The loss became {total_loss} in batch {batches} of epoch {epoch}: the weights "
+                f"The loss became {run.loss} in batch {run.batches} of epoch {epoch}: the weights "
                 f"have run away. A smaller learning rate than {trainer.learning_rate:g} helps.")
-        _tell(callbacks, "on_batch", epoch, batches, total_loss / examples, correct / examples)
+        _tell(callbacks, "on_batch", epoch, run.batches, run.loss / run.examples,
+              run.correct / run.examples)
 
-    start = time.perf_counter()
-    for X, y in train_iter:
+    def read_all():
+        while waiting:
+            read(*waiting.popleft())
+
+    seen, before, start = run.batches, run.seconds, time.perf_counter()
+    for number, (X, y) in enumerate(_seeded(train_iter, seed, epoch), 1):
+        if number <= seen:
+            continue
         X, y = X.as_in_context(ctx), y.as_in_context(ctx)
         with autograd.record(train_mode=True):
             scores = net(X)
             loss = cross_entropy(scores, y)
         loss.backward()
+        if clip is not None:
+            recipe.clip_gradients(trainer, clip * len(y))  # backward gave that of the sum
         trainer.step(len(y))  # the gradient of the sum, divided by the number of examples
         waiting.append((loss.detach(), scores.detach(), y))
         if len(waiting) > AHEAD:
             read(*waiting.popleft())
-        check_signals()
-    while waiting:
-        read(*waiting.popleft())
-    if not examples:
+        if signals.received and number % group == 0:
+            read_all()
+            run.seconds = before + time.perf_counter() - start
+            stop_if_asked()
+    read_all()
+    if not run.examples:
         raise TrainingError("There is no training data: train_iter yielded no batch.")
     mx.nd.waitall()
-    seconds = time.perf_counter() - start
-    return {"epoch": epoch, "train_loss": total_loss / examples,
-            "train_accuracy": correct / examples, "test_accuracy": None,
-            "seconds": seconds, "examples_per_second": examples / seconds}
+    run.seconds = before + time.perf_counter() - start
+
+
+def _seeded(train_iter, seed, epoch):
+    """The batches of an epoch. Random numbers start anew for each group of GROUP of them.
+
+    MXNet cannot tell the state of its generator, so it cannot be saved; a run that goes on between
+    two groups does not need it. (Seeding takes a millisecond, too long to do it for each batch.)
+    """
+    seed_everything(seed, epoch)
+    if hasattr(train_iter, "set_epoch"):
+        train_iter.set_epoch(epoch - 1)
+    for number, batch in enumerate(train_iter):
+        if number and number % GROUP == 0:
+            seed_everything(seed, epoch, number)
+        yield batch
+
+
+def _asking_after_each(batches, stop_if_asked):
+    for batch in batches:
+        yield batch
+        stop_if_asked()
 
 
 def evaluate(net, data_iter, ctx=None):
@@ -177,13 +243,12 @@ def _count_correct(scores, y):
     return int(((scores.argmax(axis=1) == y) & ~np.isnan(scores).any(axis=1)).sum())
 
 
-def seed_everything(seed, epoch=0):
+def seed_everything(seed, epoch=0, batch=0):
     """Start the random numbers of MXNet, NumPy and Python from `seed`.
 
-    `epoch` chooses another stream of numbers of the same seed. (MXNet cannot tell the state of its
-    generator, so it could not be saved; a new stream for each epoch makes that unnecessary.)
+    `epoch` and `batch` choose another stream of numbers of the same seed.
     """
-    number = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0] >> 1)
+    number = int(np.random.SeedSequence([seed, epoch, batch]).generate_state(1)[0] >> 1)
     mx.random.seed(number)
     np.random.seed(number)
     random.seed(number)
@@ -191,13 +256,23 @@ def seed_everything(seed, epoch=0):
 
 # The start of a run -------------------------------------------------------------------------------
 
-def _check_settings(epochs, lr, seed):
+def _check_settings(epochs, lr, seed, clip):
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
         raise ValueError(f"epochs must be a whole number from 1 up, not {epochs!r}")
     if not (isinstance(lr, (int, float)) and 0 < lr < math.inf):
         raise ValueError(f"lr, the learning rate, must be a positive number, not {lr!r}")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(f"seed must be a whole number from 0 to {2**32 - 1}, not {seed!r}")
+
+
+    if clip is not None and not (isinstance(clip, (int, float)) and 0 < clip < math.inf):
+        raise ValueError(f"clip, the largest norm of the gradient, must be a positive number or "
+                         f"None, not {clip!r}")
+
+
+def _plain(settings):
+    """Settings as JSON gives them back; of an object, such as a scheduler, the kind remains."""
+    return json.loads(json.dumps(settings, default=lambda value: type(value).__name__))
 
 
 def _device(net):
@@ -230,12 +305,15 @@ def _tell(callbacks, method, *arguments):
 
 # Stopping and going on ----------------------------------------------------------------------------
 
-def _save(path, net, trainer, settings, epochs):
-    files.save_checkpoint(path, net, trainer, {"settings": settings, "epochs": epochs})
+def _save(path, net, trainer, settings, epochs, run=None):
+    """Write a checkpoint: after `epochs`, or in the middle of the next one, where `run` stands."""
+    files.save_checkpoint(path, net, trainer, {
+        "settings": settings, "epochs": epochs, "partial": None if run is None else asdict(run)})
 
 
 def _resume(path, net, trainer, settings):
-    """Put a checkpoint into net and trainer; return the records of its epochs."""
+    """Put a checkpoint into net and trainer; return the records of its epochs, and the sums of the
+    one it was stopped in, None if it was between two."""
     header, arrays = files.read_checkpoint(path)
     saved = header["settings"]
     for name in [*settings, *(name for name in saved if name not in settings)]:
@@ -243,41 +321,41 @@ def _resume(path, net, trainer, settings):
             raise CheckpointError(
                 f"{path} is of a run with {name} = {saved.get(name)}, and this one has "
                 f"{name} = {settings.get(name)}. Use the same, or start without --resume.")
-    files.restore(arrays, net, trainer)
-    return header["epochs"]
+    files.restore(header, arrays, net, trainer)
+    return header["epochs"], None if header["partial"] is None else _Sums(**header["partial"])
+
+
+class _Signals:
+    """Ctrl-C, and SIGTERM if the program handles it, wait here until `deliver()`."""
+
+    def __init__(self):
+        self.received, self.handlers = [], {}
+
+    def hold_back(self, number, frame):
+        self.received.append(number)
+        if len(self.received) > 1:  # somebody is in a hurry
+            self.handlers[number](number, frame)
+
+    def deliver(self):
+        number = self.received[0]
+        self.received.clear()
+        self.handlers[number](number, None)
 
 
 @contextlib.contextmanager
-def _signals_between_batches():
-    """Hold back Ctrl-C (and SIGTERM, if the program handles it) until `check()` is called.
-
-    An exception that is raised inside one of MXNet's callbacks into Python would be lost, and
-    MXNet's state with it. A second Ctrl-C is not held back.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None  # signals are the main thread's business
-        return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
-    received = []
-
-    def hold_back(number, frame):
-        received.append(number)
-        if len(received) > 1:
-            handlers[number](number, frame)
-
-    def check():
-        if received:
-            number = received[0]
-            received.clear()
-            handlers[number](number, None)
-
-    for number in handlers:
-        signal.signal(number, hold_back)
+def _signals_held_back():
+    """Hold signals back while MXNet works: an exception that is raised inside one of its callbacks
+    into Python would be lost, and MXNet's state with it."""
+    signals = _Signals()
+    if threading.current_thread() is threading.main_thread():  # signals are its business alone
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        signals.handlers = {n: handler for n, handler in handlers.items() if callable(handler)}
+    for number in signals.handlers:
+        signal.signal(number, signals.hold_back)
     try:
-        yield check
+        yield signals
     finally:
-        for number, handler in handlers.items():
+        for number, handler in signals.handlers.items():
             signal.signal(number, handler)
 
 
@@ -298,3 +376,13 @@ def write_json(path, content):
     """Write plain values to a JSON file, all of it or nothing."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     files.write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def write_csv(path, epochs):
+    """Write the records of the epochs to a CSV file, one line each, all of it or nothing."""
+    text = io.StringIO()
+    if epochs:
+        writer = csv.DictWriter(text, list(epochs[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(epochs)
+    files.write_atomically(path, lambda file: file.write(text.getvalue().encode()))

@@ -363,8 +363,8 @@ def test_a_pickle_is_never_opened(tmp_path):
 
 
 def test_a_newer_version_is_refused(checkpoint):
-    rewrite(checkpoint, version=2)
-    with pytest.raises(CheckpointError, match="version 2"):
+    rewrite(checkpoint, version=3)
+    with pytest.raises(CheckpointError, match="version 3"):
         resume_from(checkpoint)
 
 
