@@ -84,8 +84,9 @@ def trained(tmp_path_factory):
 
 def test_train_writes_the_files_of_the_contract(trained):
     folder, stdout = trained
-    assert {p.name for p in folder.iterdir()} == {"metrics.json", "curves.png", "model.params",
-                                                  "checkpoint"}
+    assert {p.name for p in folder.iterdir()} == {
+        "metrics.json", "metrics.csv", "curves.png", "model.params", "checkpoint",
+        "checkpoint.previous"}
     metrics = json.loads((folder / "metrics.json").read_text())
     check_metrics(metrics, model="lenet", norm="textbook", seed=3,
                   dataset={"name": "stand-in", "train": 300, "test": 10000})

@@ -1,5 +1,7 @@
 """fit, evaluate, checkpoints: runs that repeat themselves, and resume to the last bit."""
 
+import csv
+import functools
 import json
 import os
 import random
@@ -15,7 +17,7 @@ from mxnet import autograd, nd
 from mxnet.gluon import nn
 
 from gluon_bn import BatchNorm, training
-from gluon_bn.checkpoint import read_checkpoint, save_checkpoint, write_atomically
+from gluon_bn.checkpoint import previous, read_checkpoint, save_checkpoint, write_atomically
 from gluon_bn.data import Batches
 from gluon_bn.models import lenet
 from gluon_bn.training import Callback, CheckpointError, TrainingError, evaluate, fit
@@ -236,7 +238,7 @@ def test_evaluate_without_data():
 # Checkpoints --------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("optimizer, options", [("sgd", {}), ("sgd", {"momentum": 0.9}),
-                                                ("adam", {})])
+                                                ("adam", {}), ("nadam", {})])
 @pytest.mark.parametrize("stop", [(1, None), (2, 2), (1, 1)])
 def test_resumed_equals_uninterrupted(optimizer, options, stop, tmp_path):
     """Also with Dropout, which draws random numbers, and with data in a new order each epoch."""
@@ -441,26 +443,216 @@ def test_killed_while_writing(tmp_path):
         assert header["n"] >= 0 and arrays["parameter/weight"].shape == (50000, 20)
 
 
-def test_ctrl_c_waits_for_the_end_of_the_batch(tmp_path):
-    """A signal that comes while the network computes is raised between two batches."""
-    where = []
+class Interrupts(nn.HybridSequential):
+    """A network during whose `at`-th call, in training or in prediction, Ctrl-C is pressed."""
 
-    class Interrupted(nn.HybridSequential):
-        def forward(self, X):
-            if autograd.is_training():
+    def __init__(self, at, training=True):
+        super().__init__()
+        self.calls, self.at, self.training = 0, at, training
+
+    def forward(self, X):
+        if autograd.is_training() == self.training:
+            self.calls += 1
+            if self.calls == self.at:
                 os.kill(os.getpid(), signal.SIGINT)
                 time.sleep(0.01)  # time for Python to notice
-                where.append("still running")
-            return super().forward(X)
+                self.still_running = True
+        return super().forward(X)
 
-    net = Interrupted()
-    net.add(nn.Dense(10))
+
+def interrupted(*at):
+    net = Interrupts(*at)
+    net.add(nn.Conv2D(4, 5, strides=3), BatchNorm(4, kernel="textbook"), nn.Dropout(0.3),
+            nn.Dense(10))
+    return net
+
+
+def test_ctrl_c_waits_for_the_end_of_the_batch():
+    """A signal that comes while the network computes is raised between two batches."""
+    net = interrupted(2)
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        fit(net, batches(), None, 1, checkpoint=tmp_path / "checkpoint")
-    assert where == ["still running"]
+        fit(net, batches(), None, 1)
+    assert net.still_running and net.calls == 2
     assert signal.getsignal(signal.SIGINT) is handler
-    assert read_checkpoint(tmp_path / "checkpoint")[0]["epochs"] == []
+
+
+@pytest.mark.parametrize("at, stands_at", [
+    ((3,), (0, 8)), ((8,), (0, 8)), ((25 + 9,), (1, 16)), ((25 + 25,), (1, 25)),
+    ((9, False), (1, 25))])  # prediction: 1 call finds the shapes, 5 batches test an epoch
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_resumed_in_the_middle_of_an_epoch(at, stands_at, optimizer, tmp_path):
+    """Stopped after the group of eight batches, or in the test: nothing of the run is lost."""
+    def run(net, path, **more):
+        train_iter = batches(100, 4, shuffle=True, augment="crop-flip")
+        return fit(net, train_iter, batches(40, 10), 3, 0.01, optimizer=optimizer,
+                   schedule="one-cycle", clip=1.0, checkpoint=path, **more)
+
+    straight, stopped, resumed = small_net(), interrupted(*at), small_net()
+    records = run(straight, tmp_path / "straight")
+    with pytest.raises(KeyboardInterrupt):
+        run(stopped, tmp_path / "stopped")
+    header = read_checkpoint(tmp_path / "stopped")[0]
+    assert (len(header["epochs"]), header["partial"]["batches"]) == stands_at
+    mx.random.seed(12345)
+    again = run(resumed, tmp_path / "stopped", resume=True)
+    assert without_times(again) == without_times(records)
+    assert_same(parameters(resumed), parameters(straight))
+
+
+RUN = """
+import sys
+from test_training import batches, small_net
+from gluon_bn.training import fit
+net = small_net()
+fit(net, batches(400, 4, shuffle=True), batches(40), 6, 0.01, optimizer='adam',
+    checkpoint=sys.argv[1], resume=True)
+net.save_parameters(sys.argv[2])
+"""
+
+
+def test_a_run_that_is_killed_again_and_again(tmp_path):
+    """kill -9 at random moments of a run, --resume each time: the last weights are the same."""
+    def start(name):
+        here = os.path.dirname(__file__)
+        return subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path / name),
+                                 str(tmp_path / f"{name}.params")],
+                                env={**os.environ, "PYTHONPATH": here, "OMP_NUM_THREADS": "1"})
+
+    assert start("straight").wait() == 0
+    random_state, kills = np.random.RandomState(0), 0
+    for _ in range(40):
+        process = start("killed")
+        checkpoint = tmp_path / "killed"
+        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        while process.poll() is None and not (
+                checkpoint.exists() and checkpoint.stat().st_mtime_ns != before):
+            time.sleep(0.005)  # until it has come one epoch further
+        time.sleep(random_state.uniform(0, 0.5))
+        process.kill()
+        kills += process.wait() != 0
+        if (tmp_path / "killed.params").exists():
+            break
+    assert kills > 2
+    nets = small_net(), small_net()
+    for net, name in zip(nets, ("straight", "killed")):
+        net.load_parameters(str(tmp_path / f"{name}.params"))
+    assert_same(parameters(nets[0]), parameters(nets[1]))
+
+
+def test_the_checkpoint_before_is_kept_and_named(tmp_path):
+    path = tmp_path / "checkpoint"
+    run = functools.partial(fit, lenet("none"), batches(), None, checkpoint=path)
+    run(2)
+    assert len(read_checkpoint(path)[0]["epochs"]) == 2
+    assert len(read_checkpoint(previous(path))[0]["epochs"]) == 1
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="damaged.*checkpoint.previous"):
+        run(2, resume=True)
+    previous(path).rename(path)
+    straight = lenet("none")
+    fit(straight, batches(), None, 2)
+    resumed = lenet("none")
+    fit(resumed, batches(), None, 2, checkpoint=path, resume=True)
+    assert_same(parameters(resumed), parameters(straight))
+
+
+def test_the_checkpoint_before_where_files_cannot_be_linked(tmp_path, monkeypatch):
+    def no_links(*_):
+        raise OSError("not on a USB stick")
+
+    monkeypatch.setattr(os, "link", no_links)
+    for content in (b"one", b"two"):
+        write_atomically(tmp_path / "c", lambda file, c=content: file.write(c), keep_previous=True)
+    assert (tmp_path / "c").read_bytes() == b"two"
+    assert previous(tmp_path / "c").read_bytes() == b"one"
+    assert sorted(os.listdir(tmp_path)) == ["c", "c.previous"]
+
+
+# Recipes ------------------------------------------------------------------------------------------
+
+def rates(schedule, epochs=4, **more):
+    """The learning rate of each update, as the optimizer was really given it."""
+    seen = []
+
+    class Watch(mx.optimizer.SGD):
+        def update_multi_precision(self, index, weight, grad, state):
+            super().update_multi_precision(index, weight, grad, state)
+            if 0 in (index if isinstance(index, (tuple, list)) else [index]):
+                seen.append(self._get_lrs([0])[0])
+
+    mx.optimizer.Optimizer.opt_registry["watch"] = Watch
+    try:
+        fit(nn.Dense(10), batches(100, 4), None, epochs, 0.5, optimizer="watch",
+            optimizer_params={"multi_precision": False}, schedule=schedule, **more)
+    finally:
+        del mx.optimizer.Optimizer.opt_registry["watch"]
+    return np.array(seen)
+
+
+def test_constant():
+    assert set(rates("constant")) == {0.5}
+
+
+def test_cosine():
+    t = np.arange(1, 101) / 100
+    np.testing.assert_allclose(
+        rates("cosine"), 0.0005 + 0.4995 * (1 + np.cos(np.pi * t)) / 2, rtol=1e-6)
+
+
+def test_one_cycle():
+    seen = rates("one-cycle")
+    up = 0.02 + (0.5 - 0.02) * np.arange(1, 30) / 30
+    down = 0.0005 + 0.4995 * (1 + np.cos(np.pi * np.arange(0, 71) / 70)) / 2
+    np.testing.assert_allclose(seen, np.concatenate([up, down]), rtol=1e-6)
+
+
+def test_a_resumed_schedule_needs_the_same_number_of_epochs(tmp_path):
+    run = functools.partial(fit, lenet("none"), batches(), None, lr=0.1,
+                            checkpoint=tmp_path / "c")
+    run(epochs=1, schedule="cosine")
+    with pytest.raises(CheckpointError, match="epochs = 1, and this one has epochs = 2"):
+        run(epochs=2, schedule="cosine", resume=True)
+
+
+def test_a_schedule_needs_to_know_the_length():
+    class Endless:
+        def __iter__(self):
+            return iter(batches())
+
+    with pytest.raises(ValueError, match="no len"):
+        fit(nn.Dense(10), Endless(), None, 1, schedule="cosine")
+
+
+def test_clipped_gradients():
+    """One step of SGD with lr 1 moves the weights by the gradient: it has the largest norm."""
+    def step(**more):
+        net = nn.Dense(10)
+        net.initialize()
+        X, y = next(iter(batches(32)))
+        net(X)
+        before = parameters(net)
+        fit(net, [(X, y)], None, 1, 1.0, **more)
+        return {name: value - before[name] for name, value in parameters(net).items()}
+
+    mx.random.seed(1)
+    free = step()
+    norm = np.sqrt(sum(float((d.astype(np.float64)**2).sum()) for d in free.values()))
+    mx.random.seed(1)
+    clipped = step(clip=norm / 10)
+    for name in free:
+        np.testing.assert_allclose(clipped[name], free[name] / 10, rtol=1e-3, atol=1e-7)
+    mx.random.seed(1)
+    assert_same(step(clip=norm * 10), free)
+
+
+@pytest.mark.parametrize("bad, says", [
+    ({"schedule": "linear"}, "constant, cosine, one-cycle"), ({"optimizer": "sgdd"}, "adam"),
+    ({"optimizer_params": {"momentun": 0.9}}, "momentun"), ({"clip": 0}, "clip"),
+    ({"clip": "1"}, "clip")])
+def test_bad_recipes(bad, says):
+    with pytest.raises(ValueError, match=says):
+        fit(lenet("none"), batches(), None, 1, **bad)
 
 
 def test_checkpoints_are_for_one_device(tmp_path):
@@ -486,3 +678,11 @@ def test_record_has_the_contracts_keys(tmp_path):
         assert epoch.keys() == {"epoch", "train_loss", "train_accuracy", "test_accuracy",
                                 "seconds", "examples_per_second"}
     assert metrics["versions"]["mxnet"] == mx.__version__
+
+
+def test_csv(tmp_path):
+    records = fit(lenet("none"), batches(), batches(40), 2)
+    training.write_csv(tmp_path / "metrics.csv", records)
+    with open(tmp_path / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [{k: float(v) for k, v in row.items()} for row in rows] == records
