@@ -1,0 +1,337 @@
+"""What happens inside a network: the signal on its way up, the gradient on its way down.
+
+    report = activation_report(net, X, y)
+    print(report)                      # a table, one line for each layer
+    report.only("Activation").plot()   # a picture
+    report["3"].std                    # one number; report.column("gradient") a list of them
+
+It works for any Gluon network, built with our layers, Gluon's or your own, hybridized or not, and
+leaves it as it was.
+"""
+
+import contextlib
+from dataclasses import asdict, dataclass, field
+from typing import Optional
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd, gluon, nd
+from mxnet.gluon import Block, HybridBlock, nn
+
+from gluon_bn.arguments import cast
+from gluon_bn.hybrid import as_nd
+
+__all__ = ["ActivationReport", "LayerReport", "activation_report"]
+
+# Where an activation is flat: its slope is less than a tenth of its largest, told from its output.
+FLAT = {
+    "sigmoid": lambda y: y * (1 - y) < 0.1 / 4,
+    "tanh": lambda y: 1 - y ** 2 < 0.1,
+    "softsign": lambda y: (1 - abs(y)) ** 2 < 0.1,
+    "relu": lambda y: y <= 0,
+    "softrelu": lambda y: np.exp(-y) > 0.9,  # log(1 + e^x) has the slope 1 - e^-y
+}
+
+
+def activation_report(net, X, y=None, loss=None, *, training=True, keep=10_000):
+    """Run one batch through `net`, forward and backward, and measure what leaves each layer.
+
+    Parameters
+    ----------
+    net: an initialized Gluon Block whose shapes are known (it has seen a batch).
+    X: its input, an `mx.nd` or `mx.np` array with the examples on axis 0.
+    y: labels, (N,). The gradients are then those of the mean loss of the batch.
+    loss: a function loss(output, y), by default the softmax cross entropy; without y, loss(output).
+        Without both, a gradient of length 1 in a random but always the same direction is sent back
+        from the output: enough to see how it grows or shrinks on its way.
+    training: True normalizes by the statistics of the batch, False by the running ones. Dropout
+        drops nothing in either case, because it would use up random numbers.
+    keep: how many values of each layer are kept for histograms.
+
+    Returns an `ActivationReport`: a row for each layer in the order in which they computed; a layer
+    that computes twice has two. Containers such as HybridSequential have none, and a Dense with an
+    activation is one layer. All numbers are float64, whatever the network computes in.
+
+    The network is left as it was, also after an error: parameters, running statistics, gradients,
+    attributes, hybridization. No random numbers are used (unless a Block of yours draws some).
+
+    Raises TypeError for what is no Block or no array, ValueError for a network without values or
+    with shapes not known yet, and for labels that do not fit.
+    """
+    _check(net, X, y)
+    calls = []
+    with _left_as_it_was(net), autograd.pause():
+        for block in _blocks_of(net, nn.Dropout):
+            block.forward = lambda X: X
+        for name, block in _rows(net):
+            _listen(name, block, calls)
+        with autograd.record(train_mode=training):
+            output = net(X)
+            if not calls:
+                raise ValueError(f"no layer of {type(net).__name__} returned an array, so there is "
+                                 "nothing to measure")
+            weights = _weights(net)
+            wanted = [probe for *_, probe in calls] + [array for array, _ in weights]
+            head = _reaching(_head(output, y, loss), wanted)
+        slopes = [_length(g) for g in autograd.grad(head, wanted, train_mode=training)]
+    by_parameter = {id(p): slope for (_, p), slope in zip(weights, slopes[len(calls):])}
+    return ActivationReport([
+        _row(name, block, values, slope, by_parameter, keep)
+        for (name, block, values, _), slope in zip(calls, slopes)])
+
+
+@dataclass
+class LayerReport:
+    """What left one layer, and the gradient that arrived there."""
+
+    name: str  # as in `save_parameters` files: '3' or '2.0.norm1'
+    kind: str  # the class of the Block
+    shape: tuple  # of its output
+    mean: float  # of all its values
+    std: float  # their standard deviation
+    between: Optional[float]  # how much a unit differs between examples: the root mean square, over
+    #                           the units, of its standard deviation over the batch (None if N = 1)
+    flat: Optional[float]  # share of values where the activation is flat: its slope is below a
+    #                        tenth of the largest (0 for relu); None for layers without activation
+    dead: Optional[float]  # share of units (entries of axis 1) that are flat for the whole batch
+    gradient: float  # length (Euclidean norm) of dL/dy, y what left this layer; 0 if none arrives
+    weight_gradient: Optional[float]  # length of dL/dw, w all weights of this layer
+    values: np.ndarray = field(repr=False)  # some of the values, evenly picked, float64
+
+
+class ActivationReport:
+    """The rows of `activation_report`; printing it gives a table."""
+
+    COLUMNS = ("name", "kind", "shape", "mean", "std", "between", "flat", "dead", "gradient",
+               "weight_gradient")
+
+    def __init__(self, rows):
+        self.rows = list(rows)
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __iter__(self):
+        return iter(self.rows)
+
+    def __getitem__(self, which):
+        """The row of a name, '3', or of a position, 3."""
+        if isinstance(which, int):
+            return self.rows[which]
+        for row in self.rows:
+            if row.name == which:
+                return row
+        raise KeyError(f"there is no layer {which!r}; there are "
+                       + ", ".join(repr(row.name) for row in self.rows))
+
+    def only(self, *kinds):
+        """A report of the layers of these kinds, such as 'Activation' or 'Dense'."""
+        found = [row for row in self.rows if row.kind in kinds]
+        if not found:
+            raise ValueError(f"there is no layer of kind {' or '.join(map(repr, kinds))}; there "
+                             f"are {', '.join(sorted({row.kind for row in self.rows}))}")
+        return ActivationReport(found)
+
+    def column(self, name):
+        """One column as a list, from the first layer to the last; `name` is one of COLUMNS."""
+        if name not in self.COLUMNS:
+            raise ValueError(f"there is no column {name!r}; there are {', '.join(self.COLUMNS)}")
+        return [getattr(row, name) for row in self.rows]
+
+    def to_pandas(self):
+        """The table as a pandas.DataFrame (pandas comes with the course, not with the package)."""
+        import pandas
+
+        rows = [{key: asdict(row)[key] for key in self.COLUMNS} for row in self.rows]
+        return pandas.DataFrame(rows).set_index("name")
+
+    def plot(self, title=None):
+        """A picture of the table: see `gluon_bn.plotting.plot_report`."""
+        from gluon_bn.plotting import plot_report
+
+        return plot_report(self, title)
+
+    def __repr__(self):
+        table = [("layer", "kind", "output", "mean", "std", "between", "flat", "dead", "gradient",
+                  "weights'")]
+        for row in self.rows:
+            table.append((row.name or "(net)", row.kind, str(row.shape), *map(_number, (
+                row.mean, row.std, row.between)), _percent(row.flat), _percent(row.dead),
+                _number(row.gradient), _number(row.weight_gradient)))
+        widths = [max(map(len, column)) for column in zip(*table)]
+        return "\n".join("  ".join(
+            cell.ljust(width) if column < 3 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths))).rstrip() for line in table)
+
+
+# What the user gave -------------------------------------------------------------------------------
+
+def _check(net, X, y):
+    if not isinstance(net, Block):
+        raise TypeError(f"net must be a Gluon Block, got {type(net).__name__}")
+    if not isinstance(X, nd.NDArray):
+        raise TypeError(f"X must be an mx.nd or mx.np array, got {type(X).__name__}; "
+                        "mx.nd.array(X) makes one. A batch (X, y) goes in as two arguments")
+    if y is not None and (not isinstance(y, nd.NDArray) or y.shape[:1] != X.shape[:1]):
+        shape = y.shape if isinstance(y, nd.NDArray) else type(y).__name__
+        raise ValueError(f"y must be an array with one label for each of the {X.shape[0]} examples "
+                         f"of X, got {shape}")
+    for parameter in net.collect_params().values():
+        try:
+            parameter.list_ctx()
+            parameter.list_data()
+        except gluon.parameter.DeferredInitializationError:
+            raise ValueError(
+                f"the shape of {parameter.name} is not known yet. Call net(X[:1]) once, which "
+                "draws the weights, and ask for the report then") from None
+        except RuntimeError:
+            raise ValueError(f"{parameter.name} has no values yet: call net.initialize() and "
+                             "net(X[:1]) first") from None
+
+
+def _head(output, y, loss):
+    """The number whose gradient is taken."""
+    if loss is None and y is not None:
+        loss = gluon.loss.SoftmaxCrossEntropyLoss()
+    if loss is not None:
+        found = loss(output) if y is None else loss(output, y)
+        return as_nd(found).mean()
+    if not isinstance(output, nd.NDArray):
+        raise ValueError(f"the network returns a {type(output).__name__}: say what its gradient "
+                         "should be taken of, with loss=function(output)")
+    direction = np.random.RandomState(0).normal(size=output.shape)  # MXNet's numbers stay unused
+    direction = nd.array(direction / np.linalg.norm(direction), dtype=output.dtype,
+                         ctx=output.context)
+    return (as_nd(output) * direction).sum()
+
+
+def _reaching(head, wanted):
+    """`head` plus zeros that depend on every array of `wanted`.
+
+    `autograd.grad` refuses an array that the head does not depend on, such as the weights of a
+    layer that is not used; its gradient is 0.
+    """
+    for array in wanted:
+        head = head + cast(as_nd(array).zeros_like().sum(), head.dtype)
+    return head
+
+
+# Listening ----------------------------------------------------------------------------------------
+
+def _rows(net, name=""):
+    """(name, Block) of what gets a row."""
+    children = {key: child for key, child in net._children.items()
+                if child is not getattr(net, "act", None)}  # Dense(..., activation=) is one layer
+    whole = not name and children  # a network of your own class is no layer of itself
+    if type(net) not in (nn.Sequential, nn.HybridSequential) and not whole:
+        yield name, net
+    for key, child in children.items():
+        yield from _rows(child, f"{name}.{key}" if name else key)
+
+
+def _listen(name, block, calls):
+    """Let `block` note what it returns, and add a zero to it: its gradient is that of the output.
+
+    (MXNet 1.9.1 can take gradients only with respect to arrays that were marked before.)
+    """
+    computes = block.forward
+
+    def forward(*inputs):
+        output = computes(*inputs)
+        if not isinstance(output, nd.NDArray):
+            return output
+        with autograd.pause():
+            times = sum(known is block for _, known, *_ in calls) + 1
+            label = name if times == 1 else f"{name} (call {times})"
+            probe = nd.zeros(output.shape, ctx=output.context, dtype=output.dtype)
+            probe.attach_grad()
+            calls.append((label, block, as_nd(output).asnumpy().astype("float64"), probe))
+        return output + (probe.as_np_ndarray() if isinstance(output, mx.np.ndarray) else probe)
+
+    block.forward = forward
+
+
+@contextlib.contextmanager
+def _left_as_it_was(net):
+    """What the Blocks hold at the start of this, they hold at its end; graphs are off meanwhile."""
+    blocks = list(_blocks_of(net, Block))
+    attributes = [(block, dict(vars(block))) for block in blocks]
+    # Running statistics are parameters here and in Gluon, plain attributes in the layers of d2l.
+    arrays = {id(array): array for block in blocks for array in vars(block).values()
+              if isinstance(array, nd.NDArray)}
+    for parameter in net.collect_params().values():
+        arrays.update((id(array), array) for array in parameter.list_data())
+    before = [(array, array.copy()) for array in arrays.values()]
+    try:
+        for block in blocks:
+            if isinstance(block, HybridBlock):
+                block.__dict__["_active"] = False
+        yield
+    finally:
+        for block, values in attributes:
+            vars(block).clear()
+            vars(block).update(values)
+        with autograd.pause():
+            for array, value in before:
+                array[:] = value
+
+
+def _blocks_of(net, kind):
+    """The Blocks of this kind in `net`, itself included, each once."""
+    found = {}
+
+    def note(block):
+        if isinstance(block, kind):
+            found[id(block)] = block
+
+    net.apply(note)
+    return found.values()
+
+
+def _weights(net):
+    """(array, parameter) of what is trained."""
+    return [(parameter.list_data()[0], parameter) for parameter in net.collect_params().values()
+            if parameter.grad_req != "null"]
+
+
+# Measuring ----------------------------------------------------------------------------------------
+
+def _row(name, block, values, gradient, by_parameter, keep):
+    with np.errstate(all="ignore"):  # a network that has run away is reported, not complained about
+        flat = FLAT.get(_activation(block), lambda y: None)(values)
+        dead = None
+        if flat is not None and values.ndim > 1:
+            dead = float(flat.all(axis=tuple(a for a in range(values.ndim) if a != 1)).mean())
+        between = None
+        if values.ndim > 1 and len(values) > 1:
+            between = float(np.sqrt(values.var(axis=0).mean()))
+        own = [by_parameter[id(p)] for p in block._reg_params.values() if id(p) in by_parameter]
+        picked = values.reshape(-1)[::max(1, values.size // max(keep, 1))]
+        return LayerReport(
+            name, type(block).__name__, values.shape, float(values.mean()), float(values.std()),
+            between, None if flat is None else float(flat.mean()), dead, gradient,
+            float(np.sqrt(sum(length ** 2 for length in own))) if own else None, picked)
+
+
+def _activation(block):
+    """The name of the activation whose output leaves this Block, or None."""
+    if isinstance(block, nn.Activation):
+        return block._act_type
+    if isinstance(block, nn.BatchNormReLU):
+        return "relu"
+    inner = getattr(block, "act", None) or getattr(block, "activation", None)
+    if isinstance(inner, nn.Activation):
+        return inner._act_type
+    return inner if isinstance(inner, str) else getattr(block, "_func_name", None)
+
+
+def _length(array):
+    return float(np.linalg.norm(as_nd(array).asnumpy().astype("float64")))
+
+
+def _number(value):
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _percent(value):
+    return "-" if value is None else f"{100 * value:.0f}%"
