@@ -1,4 +1,4 @@
-"""The command `gluon-bn`: train, demo, bench, data.
+"""The command `gluon-bn`: train, demo, compare, bench, data.
 
 Exit codes: 0 done, 1 it went wrong (a sentence on the error stream says what), 2 the command line
 makes no sense, 130 stopped by Ctrl-C or SIGTERM. What computes is imported inside the commands, so
@@ -405,6 +405,86 @@ def _table(runs, labels, title):
         table.add_row(label, f"{last['train_loss']:.4f}", f"{last['train_accuracy']:.4f}",
                       f"{last['test_accuracy']:.4f}", f"{seconds:.1f}",
                       f"{run['dataset']['train'] / seconds:,.0f}")
+    return table
+
+
+# gluon-bn compare ---------------------------------------------------------------------------------
+
+SHOWN_STEPS = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000}
+
+
+@app.command()
+@_reports_errors
+def compare(
+    model: str = ModelArgument,
+    norm: str = NormOption,
+    steps: int = typer.Option(100, min=1, help="Training steps."),
+    batch_size: int = BatchSizeOption,
+    lr: float = typer.Option(0.1, "--lr", callback=_check_lr, help="The learning rate of SGD."),
+    seed: int = SeedOption,
+    data_dir: Optional[Path] = DataDirOption,
+    limit: Optional[int] = LimitOption,
+    output: Optional[Path] = OutputOption,
+    stand_in: bool = StandInOption,
+    threads: Optional[int] = ThreadsOption,
+):
+    """Train a network with our layer and with Gluon's: the differences, step by step."""
+    from gluon_bn import runtime
+    from gluon_bn.checkpoint import write_atomically
+    from gluon_bn.comparison import compare_with_gluon
+    from gluon_bn.data import dataset
+    from gluon_bn.models.layers import KERNELS
+    from gluon_bn.plotting import plot_comparison
+    from gluon_bn.training import write_json
+
+    if norm not in KERNELS:
+        raise typer.BadParameter(f"{norm} is not our batch norm; choose {', '.join(KERNELS)}.",
+                                 param_hint="--norm")
+    folder = output or Path("runs") / f"compare-{model}"
+    folder.mkdir(parents=True, exist_ok=True)
+    runtime.configure(threads)
+    with _limit_is_an_option():
+        data = dataset(data_dir, stand_in=stand_in, limit=limit)
+    _announce(model, [norm, "gluon"], data)
+    with _progress_bars() as bars:
+        task = bars.add_task("compare", total=steps, epoch="", loss="", accuracy="")
+        train_iter, _ = data.batches(batch_size, seed=seed)
+        records = compare_with_gluon(
+            model, train_iter, steps, lr, norm=norm, seed=seed,
+            on_step=lambda record: bars.update(task, completed=record["step"]))
+    result = {"model": model, "norm": norm, "seed": seed, "lr": lr, "batch_size": batch_size,
+              "dataset": data.summary(), "steps": records, "versions": runtime.versions(),
+              "machine": runtime.describe()}
+    write_json(folder / "compare.json", result)
+    write_atomically(folder / "compare.png", _png_writer(plot_comparison(result)))
+    out.print(_comparison_table(result))
+    out.print(f"The picture: {folder / 'compare.png'}    all steps: {folder / 'compare.json'}",
+              markup=False, soft_wrap=True)
+
+
+def _comparison_table(result):
+    from gluon_bn.plotting import describe_dataset
+
+    table = Table(
+        title=f"{result['model']}, ours ({result['norm']}) against Gluon's layer, "
+              f"{describe_dataset(result['dataset'])}",
+        caption="Largest absolute differences when both take the step from our weights; drift: of "
+                "the outputs, when each has gone its own way since step 1.")
+    for heading in ("step", "loss", "Gluon's", "outputs", "gradients", "statistics", "drift"):
+        table.add_column(heading, justify="right", no_wrap=True)
+
+    def differences(choose):
+        return [f"{choose(name):.1e}" for name in (
+            ("one_step", "outputs"), ("one_step", "gradients"),
+            ("one_step", "running_statistics"), ("drift", "outputs"))]
+
+    records = result["steps"]
+    for record in (r for r in records if r["step"] in SHOWN_STEPS or r is records[-1]):
+        table.add_row(str(record["step"]), *(f"{loss:.4f}" for loss in record["loss"].values()),
+                      *differences(lambda name, record=record: record[name[0]][name[1]]))
+    table.add_section()
+    table.add_row("largest", "", "",
+                  *differences(lambda name: max(r[name[0]][name[1]] for r in records)))
     return table
 
 

@@ -152,7 +152,8 @@ def test_a_stopped_run_keeps_its_checkpoint_and_goes_on(number, tmp_path):
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in stderr and "--resume" in stderr
-    assert {p.name for p in tmp_path.iterdir()} == {"checkpoint", "metrics.json"}
+    assert {p.name for p in tmp_path.iterdir()} == {"checkpoint", "checkpoint.previous",
+                                                    "metrics.json", "metrics.csv"}
     done = len(read_checkpoint(tmp_path / "checkpoint")[0]["epochs"])
     assert done >= 1
     stdout, _ = run(*command, "--epochs", done + 1, "--resume")

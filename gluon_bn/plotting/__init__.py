@@ -8,6 +8,7 @@ cell, and `figure.savefig(path)` writes it. matplotlib is imported when the firs
 The style is in `style.py`; each kind of picture has a module of its own.
 """
 
+from gluon_bn.plotting.comparison import plot_comparison
 from gluon_bn.plotting.contests import CONTESTANTS, plot_bench
 from gluon_bn.plotting.depth import (
     plot_depth,
@@ -30,7 +31,7 @@ from gluon_bn.plotting.runs import describe_dataset, plot_run, plot_runs
 from gluon_bn.plotting.style import SETTINGS, STYLES, panels
 
 __all__ = ["CONTESTANTS", "SETTINGS", "STYLES", "describe_dataset", "panels",
-           "plot_bench", "plot_computation_graph", "plot_curves", "plot_depth",
+           "plot_bench", "plot_comparison", "plot_computation_graph", "plot_curves", "plot_depth",
            "plot_drift", "plot_histograms", "plot_landscape", "plot_layer",
            "plot_losses", "plot_projection", "plot_ravine", "plot_report", "plot_run",
            "plot_runs", "plot_saturation", "plot_sweep"]

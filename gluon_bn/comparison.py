@@ -1,0 +1,91 @@
+"""The same network twice, with our layer and with Gluon's: how far apart are they, step by step?
+
+Two questions, because two networks that differ in the last digit do not stay that close:
+
+* **one step**: both start the step from the same weights (ours), on the same batch. What differs
+  is rounding in one forward and one backward pass.
+* **drift**: each goes its own way from the same first weights. What differs is all roundings since,
+  as the training enlarges them. At a high learning rate it enlarges them fast, in any framework.
+"""
+
+import numpy as np
+from mxnet import autograd, gluon, init, nd
+
+from gluon_bn.checkpoint import named_parameters
+from gluon_bn.models import MODELS
+from gluon_bn.training import seed_everything
+
+__all__ = ["compare_with_gluon"]
+
+RUNNING = ("running_mean", "running_var")
+
+
+def compare_with_gluon(model, batches, steps, lr, *, norm="auto", seed=0, on_step=None, **options):
+    """Train `model` with our layer and with Gluon's side by side; return a list, one dict a step.
+
+    model : a name in `gluon_bn.models.MODELS`; options : more for it.
+    batches : an iterable of (X, y), gone over as often as `steps` batches need it.
+    lr : the learning rate of plain SGD.
+    norm : our layer's kernel.
+    on_step : called with each dict when it is new.
+
+    A dict is {"step" (from 1), "loss": {"ours", "gluon"}, "one_step": {...}, "drift": {...}}. The
+    last two hold the largest absolute difference of the "outputs" (the scores), of the "gradients"
+    (of the mean loss) and of the "running_statistics" (after the step).
+    """
+    seed_everything(seed)
+    ours, theirs, shadow = (MODELS[model](n, **options) for n in (norm, "gluon", "gluon"))
+    batches = _endless(batches)
+    X, y = next(batches)
+    for net in (ours, theirs, shadow):
+        net.initialize(init.Xavier())
+        net(X[:1])  # finds the shapes
+        net.hybridize()
+    _copy(ours, theirs)
+    trainers = [gluon.Trainer(list(net.collect_params().values()), "sgd", {"learning_rate": lr},
+                              kvstore=None) for net in (ours, theirs)]
+    records = []
+    for step in range(1, steps + 1):
+        _copy(ours, shadow)
+        loss, mine = _forward_and_backward(ours, X, y)
+        loss_gluon, other = _forward_and_backward(theirs, X, y)
+        _, same_start = _forward_and_backward(shadow, X, y)
+        records.append({"step": step, "loss": {"ours": loss, "gluon": loss_gluon},
+                        "one_step": _differences(mine, same_start),
+                        "drift": _differences(mine, other)})
+        for trainer in trainers:
+            trainer.step(1)  # the loss is a mean already
+        if on_step:
+            on_step(records[-1])
+        X, y = next(batches)
+    return records
+
+
+def _forward_and_backward(net, X, y):
+    """The mean loss, and what is compared: {"outputs": [arrays], "gradients": ..., ...}."""
+    with autograd.record():
+        scores = net(X)
+        loss = gluon.loss.SoftmaxCrossEntropyLoss()(scores, y).mean()
+    loss.backward()
+    parameters = named_parameters(net)
+    return float(loss.asnumpy()), {
+        "outputs": [scores.asnumpy()],
+        "gradients": [p.grad().asnumpy() for p in parameters.values() if p.grad_req != "null"],
+        "running_statistics": [p.data().asnumpy() for name, p in parameters.items()
+                               if name.endswith(RUNNING)]}
+
+
+def _differences(one, other):
+    return {name: max((float(np.abs(a - b).max()) for a, b in zip(one[name], other[name])),
+                      default=0.0) for name in one}
+
+
+def _copy(source, target):
+    parameters = named_parameters(target)
+    for name, parameter in named_parameters(source).items():
+        parameters[name].set_data(nd.array(parameter.data().asnumpy()))
+
+
+def _endless(batches):
+    while True:
+        yield from batches
