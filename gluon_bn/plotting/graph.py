@@ -228,7 +228,8 @@ def plot_curves(*parts, title=None, size=None, legend="below"):
             style = dict(STYLES[names.index(name) % len(STYLES)])
             if not part.get("markers"):
                 style.pop("marker")
-            handles[name], = ax.plot(x, y, label=name, **style)
+            # Thin lines over thick ones, so that two equal curves are both seen.
+            handles[name], = ax.plot(x, y, label=name, zorder=9 - style["linewidth"], **style)
         for value, text in part.get("lines", ()):
             ax.axhline(value, color=_GREY, linewidth=1)
             ax.annotate(text, (1, value), xycoords=("axes fraction", "data"), ha="right",
