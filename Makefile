@@ -11,10 +11,10 @@ PYTHON ?= $(shell for p in python3.11 python3.10 python3.9 python3 python \
               >/dev/null 2>&1 && { echo $$p; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab bench lint lock clean
+.PHONY: help demo test lab notebooks book bench lint lock clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 demo: $(READY)  ## train LeNet without batch norm, with ours, with Gluon's: table, picture, JSON
 	$(BIN)/gluon-bn demo
@@ -23,7 +23,13 @@ test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest
 
 lab: $(READY)  ## JupyterLab, opened on the chapters
-	$(BIN)/jupyter lab --notebook-dir=chapters
+	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/chapters
+
+notebooks: $(READY)  ## execute the chapters whose text changed; CHAPTERS="01_name ..." for these only
+	$(BIN)/python docs/book/notebooks.py $(CHAPTERS)
+
+book: $(READY)  ## the chapters as a web site that needs no network, in site/
+	$(BIN)/python docs/book/website.py site
 
 bench: $(READY)  ## measure the speed tables of the README again
 	$(BIN)/gluon-bn bench
@@ -36,8 +42,8 @@ lock:  ## write requirements.lock again (needs uv: pip install uv)
 	uv pip compile --quiet --universal --python-version 3.9 --extra course --extra book --extra dev \
 	  --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
 
-clean:  ## remove the environment
-	rm -rf $(VENV)
+clean:  ## remove the environment and the web site
+	rm -rf $(VENV) site
 
 $(READY): requirements.lock pyproject.toml
 ifeq ($(PYTHON),)

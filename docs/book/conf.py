@@ -1,0 +1,62 @@
+"""Sphinx's settings for the book. Nothing may come from the network when a page is read."""
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+project = "Batch normalization from scratch"
+html_title = project
+language = "en"
+
+extensions = ["myst_nb", "sphinx.ext.mathjax", "sphinx_copybutton"]
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+include_patterns = ["index.md", "chapters/*.ipynb", "docs/*.md"]
+exclude_patterns = ["gluon_bn", "benchmarks", "tests"]
+
+nb_execution_mode = "off"       # `make notebooks` did it
+nb_ipywidgets_js = {}           # require.js and widgets would come from a CDN
+nb_merge_streams = True
+copybutton_exclude = ".linenos, .gp"
+
+html_theme = "sphinx_book_theme"
+html_theme_options = {
+    "use_download_button": True,
+    "use_fullscreen_button": False,
+    "navbar_persistent": [],        # no second field to search beside the one of the sidebar
+    "show_navbar_depth": 1,
+    "show_toc_level": 2,
+    "toc_title": "On this page",
+    "footer_content_items": ["extra-footer"],
+    "extra_footer": "Text under CC BY 4.0, code under Apache 2.0.",
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+}
+html_context = {"default_mode": "auto"}  # without it the first page complains in the console
+html_use_index = False
+html_static_path = ["book.css"]
+html_css_files = ["book.css"]
+html_show_search_summary = False    # it fetches pages, which a browser refuses for file://
+html_search_language = "en"
+
+# SVG needs no font files; some browsers refuse those to a page from disk.
+mathjax_path = "mathjax/tex-svg.js"
+mathjax3_config = {"tex": {"processEscapes": False}, "options": {"enableMenu": False}}
+
+
+def copy_mathjax(app, exception):
+    """MathJax out of the package sphinx-mathjax-offline: 3 of its 24 MB are enough.
+
+    The package is a Sphinx extension too, but it copies everything and chooses the other output.
+    """
+    if exception is None:
+        package = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent
+        source, target = package / "static/mathjax", Path(app.outdir, "_static/mathjax")
+        for part in ("tex-svg.js", "input/tex/extensions"):
+            target.joinpath(part).parent.mkdir(parents=True, exist_ok=True)
+            copy = shutil.copytree if (source / part).is_dir() else shutil.copy
+            copy(source / part, target / part)
+
+
+def setup(app):
+    app.connect("build-finished", copy_mathjax)

@@ -1,0 +1,148 @@
+"""Execute the chapters: `chapters/NN_name.md` becomes `chapters/NN_name.ipynb`, with outputs.
+
+    python docs/book/notebooks.py                    # every chapter whose text changed
+    python docs/book/notebooks.py 03_backward        # these chapters, changed or not
+    python docs/book/notebooks.py --check            # name those that changed, execute nothing
+
+A chapter has changed when its cells differ from those of its notebook: times of files say nothing
+after a `git checkout`. Jupytext reads the text, nbclient executes it; this file decides when, and
+keeps out of the notebook what would differ from run to run without meaning anything.
+"""
+
+import argparse
+import hashlib
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+CHAPTERS = Path(__file__).resolve().parents[2] / "chapters"
+SECONDS_PER_CELL = 1200
+WIDGET = "application/vnd.jupyter.widget-view+json"
+METADATA = {  # no versions: they would differ from machine to machine
+    "jupytext": {"formats": "ipynb,md:myst"},
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {"name": "python", "pygments_lexer": "ipython3"},
+}
+# What `gluon_bn.lesson` prints when the numbers are not those the text speaks of.
+NOT_FOR_READERS = {
+    "FAST setting": "GLUON_BN_FAST is set: unset it",
+    "STAND-IN": "there is no Fashion-MNIST here: see `gluon-bn data info`",
+}
+
+
+def chapters(folder=CHAPTERS):
+    """The texts of the chapters, in their order."""
+    return sorted(Path(folder).glob("[0-9][0-9]_*.md"))
+
+
+def steps(notebook):
+    """What a notebook is apart from its outputs: kind, source and tags of its cells."""
+    return [(cell.cell_type, cell.source, cell.metadata.get("tags", []))
+            for cell in notebook.cells]
+
+
+def in_step(text):
+    """Whether the notebook is the chapter's: the cells of its text, run once, in order, by us."""
+    path = text.with_suffix(".ipynb")
+    if not path.exists():
+        return False
+    notebook = nbformat.read(path, as_version=4)
+    counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
+    return (steps(notebook) == steps(jupytext.read(text)) and notebook.metadata == METADATA
+            and counts == list(range(1, len(counts) + 1)))
+
+
+def execute(text, environment=None):
+    """Return the chapter as a notebook, executed beside its text by a kernel of this Python.
+
+    environment : variables for the kernel, besides those of this process.
+    """
+    notebook = jupytext.read(text)
+    client = NotebookClient(
+        notebook, timeout=SECONDS_PER_CELL, kernel_name="python3", record_timing=False,
+        coalesce_streams=True, extra_arguments=["--log-level=ERROR"],
+        resources={"metadata": {"path": str(text.parent)}})
+    # Jupyter looks for kernels in JUPYTER_PATH first, and starts that one with sys.executable: a
+    # kernel 'python3' that the user installed elsewhere cannot get in between.
+    os.environ["JUPYTER_PATH"] = str(Path(sys.prefix, "share", "jupyter"))
+    with tempfile.TemporaryDirectory() as ipython:  # no profile, no history
+        client.execute(env={**os.environ, "IPYTHONDIR": ipython, **(environment or {})})
+    return notebook
+
+
+def tidy(notebook):
+    """Take out what changes from run to run: versions, random identities, widgets.
+
+    A widget lives as long as its kernel; in a file it is a box that nobody can open.
+    """
+    notebook.metadata = nbformat.from_dict(METADATA)
+    seen = set()
+    for cell in notebook.cells:
+        name, copies = cell.source, 0
+        while (identity := hashlib.sha256(f"{copies}{name}".encode()).hexdigest()[:8]) in seen:
+            copies += 1
+        seen.add(identity)
+        cell.id = identity
+        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k == "tags"})
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if WIDGET not in o.get("data", {})]
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    nbformat.validate(notebook)
+    return notebook
+
+
+def write(notebook, path):
+    """Write all of it or nothing: whoever interrupts us finds the old file."""
+    said = "".join(output.get("text", "") for cell in notebook.cells
+                   for output in cell.get("outputs", []))
+    for mark, remedy in NOT_FOR_READERS.items():
+        if mark in said:
+            raise ValueError(f"the numbers are not those of the text; {remedy}")
+    new = path.with_suffix(".ipynb.new")
+    nbformat.write(notebook, new)
+    os.replace(new, path)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", help="such as 03_backward; none: all that changed")
+    parser.add_argument("--check", action="store_true", help="name what changed, execute nothing")
+    parser.add_argument("--folder", type=Path, default=CHAPTERS)
+    chosen = parser.parse_args(arguments)
+
+    texts = {text.stem: text for text in chapters(chosen.folder)}
+    unknown = set(chosen.names) - set(texts)
+    if unknown:
+        parser.error(f"no chapter {', '.join(sorted(unknown))}; there are {', '.join(texts)}")
+    wanted = [text for name, text in texts.items()
+              if name in chosen.names or not chosen.names and not in_step(text)]
+    if chosen.check:
+        for text in wanted:
+            print(f"{text.stem}: its notebook is not in step; run make notebooks")
+        return int(bool(wanted))
+
+    failed = 0
+    for text in wanted:
+        print(f"{text.stem} ...", flush=True)
+        start = time.monotonic()
+        try:
+            write(tidy(execute(text)), text.with_suffix(".ipynb"))
+        except (CellExecutionError, CellTimeoutError, DeadKernelError, ValueError) as error:
+            failed += 1
+            print(f"{text.stem}: not written. {error}", file=sys.stderr)
+        else:
+            print(f"{text.stem}: {time.monotonic() - start:.0f} s")
+    if not wanted:
+        print("Every notebook is in step with its text.")
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""The web site: built once, read as files, and opened in a browser without a network."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import browser
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "docs" / "book"))
+CHAPTERS = sorted(path.stem for path in (ROOT / "chapters").glob("[0-9][0-9]_*.ipynb"))
+PAGES = ["index", "search", "docs/symbols", "docs/conventions",
+         *(f"chapters/{name}" for name in CHAPTERS)]
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The site, built with warnings as errors and in a process of its own, as `make book` does."""
+    target = tmp_path_factory.mktemp("book") / "site"
+    command = [sys.executable, ROOT / "docs" / "book" / "website.py", target, "--strict"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, done.stderr
+    return target
+
+
+@pytest.fixture(scope="session")
+def read(site):
+    """A page as BeautifulSoup reads it, by its name."""
+    return lambda name: BeautifulSoup((site / f"{name}.html").read_text("utf-8"), "html.parser")
+
+
+def test_every_page_is_there_and_no_other(site):
+    pages = {path.relative_to(site).with_suffix("").as_posix() for path in site.rglob("*.html")
+             if "_static" not in path.parts}
+    assert pages == set(PAGES)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_nothing_is_fetched_from_the_network(read, site, name):
+    page = read(name)
+    for tag, attribute in (("script", "src"), ("link", "href"), ("img", "src"), ("iframe", "src"),
+                           ("source", "src"), ("object", "data")):
+        for element in page.find_all(tag, **{attribute: True}):
+            address = element[attribute]
+            assert not re.match(r"(https?:)?//", address), f"{tag}: {address}"
+            if not address.startswith(("data:", "#")):
+                file = (site / f"{name}.html").parent / re.split("[?#]", address)[0]
+                assert file.exists(), f"{tag}: {address}"
+
+
+def test_no_style_fetches_from_the_network(site):
+    for style in site.rglob("*.css"):
+        text = style.read_text("utf-8")
+        assert not re.search(r"(url\(|@import)\s*['\"]?(https?:)?//", text), style
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_between_pages_lead_somewhere(read, site, name):
+    for link in read(name).find_all("a", href=True):
+        address, _, anchor = link["href"].partition("#")
+        if re.match("[a-z]+:", address):
+            continue
+        file = (site / f"{name}.html").parent / address if address else site / f"{name}.html"
+        assert file.exists(), link["href"]
+        if anchor and file.suffix == ".html":
+            identities = BeautifulSoup(file.read_text("utf-8"), "html.parser")
+            assert identities.find(id=anchor), link["href"]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_markup_is_left_over(read, name):
+    article = read(name).find("article") or read(name).find("main")
+    for code in article.select("pre, code, .math"):
+        code.decompose()
+    text = article.get_text()
+    for raw in ("$$", "```", ":::", "{math}", "{toctree}", "{figure}", "{note}", "](", "**"):
+        assert raw not in text, f"{raw!r} near {text[max(text.find(raw) - 60, 0):][:120]!r}"
+    assert "@chapters@" not in text
+
+
+@pytest.mark.parametrize("name", [f"chapters/{name}" for name in CHAPTERS])
+def test_a_chapter_has_its_figures_its_notebook_and_its_neighbours(read, site, name):
+    page, file = read(name), (ROOT / f"{name}.ipynb")
+    assert page.select(".cell_output img"), "no figure"
+    notebook = site / "_sources" / f"{name}.ipynb"
+    assert notebook.read_bytes() == file.read_bytes()
+    assert [link for link in page.select("a[href$='.ipynb']")
+            if (site / "chapters" / link["href"]).resolve() == notebook.resolve()]
+    neighbours = [link["href"] for link in page.select(".prev-next-area a")]
+    assert len(neighbours) == 2
+    assert [link for link in page.select("nav a.reference.internal")
+            if "Symbols" in link.get_text()], "no table of contents"
+
+
+def test_the_landing_page_lists_all_chapters(read):
+    """Twelve lines: a link and the chapter's own title, or the word that it is planned."""
+    lines = read("index").select("article ol > li")
+    assert len(lines) == 12
+    for number, line in enumerate(lines, 1):
+        names = [name for name in CHAPTERS if name.startswith(f"{number:02d}_")]
+        if names:
+            title = read(f"chapters/{names[0]}").select_one("h1").find(string=True)
+            assert line.find("a").get_text() == title
+            assert "planned" not in line.get_text()
+        else:
+            assert "(planned)" in line.get_text()
+
+
+def test_mathematics_is_on_board(site, read):
+    assert (site / "_static/mathjax/tex-svg.js").stat().st_size > 1e6
+    assert "tex-svg.js" in str(read("docs/symbols"))
+
+
+def test_a_chapter_that_does_not_exist_yet_is_planned(tmp_path):
+    import website
+
+    (tmp_path / "chapters").mkdir()
+    cells = [nbformat.v4.new_markdown_cell("# Its own title\n\nmore")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells),
+                   tmp_path / "chapters" / "02_batch_norm.ipynb")
+    page = website.landing_page(tmp_path)
+    assert "1. Why normalize? (planned)" in page
+    assert "[Its own title](chapters/02_batch_norm.ipynb)" in page
+    assert re.search(r"^2\. Its own title <chapters/02_batch_norm>$", page, flags=re.M)
+    assert "<chapters/01_why_normalize>" not in page
+
+
+# In a browser -------------------------------------------------------------------------------------
+
+in_a_browser = pytest.mark.skipif(not browser.find(), reason="there is no Chromium here")
+
+
+@pytest.fixture(scope="module")
+def page():
+    with browser.chromium() as page:
+        yield page
+
+
+@in_a_browser
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_opens_from_disk(site, read, page, name, width):
+    page.open((site / f"{name}.html").as_uri(), width)
+    assert not page.errors
+    assert all(url.startswith(("file:", "data:")) for url in page.requests), page.requests
+    formulas = len(read(name).select(".math"))
+    assert page.ask("document.querySelectorAll('mjx-container').length") == formulas
+    assert page.ask("document.querySelectorAll('mjx-merror, [data-mml-node=merror]').length") == 0
+    assert page.ask("[...document.images].every(image => image.naturalWidth > 0)")
+    assert page.ask("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
+
+
+@in_a_browser
+def test_search_finds_from_disk(site, page):
+    page.open((site / "search.html").as_uri() + "?q=momentum")
+    assert page.wait("document.querySelectorAll('#search-results li a').length > 0")
+    found = page.ask("[...document.querySelectorAll('#search-results li a')].map(a => a.href)")
+    assert any("docs/conventions.html" in address for address in found)
+    assert not page.errors
+
+
+@in_a_browser
+def test_code_can_be_copied(site, page):
+    page.open((site / "index.html").as_uri())
+    page.ask("document.querySelector('button.copybtn').click()")
+    assert page.wait("document.querySelector('button.copybtn.success') !== null")
+
+
+@in_a_browser
+def test_the_dark_page_is_dark_and_mathematics_bright(site, page):
+    page.open((site / "docs/symbols.html").as_uri(), dark=True)
+    brightness = ("(element, property) => getComputedStyle(element)[property]"
+                  ".match(/[0-9.]+/g).slice(0, 3).reduce((a, b) => a + Number(b), 0) / 3")
+    assert page.ask(f"({brightness})(document.body, 'backgroundColor')") < 60
+    assert page.ask(f"({brightness})(document.querySelector('mjx-container'), 'color')") > 160
