@@ -1,0 +1,247 @@
+"""A network without batch norm that predicts the same."""
+
+import json
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd
+from mxnet.gluon import HybridBlock, nn
+from mxnet.gluon.nn import conv_layers
+from mxnet.util import is_np_array
+
+from gluon_bn.blocks import BatchNorm, ConditionalBatchNorm
+from gluon_bn.hybrid import as_nd
+from gluon_bn.inference.networks import (
+    copy_of,
+    followed_by,
+    layer_by_layer,
+    named_blocks,
+    replace,
+    set_values,
+)
+
+
+class ScaleShift(HybridBlock):
+    """Y = scale X + shift, a value of each per channel: what a batch norm is in prediction.
+
+    For images it is computed as a convolution 1x1 with one channel to a group, which MXNet does in
+    the convolutions' own memory layout; multiplying and adding by broadcasting would leave it.
+
+    Input: X of `num_dims` axes, channels on `axis`. Parameters: scale and shift, in the shape in
+    which they are used: the weight (C, 1, 1, 1) and bias (C,) of the convolution, or (1, C, 1).
+    """
+
+    def __init__(self, channels, axis, num_dims, dtype="float32", **kwargs):
+        super().__init__(**kwargs)
+        axis = axis % num_dims
+        self._convolution = None
+        shapes = [tuple(channels if a == axis else 1 for a in range(num_dims))] * 2
+        if axis == 1 and num_dims in (3, 4, 5) and np.dtype(dtype) != np.float16:
+            self._convolution = {"kernel": (1,) * (num_dims - 2), "num_filter": channels,
+                                 "num_group": channels}
+            shapes = [(channels,) + (1,) * (num_dims - 1), (channels,)]
+        self.channels, self.axis, self.num_dims = channels, axis, num_dims
+        self.scale, self.shift = (self.params.get(name, shape=shape, init=init, dtype=dtype)
+                                  for name, shape, init in zip(("scale", "shift"), shapes,
+                                                               ("ones", "zeros")))
+
+    def hybrid_forward(self, F, X, scale, shift):
+        if self._convolution:
+            convolution = F.npx.convolution if is_np_array() else F.Convolution
+            return convolution(X, scale, shift, **self._convolution)
+        if is_np_array():
+            return X * scale + shift
+        return F.broadcast_add(F.broadcast_mul(X, scale), shift)
+
+    def __repr__(self):
+        return f"ScaleShift({self.channels}, axis={self.axis})"
+
+
+class _Nothing(HybridBlock):
+    """Where a batch norm was whose work the layer before it does now."""
+
+    def hybrid_forward(self, F, X):
+        return X
+
+    def __repr__(self):
+        return "Folded()"
+
+
+def fold_batch_norm(net, example):
+    """A copy of the network that predicts the same and has no batch norm.
+
+    In prediction batch norm is a line per channel, y = a x + b with a = gamma / sqrt(var + epsilon)
+    and b = beta - a mean. If x = W u + c comes out of a convolution (transposed or not) or a dense
+    layer, and nothing else uses x, then y = (a W) u + (a c + b): the layer before takes new weights
+    and the batch norm goes. Any other batch norm, in front of a convolution as in DenseNet or
+    behind a sum, becomes a `ScaleShift`.
+
+    Which it is, is read off the graph of the network, so it holds through Sequentials, residual
+    sums and concatenations, for layers that are called twice and for weights that two layers share.
+    The copy can be hybridized, saved and exported; it is for prediction, not to be trained on.
+
+    example : an input, X, or a tuple of inputs. The copy is compared with the network on it.
+
+    Raises ValueError for a ConditionalBatchNorm, whose line depends on the label; for a network
+    that is no graph (a Block whose `forward` calls mx.nd itself: make it a HybridBlock); for batch
+    norm without a layer of its own; and if the copy does not predict the same on `example`.
+    """
+    inputs = tuple(example) if isinstance(example, (tuple, list)) else (example,)
+    with autograd.pause(train_mode=False):
+        expected = net(*inputs)
+        norms = {}
+        for name, layer in named_blocks(net):
+            if isinstance(layer, ConditionalBatchNorm):
+                raise ValueError(f"layer {name!r} is a ConditionalBatchNorm: its scale and shift "
+                                 "depend on the label and fit into no weight")
+            if isinstance(layer, (BatchNorm, nn.basic_layers._BatchNorm)):
+                norms[name] = layer
+        seen = _inputs_of(norms, net, inputs)
+        lines = {id(layer): _as_line(layer, *seen[id(layer)]) for layer in norms.values()}
+        folded = copy_of(net, lines)
+        _fold(folded, inputs)
+        _compare(expected, folded(*inputs))
+    return folded
+
+
+def _inputs_of(layers, net, inputs):
+    """The number of axes and the type of what enters each layer on the example, by its id."""
+    seen = {}
+    handles = [layer.register_forward_pre_hook(
+        lambda block, args: seen.__setitem__(id(block), (args[0].ndim, args[0].dtype)))
+        for layer in layers.values()]
+    try:
+        with layer_by_layer(net):
+            net(*inputs)
+    finally:
+        for handle in handles:
+            handle.detach()
+    for name, layer in layers.items():
+        if id(layer) not in seen:
+            raise ValueError(f"layer {name!r} was not called on the example")
+    return seen
+
+
+def _as_line(layer, rank, dtype):
+    """The ScaleShift that predicts as this batch norm does, and its activation behind it."""
+    def value(parameter):
+        return as_nd(parameter.list_data()[0]).asnumpy().astype("float64")
+
+    theirs = not isinstance(layer, BatchNorm)
+    scaled = not layer._kwargs["fix_gamma"] if theirs else layer.scale
+    shifted = theirs or layer.center  # Gluon adds a beta that center=False fixed
+    epsilon = layer._kwargs["eps"] if theirs else layer.epsilon
+    axis = layer._kwargs["axis"] if theirs else layer.axis
+    activation = ("relu" if layer.fuse_relu else None) if theirs else layer.activation
+    a = 1 / np.sqrt(value(layer.running_var) + epsilon)
+    a = a * value(layer.gamma) if scaled else a
+    b = (value(layer.beta) if shifted else 0) - a * value(layer.running_mean)
+    line = ScaleShift(len(a), axis, rank, dtype, prefix=layer.prefix)
+    line.initialize(ctx=layer.gamma.list_ctx())
+    set_values(line.scale, a.reshape(line.scale.shape))
+    set_values(line.shift, b.reshape(line.shift.shape))
+    line.exact = a, b
+    return followed_by(line, activation)
+
+
+def _fold(net, inputs):
+    """Move each line of the network that directly follows a linear layer into its weights."""
+    nodes, users = _graph(net, inputs)
+    weights, lines = {}, {}
+    for _, block in named_blocks(net):
+        if isinstance(block, ScaleShift):
+            lines[block.scale.name] = block
+        elif type(block) is nn.Dense or isinstance(block, conv_layers._Conv):
+            weights.setdefault(block.weight.name, []).append(block)
+
+    def only_user(node):
+        return users[node][0] if len(users[node]) == 1 else None
+
+    for number, node in enumerate(nodes):
+        if node["op"] != "null" or node["name"] not in lines:
+            continue
+        line = lines[node["name"]]
+        product = only_user(number)
+        if product is None:
+            continue  # the layer is called twice, its line serves two places
+        source = nodes[product]["inputs"][0][0]
+        linear = nodes[source]
+        if linear["op"] not in ("Convolution", "Deconvolution", "FullyConnected"):
+            continue
+        parameters = [i for i, *_ in linear["inputs"][1:]]
+        owners = weights.get(nodes[parameters[0]]["name"], [])
+        if (only_user(source) == product and len(owners) == 1
+                and all(only_user(i) == source for i in parameters)
+                and _into(owners[0], line)):
+            replace(net, line, _Nothing(prefix=line.prefix))
+
+
+def _graph(net, inputs):
+    """The nodes of the network's graph, and for each the nodes that use it ('end' at the end)."""
+    names = ["data"] if len(inputs) == 1 else [f"data{i}" for i in range(len(inputs))]
+    try:
+        symbols = [mx.sym.var(name) for name in names]
+        if is_np_array():
+            symbols = [s.as_np_ndarray() for s in symbols]
+        out = net(*symbols)
+        if isinstance(out, (tuple, list)):
+            out = mx.sym.Group([s.as_nd_ndarray() for s in out])
+        graph = json.loads(out.tojson())
+    except Exception as error:
+        raise ValueError(
+            "the network cannot be drawn as a graph, so it is unknown which layer follows which: "
+            "its Blocks must be HybridBlocks that compute in hybrid_forward(F, X), with F in the "
+            f"place of mx.nd ({type(error).__name__}: {str(error).splitlines()[0]})") from error
+    users = [[] for _ in graph["nodes"]]
+    for number, node in enumerate(graph["nodes"]):
+        if "BatchNorm" in node["op"]:
+            raise ValueError(f"{node['name']!r} is a batch norm that no BatchNorm layer of the "
+                             "network computes (F.BatchNorm, or a SymbolBlock); it cannot be found")
+        for source, *_ in node["inputs"]:
+            users[source].append(number)
+    for source, *_ in graph["heads"]:
+        users[source].append("end")
+    return graph["nodes"], users
+
+
+def _into(layer, line):
+    """Fold the line into the weights of the layer before it; False if it does not fit there."""
+    a, b = line.exact
+    weight = as_nd(layer.weight.list_data()[0]).asnumpy().astype("float64")
+    out_axis = 0  # of the weight
+    if isinstance(layer, nn.Dense):
+        if line.axis != line.num_dims - 1:
+            return False
+    else:
+        if line.axis != layer._kwargs["layout"].find("C"):
+            return False
+        if layer._op_name.lower() == "deconvolution":
+            if layer._kwargs["num_group"] != 1:
+                return False
+            out_axis = 1
+    shape = [-1 if i == out_axis else 1 for i in range(weight.ndim)]
+    set_values(layer.weight, weight * a.reshape(shape))
+    if layer.bias is None:
+        del layer.bias  # Gluon refuses to change None into a Parameter only if it was one
+        layer.bias = layer.params.get("bias", shape=a.shape, init="zeros",
+                                      dtype=layer.weight.dtype)
+        layer.bias.initialize(ctx=layer.weight.list_ctx())
+        if "no_bias" in getattr(layer, "_kwargs", {}):
+            layer._kwargs["no_bias"] = False
+    set_values(layer.bias, b + a * as_nd(layer.bias.list_data()[0]).asnumpy().astype("float64"))
+    return True
+
+
+def _compare(expected, actual):
+    pairs = zip(*((y if isinstance(y, (tuple, list)) else [y]) for y in (expected, actual)))
+    for before, after in pairs:
+        y_is_half = before.dtype == np.float16
+        before, after = (y.asnumpy().astype("float64") for y in (before, after))
+        largest, scale = abs(before - after).max(), abs(before).max()
+        tolerance = 2e-2 if y_is_half else 1e-3
+        if not largest <= tolerance * max(scale, 1e-3):
+            raise ValueError(
+                f"the folded network predicts something else on the example: the largest "
+                f"difference is {largest:.3g}, the largest value {scale:.3g}. Running statistics "
+                "that are not finite or have a variance of nearly 0 do this; recalibrate(net, "
+                "data) first")
