@@ -13,8 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gluon_bn.cli import _png_writer
 from gluon_bn.checkpoint import write_atomically
+from gluon_bn.cli import _png_writer
 from gluon_bn.plotting import plot_runs
 from gluon_bn.training import write_json
 
@@ -24,10 +24,10 @@ NORMS, SEEDS = ("auto", "gluon"), (0, 1, 2)
 
 RECIPES = {
     "lenet": "--epochs 10 --batch-size 256 --lr 1.0 --momentum 0.9 --schedule one-cycle",
-    "resnet18": "--epochs 5 --batch-size 128 --lr 0.2 --momentum 0.9 --weight-decay 5e-4 "
+    "resnet18": "--epochs 12 --batch-size 128 --lr 0.1 --momentum 0.9 --weight-decay 1e-4 "
                 "--schedule one-cycle --augment crop-flip",
-    "densenet": "--epochs 6 --batch-size 128 --lr 0.2 --momentum 0.9 --weight-decay 5e-4 "
-                "--schedule one-cycle --augment crop-flip",
+    "densenet": "--epochs 15 --batch-size 128 --lr 0.1 --momentum 0.9 --weight-decay 1e-4 "
+                "--schedule one-cycle --augment flip",
 }
 
 
