@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import browser
@@ -87,6 +88,7 @@ def test_no_markup_is_left_over(read, name):
 def test_a_chapter_has_its_figures_its_notebook_and_its_neighbours(read, site, name):
     page, file = read(name), (ROOT / f"{name}.ipynb")
     assert page.select(".cell_output img"), "no figure"
+    assert page.select("p.predict"), "no question"
     notebook = site / "_sources" / f"{name}.ipynb"
     assert notebook.read_bytes() == file.read_bytes()
     assert [link for link in page.select("a[href$='.ipynb']")
@@ -161,6 +163,20 @@ def test_search_finds_from_disk(site, page):
     assert page.wait("document.querySelectorAll('#search-results li a').length > 0")
     found = page.ask("[...document.querySelectorAll('#search-results li a')].map(a => a.href)")
     assert any("docs/conventions.html" in address for address in found)
+    assert not page.errors
+
+
+@in_a_browser
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_the_notebook_can_be_saved_from_disk(site, page, tmp_path, name):
+    page.open((site / "chapters" / f"{name}.html").as_uri())
+    page.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    page.ask("document.querySelector('.btn-download-source-button').click()")
+    saved, original = tmp_path / f"{name}.ipynb", ROOT / "chapters" / f"{name}.ipynb"
+    end = time.monotonic() + 20
+    while not saved.exists() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert saved.read_bytes() == original.read_bytes()
     assert not page.errors
 
 

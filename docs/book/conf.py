@@ -1,8 +1,11 @@
 """Sphinx's settings for the book. Nothing may come from the network when a page is read."""
 
 import importlib.util
+import json
 import shutil
 from pathlib import Path
+
+from docutils import nodes
 
 project = "Batch normalization from scratch"
 html_title = project
@@ -34,8 +37,9 @@ html_theme_options = {
 }
 html_context = {"default_mode": "auto"}  # without it the first page complains in the console
 html_use_index = False
-html_static_path = ["book.css"]
+html_static_path = ["book.css", "book.js"]
 html_css_files = ["book.css"]
+html_js_files = ["book.js"]
 html_show_search_summary = False    # it fetches pages, which a browser refuses for file://
 html_search_language = "en"
 
@@ -58,5 +62,21 @@ def copy_mathjax(app, exception):
             copy(source / part, target / part)
 
 
+def notebooks_as_scripts(app, exception):
+    """What book.js loads to save a notebook from a page that was opened from disk."""
+    for notebook in Path(app.outdir, "_sources", "chapters").glob("*.ipynb"):
+        text = json.dumps(notebook.read_text(encoding="utf-8"))
+        notebook.with_name(f"{notebook.name}.js").write_text(f"saveNotebook({text});\n")
+
+
+def mark_questions(app, doctree, docname):
+    """Paragraphs that start with **Predict.** get a class, so that they stand out."""
+    for paragraph in doctree.findall(nodes.paragraph):
+        if paragraph.astext().startswith("Predict."):
+            paragraph["classes"].append("predict")
+
+
 def setup(app):
+    app.connect("doctree-resolved", mark_questions)
     app.connect("build-finished", copy_mathjax)
+    app.connect("build-finished", notebooks_as_scripts)
