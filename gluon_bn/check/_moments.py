@@ -17,7 +17,7 @@ from gluon_bn.check.suspects import (
     spread,
     subsets,
 )
-from gluon_bn.check.topics import EVIDENCE, UNKNOWN, hint
+from gluon_bn.check.topics import EVIDENCE, NP_VAR, UNKNOWN, hint
 
 
 def moments(f):
@@ -221,7 +221,8 @@ def _gradient(report, student, case):
         report.ok(what)
     else:
         report.not_yet(what, "The gradient of mean and variance with respect to X is not theirs: "
-                       "somewhere the way back to X is cut.", ("gradient cut",))
+                       "somewhere the way back to X is cut." + (NP_VAR if student.kind == "np"
+                                                                    else ""), ("gradient cut",))
 
 
 def _precision(report, student, axes):

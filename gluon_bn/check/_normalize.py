@@ -5,7 +5,7 @@ from gluon_bn.check.calling import Failure
 from gluon_bn.check.plain import PlainFunction
 from gluon_bn.check.report import Report
 from gluon_bn.check.suspects import AFFINE, CENTRE, DIVIDE, EPS, differences, forward, same
-from gluon_bn.check.topics import diagnose, failure, say
+from gluon_bn.check.topics import compare, failure, say
 
 NAMES = ("X", "mean", "var", "beta", "gamma", "eps")
 
@@ -62,6 +62,15 @@ def _left_out(student):
     return plain
 
 
+class _Plain:
+    """What `compare` asks of a subject: to fit a situation to itself."""
+
+    labels = False
+
+    def __init__(self, plain):
+        self.adapt = plain
+
+
 def _output(student, rank, battery, plain):
     def run(s):
         return student.run(_case(plain(s))).values[0]
@@ -73,8 +82,8 @@ def _output(student, rank, battery, plain):
     table = {"divide": [k for k in DIVIDE if k], "variance": ["std", "squared"],
              "affine": [k for k in AFFINE if k], "centre": [k for k in CENTRE if k],
              "eps": list(EPS), "source": ["the other", "the other mean", "the other variance"]}
-    said = diagnose(run, rank, False, battery, table,
-                    ("X", "gamma", "beta", "moving_mean", "moving_var", "eps"), plain)
+    said = compare(run, rank, False, [(s, run(s)) for s in battery], table,
+                   ("X", "gamma", "beta", "moving_mean", "moving_var", "eps"), _Plain(plain))
     if said.faults and "source" in said.faults:
         which = {"the other": "mean and variance", "the other mean": "mean",
                  "the other variance": "variance"}[said.faults["source"]]

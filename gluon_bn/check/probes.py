@@ -53,9 +53,9 @@ def battery(rank, training, labels=False):
     return [base, tiny, constant]
 
 
-def far_from_zero(rank):
+def far_from_zero(rank, labels=False):
     """Values around 10,000 with a spread of one."""
-    base = ordinary(rank, seed=2)
+    base = ordinary(rank, seed=2, labels=labels)
     offset = base.column(np.array([10000.0, -12000.0, 15000.0]))
     return base.but(X=exact(base.X + offset))
 
@@ -93,13 +93,15 @@ def describe(s, only=None):
     return {k: v for k, v in given.items() if v is not None and (only is None or k in only)}
 
 
-def smallest(run, rank, training, only, labels=False, want=forward, what="Y", last=None):
+def smallest(run, rank, training, only, subject=None, want=forward, what="Y", last=None):
     """An `Example` of the smallest situation in which run(situation) is not what is wanted.
 
-    `last` is a situation to fall back on, known to differ.
+    `subject` adapts the situations to itself; `last` is one to fall back on, known to differ.
     """
+    labels = subject is not None and subject.labels
     for s in [*small(rank, training, labels), *([last] if last is not None else [])]:
         try:
+            s = s if subject is None else subject.adapt(s)
             got, expected = run(s), want(s)
         except Exception:  # it fails there: not an example of a difference
             continue

@@ -197,8 +197,8 @@ ROW_SAYINGS = {
 def about_rows(choice, part):
     name, row = ROW_SAYINGS[choice]
     things = "gamma and beta" if part == "both" else part
-    return name, (f"An example gets {row} of {things}. It should be the row with the number of "
-                  "its own label.")
+    return name, (f"Of {things}, an example gets {row}. It should be the row with the number "
+                  "of its own label.")
 
 
 def tell(faults, s):
