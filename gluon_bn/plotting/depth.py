@@ -46,9 +46,10 @@ def plot_depth(reports, quantities=("between", "gradient"), title=None, log=True
         elif log:
             panel.set_yscale("log")
         panel.set_xlabel("layer, from the input to the output")
+        panel.xaxis.get_major_locator().set_params(integer=True)
         panel.set_ylabel(QUANTITIES[quantity])
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncol=min(len(labels), 4),
+    figure.legend(handles, labels, loc="outside lower center", frameon=False, ncol=min(len(labels), 4),
                   handlelength=3)
     return figure
 
@@ -86,7 +87,7 @@ def plot_report(report, title=None):
         panel.set_xticklabels([row.name for row in rows][::max(1, count // 12)],
                               rotation=90 if max(len(row.name) for row in rows) > 3 else 0)
         panel.set_xlabel("layer, from the input to the output")
-        panel.legend(loc="best", fontsize=9)
+        panel.legend(loc="best", fontsize=9, frameon=False)
     return figure
 
 
@@ -145,7 +146,7 @@ def plot_saturation(groups, title=None):
         panel.set_xlabel("z, what arrives at the sigmoid")
     np.atleast_1d(axes)[0].set_ylabel("share of the largest")
     handles, labels = panel.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncol=3, fontsize=10)
+    figure.legend(handles, labels, loc="outside lower center", frameon=False, ncol=3, fontsize=10)
     return figure
 
 
@@ -166,15 +167,15 @@ def plot_sweep(rates, losses, title=None, ylabel="training loss after the run (n
             broken = ~(values <= top)
         style = thin(index, len(rates), len(rates))
         panel.plot(rates, np.where(broken, np.nan, values), label=label, **style)
-        # Slightly apart, so that two networks that break at one rate are both seen.
-        panel.plot(rates[broken] * 1.04 ** (index - 0.5), np.full(broken.sum(), top),
+        # One above the other, so that two networks that break at one rate are both seen.
+        panel.plot(rates[broken], np.full(broken.sum(), top * (1 - 0.05 * index)),
                    linestyle="none", marker="X", markersize=10, color=style["color"],
                    label=f"{label}: run broke off" if broken.any() else None)
     panel.set_xscale("log")
     panel.set_xlabel(xlabel)
     panel.set_ylabel(ylabel)
     panel.set_ylim(0, top * 1.06)
-    figure.legend(loc="outside lower center", ncol=min(2 * len(losses), 4), handlelength=3,
+    figure.legend(loc="outside lower center", frameon=False, ncol=min(2 * len(losses), 4), handlelength=3,
                   fontsize=10)
     return figure
 
@@ -220,7 +221,7 @@ def plot_drift(runs, title=None, unit="what arrives at the activation"):
         panel.set_xlabel("training step")
     np.atleast_1d(axes)[0].set_ylabel(unit)
     handles, labels = panel.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncol=2)
+    figure.legend(handles, labels, loc="outside lower center", frameon=False, ncol=2)
     return figure
 
 
@@ -236,7 +237,7 @@ def plot_losses(losses, title=None, smooth=1):
     panel.set_xlabel("training step" + (f" (average of {smooth})" if smooth > 1 else ""))
     panel.set_ylabel("training loss (nats)")
     panel.set_ylim(bottom=0)
-    panel.legend(handlelength=3)
+    panel.legend(handlelength=3, frameon=False)
     return figure
 
 
@@ -256,7 +257,13 @@ def plot_landscape(runs, title=None):
         panel.set_title(label, loc="left")
         panel.set_xlabel("training step")
         panel.set_yscale("log")
+    low, high = np.atleast_1d(axes)[0].get_ylim()
+    ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low <= tick <= high]
+    if len(ticks) > 1:
+        for panel in np.atleast_1d(axes):
+            panel.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+            panel.set_yticks([], minor=True)
     np.atleast_1d(axes)[0].set_ylabel("loss (nats)")
     handles, labels = panel.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncol=3)
+    figure.legend(handles, labels, loc="outside lower center", frameon=False, ncol=3)
     return figure
