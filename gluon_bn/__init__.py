@@ -2,23 +2,41 @@
 
 The mathematics is in `gluon_bn.functional`, the layers in `gluon_bn.blocks` and
 `gluon_bn.relatives`, fast ways to compute them in `gluon_bn.kernels`. Importing this package
-changes no global state.
+changes no global state, and is quick: a room is entered, and MXNet imported, when you first ask for
+something in it.
 """
 
-from gluon_bn.blocks import BatchNorm, ConditionalBatchNorm
-from gluon_bn.functional import batch_norm, moments, normalize
-from gluon_bn.relatives import (
-    BatchRenorm,
-    GroupNorm,
-    InstanceNorm,
-    LayerNorm,
-    PixelNorm,
-    SpectralNorm,
-    WeightNorm,
-)
+import importlib
+import pkgutil
 
 __version__ = "0.1.0"
 
-__all__ = ["BatchNorm", "BatchRenorm", "ConditionalBatchNorm", "GroupNorm", "InstanceNorm",
-           "LayerNorm", "PixelNorm", "SpectralNorm", "WeightNorm", "batch_norm", "moments",
-           "normalize"]
+_ROOMS = {
+    "functional": ("batch_norm", "moments", "normalize"),
+    "blocks": ("BatchNorm", "ConditionalBatchNorm"),
+    "relatives": ("BatchRenorm", "GroupNorm", "InstanceNorm", "LayerNorm", "PixelNorm",
+                  "SpectralNorm", "WeightNorm"),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = sorted(_ROOM_OF)
+
+
+def __getattr__(name):  # what Python calls for a name that is not here yet (PEP 562)
+    if name in _ROOM_OF:
+        value = getattr(importlib.import_module(f"gluon_bn.{_ROOM_OF[name]}"), name)
+    elif name in _rooms():
+        value = importlib.import_module(f"gluon_bn.{name}")
+    else:
+        raise AttributeError(f"module 'gluon_bn' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__, *_rooms()})
+
+
+def _rooms():
+    names = [module.name for module in pkgutil.iter_modules(__path__)]
+    return [name for name in names if not name.startswith("_")]

@@ -75,12 +75,14 @@ def _sentence(error):
 
 # The options --------------------------------------------------------------------------------------
 
+@_reports_errors  # they import MXNet, which Ctrl-C may interrupt
 def _check_model(name):
     from gluon_bn.models import MODELS
 
     return _one_of(MODELS, name)
 
 
+@_reports_errors
 def _check_norm(name):
     from gluon_bn.models import make_norm
 
@@ -97,12 +99,14 @@ def _check_lr(lr):
     return lr
 
 
+@_reports_errors
 def _check_schedule(name):
     from gluon_bn.recipe import SCHEDULES
 
     return _one_of(SCHEDULES, name)
 
 
+@_reports_errors
 def _check_augment(name):
     from gluon_bn.augment import AUGMENTATIONS
 

@@ -160,6 +160,19 @@ def test_a_stopped_run_keeps_its_checkpoint_and_goes_on(number, tmp_path):
     assert f"epoch {done + 1}/{done + 1}" in stdout and f"epoch {done}/" not in stdout
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="needs Linux")
+@pytest.mark.parametrize("seconds", [0, 0.3, 1.0])
+def test_stopped_before_it_has_begun(seconds, tmp_path):
+    """While MXNet is being imported, or the layers are made."""
+    process = start("train", "lenet", "--stand-in", "--epochs", 1000, "--output", tmp_path)
+    while "libmxnet" not in Path(f"/proc/{process.pid}/maps").read_text():
+        time.sleep(0.005)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in stderr, stderr
+
+
 def test_stopped_while_the_data_is_made(tmp_path):
     """The interrupt may come at any moment once the program says what it does."""
     process = start("data", "fetch", "--data-dir", tmp_path, FASHION_MNIST_URL="http://10.255.255.1")
