@@ -3,7 +3,15 @@
 import numpy as np
 
 from gluon_bn.check.sentences import SAYINGS, about_axes, axes_kind
-from gluon_bn.check.suspects import VARIANCES, channel_axes, forward, lineup, statistics, subsets
+from gluon_bn.check.suspects import (
+    VARIANCES,
+    channel_axes,
+    forward,
+    lineup,
+    scale_and_shift,
+    statistics,
+    subsets,
+)
 
 RULES = {
     None: lambda old, new, m: m * old + (1 - m) * new,
@@ -22,9 +30,9 @@ RULES = {
     "zero": lambda old, new, m: 0 * old,
 }
 MOMENTA = (0.9, 0.1, 0.99, 0.01, 0.5, 0.999)
-MEANS = ("sum", "of the normalized X", "of Y", "the variance")
+MEANS = ("sum", "of the normalized X", "of Y", "the variance", "of the scaled X")
 VARS = ("plus epsilon", "root plus epsilon", "inverse root", "of the normalized X", "of Y",
-        "the mean", "around the updated mean")
+        "the mean", "around the updated mean", "of the scaled X")
 
 
 def moved(s, faults=(), which="mean"):
@@ -32,6 +40,8 @@ def moved(s, faults=(), which="mean"):
     faults = dict(faults)
     mean, var = statistics(s, faults)
     axes = faults.get("axes", channel_axes(s.X.ndim))
+    gamma, beta = scale_and_shift(s, {})
+    scaled = gamma * s.X + beta
     old_mean, old_var = s.column(s.moving_mean), s.column(s.moving_var)
     momentum = faults.get("momentum", s.momentum)
     rule = RULES[faults.get("rule")]
@@ -41,6 +51,7 @@ def moved(s, faults=(), which="mean"):
         n = np.prod([s.X.shape[a] for a in axes])
         if which == "mean":
             batch = {None: mean, "sum": mean * n, "of the normalized X": 0 * mean,
+                     "of the scaled X": scaled.mean(axes, keepdims=True),
                      "of Y": forward(s).mean(axes, keepdims=True), "the variance": var}[stat]
             return np.squeeze(rule(old_mean, batch, momentum))
         around = momentum * old_mean + (1 - momentum) * mean
@@ -49,6 +60,7 @@ def moved(s, faults=(), which="mean"):
             "inverse root": 1 / np.sqrt(var + s.eps), "the mean": mean,
             "of the normalized X": x.var(axes, keepdims=True),
             "of Y": forward(s).var(axes, keepdims=True),
+            "of the scaled X": scaled.var(axes, keepdims=True),
             "around the updated mean": ((s.X - around) ** 2).mean(axes, keepdims=True)}[stat]
         return np.squeeze(rule(old_var, batch, momentum))
 
@@ -76,8 +88,8 @@ SAID = {
                         "The two weights of an average sum to one."),
     "old forgotten": ("past forgotten", "Only the batch's part of the average is kept; the past is "
                       "missing from {what}."),
-    "old only": ("batch forgotten", "{What} only shrinks: the batch's part of the average is "
-                 "missing."),
+    "old only": ("batch forgotten", "{What} only shrinks: what is added for the batch is nothing, "
+                 "or zero, as the mean of values that are normalized already would be."),
     "subtracted": ("batch subtracted", "The batch's part is subtracted from {what}; it is added."),
     "the same weight twice": ("weights do not sum to one", "Past and batch have the same weight, "
                               "momentum. The two weights of an average sum to one."),
@@ -94,6 +106,8 @@ SAID = {
                             "whatever came in). Prediction needs those of X itself."),
     "of Y": ("statistics of Y stored", "What goes into {what} is taken from the output Y. "
              "Prediction needs that of X, what comes in."),
+    "of the scaled X": ("gamma and beta before normalizing", "What goes into {what} is taken from "
+                        "X after gamma and beta. They come last; the statistics are those of X."),
     "the variance": ("mean and variance swapped", "The variance goes into {what}."),
     "the mean": ("mean and variance swapped", "The mean goes into {what}."),
     "plus epsilon": ("epsilon stored", "Epsilon is stored in {what}, and prediction adds it once "

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gluon_bn.check.suspects import channel_axes
+from gluon_bn.check.suspects import LAST, channel_axes
 
 # (slot, choice) -> (name of the mistake, sentence). {m}: how many values a statistic is taken over.
 SAYINGS = {
@@ -141,9 +141,8 @@ def axes_named(axes, ndim):
 
 
 def axes_kind(axes, ndim):
-    return {"last axis": "statistics wrongly broadcast", "class": "statistics per class"}.get(
-        axes if isinstance(axes, str) else None,
-        "wrong axes: per example" if tuple(axes) == tuple(range(1, ndim)) else
+    return {**dict.fromkeys(LAST, "statistics wrongly broadcast"), "class": "statistics per class"}.get(
+        axes, "wrong axes: per example" if tuple(axes) == tuple(range(1, ndim)) else
         "wrong axes: everything" if len(axes) == ndim else
         "wrong axes: over the channels" if tuple(axes) == (1,) else
         "wrong axes: batch only" if tuple(axes) == (0,) else
@@ -153,7 +152,7 @@ def axes_kind(axes, ndim):
 def about_axes(axes, ndim):
     right = channel_axes(ndim)
     right = f"axes {right}" if len(right) > 1 else f"axis {right[0]}"
-    if axes == "last axis":
+    if axes in LAST:
         return ("The mean and variance of the channels are laid along the last axis of X, where "
                 "broadcasting puts a vector. The channels are on axis 1: keep the averaged axes.")
     if axes == "class":

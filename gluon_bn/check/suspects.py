@@ -42,6 +42,7 @@ def channel_axes(ndim):
 
 # ------------------------------------------------------------------------------------- statistics
 
+LAST = ("last axis", "last axis, var right")
 VARIANCES = ("unbiased", "std", "squared", "sum", "mean of squares", "deviation",
              "around the moving mean")
 
@@ -52,9 +53,12 @@ def statistics(s, faults, X=None):
     axes = faults.get("axes", channel_axes(X.ndim))
     if axes == "class":
         return class_statistics(s, faults, X)
-    if axes == "last axis":  # a vector (C,) that broadcasting lays along the last axis
+    if axes in LAST:  # a vector (C,) that broadcasting lays along the last axis
         mean, var = statistics(s, {k: v for k, v in faults.items() if k != "axes"}, X)
-        return mean.reshape(-1), var.reshape(-1)
+        mean, var = mean.reshape(-1), var.reshape(-1)
+        if axes == "last axis":  # in the variance too
+            var = spread(X, mean, channel_axes(X.ndim), faults.get("variance"), s).reshape(-1)
+        return mean, var
     mean = X.mean(axes, keepdims=True)
     return mean, spread(X, mean, axes, faults.get("variance"), s)
 
@@ -201,7 +205,7 @@ def chosen(s, faults, X, mean_of=None, var_of=None):
     if var_of is not None:
         batch_var = statistics(s, faults, var_of)[1]
     mean, var = s.column(s.moving_mean), s.column(s.moving_var)
-    if faults.get("axes") == "last axis":
+    if faults.get("axes") in LAST:
         mean, var = s.moving_mean, s.moving_var
     if faults.get("variance") in ("std", "squared"):
         var = np.sqrt(var) if faults["variance"] == "std" else var ** 2
@@ -225,7 +229,7 @@ def subsets(ndim):
 
 def slots(ndim, training, labels=False, square=False):
     """The wrong choices of each slot, the likely ones first."""
-    table = {"axes": subsets(ndim) + (["last axis"] if square else []) +
+    table = {"axes": subsets(ndim) + (list(LAST) if square else []) +
              (["class"] if labels else []),
              "divide": [k for k in DIVIDE if k], "variance": list(VARIANCES),
              "affine": [k for k in AFFINE if k] + (["last axis"] if square else []),
@@ -255,8 +259,9 @@ def lineup(table):
 # ----------------------------------------------------------------------------------------- matching
 
 
-def same(got, want, digits=2e-5):
-    """Equal as far as float32 can tell: to about five digits of the largest value."""
+def same(got, want, digits=2e-5, floor=1e-3):
+    """Equal as far as float32 can tell: to about five digits of the largest value, or of `floor`
+    where all are smaller."""
     got, want = np.asarray(got, "float64"), np.asarray(want, "float64")
     if got.size != want.size:
         return False
@@ -266,7 +271,7 @@ def same(got, want, digits=2e-5):
         return False
     if not finite.all() and not (np.isnan(got) == np.isnan(want)).all():
         return False
-    scale = np.abs(want[finite]).max(initial=0) + 1e-3
+    scale = max(np.abs(want[finite]).max(initial=0), floor)
     return bool((np.abs(got[finite] - want[finite]) <= digits * scale).all())
 
 

@@ -19,6 +19,8 @@ UNKNOWN = ("This is no mistake that is known here, so only the difference can be
 
 EVIDENCE = " (To five digits, your numbers are those of this mistake.)"
 
+SWAPPED = (("mean and variance swapped",),
+           "The moving mean and the moving variance come back in each other's place.")
 NP_VAR = (" (In MXNet 1.9.1 the var() and std() of mx.np pass no gradient at all; a variance put "
           "together from means does.)")
 
@@ -81,6 +83,14 @@ def hint(evidence, answer=forward):
 # -------------------------------------------------------------------------------------------- Y
 
 
+def trained_output(subject, s):
+    """Y while autograd records; where it fails only then, which another line says, without."""
+    try:
+        return subject.run(s).Y
+    except Failure:
+        return subject.run(s, recording=False).Y
+
+
 def output(subject, rank, training, recording=None):
     """Is Y right in training, or in prediction?"""
     recording = training if recording is None else recording
@@ -90,12 +100,7 @@ def output(subject, rank, training, recording=None):
         () if training else ("moving_mean", "moving_var"))
 
     def run(s):
-        try:
-            return subject.run(s, recording=recording).Y
-        except Failure:
-            if not recording:
-                raise
-            return subject.run(s, recording=False).Y  # what is wrong there is another line's
+        return trained_output(subject, s) if recording else subject.run(s, recording=False).Y
 
     evidence = []
     try:
@@ -160,9 +165,7 @@ def statistics(subject, rank):
     swapped = all(same(g, moving.moved(s, which="var")) for s, g in pairs["mean"]) and all(
         same(g, moving.moved(s)) for s, g in pairs["var"])
     if swapped:
-        both = Verdict(False, ("mean and variance swapped",),
-                       "The moving mean and the moving variance come back in each other's place.")
-        return both, both
+        return Verdict(False, *SWAPPED), Verdict(False, *SWAPPED)
     return tuple(_statistic(subject, rank, which, evidence) for which, evidence in pairs.items())
 
 
@@ -242,10 +245,10 @@ def gradients(subject, rank, faults, training=True):
     wrong, names = [], []
     right = gradient(s, faults)
     got = out.gradients["X"]
-    if not same(got, right, 1e-4):
+    if not same(got, right, 1e-4, 1.0):
         said = None
         for held in DETACHED if training else ():
-            if same(got, gradient(s, faults, held=held), 1e-4):
+            if same(got, gradient(s, faults, held=held), 1e-4, 1.0):
                 said = DETACHED[held]
         if said is None and not got.any():
             said = ("gradient cut", "The gradient of X is zero everywhere: the way from Y back to "
@@ -258,7 +261,7 @@ def gradients(subject, rank, faults, training=True):
     for name in [n for n in ("gamma", "beta") if n in out.gradients]:
         right = gradient(s, faults, name)
         got = out.gradients[name]
-        if not same(got, right, 1e-4):
+        if not same(got, right, 1e-4, 1.0):
             cut = not got.any()
             names.append(f"no gradient for {name}" if cut else "difference")
             wrong.append(f"The gradient of {name} is " + (
