@@ -57,3 +57,20 @@ def test_blocked_layouts(name, mode, tmp_path):
             scale = max(np.abs(expected[key]).max(), 1)  # some gradients vanish in theory
             np.testing.assert_allclose(value, expected[key], rtol=0, atol=1e-3 * scale,
                                        err_msg=key)
+
+
+@pytest.mark.parametrize("convolution, rank", [(nn.Conv1D, 3), (nn.Conv3D, 5)])
+def test_other_ranks_in_a_graph(convolution, rank):
+    found, X = [], nd.array(np.random.RandomState(0).normal(size=(4, 3, *[6] * (rank - 2))))
+    for layer in ("gluon", "auto"):
+        mx.random.seed(0)
+        net = nn.HybridSequential()
+        net.add(convolution(16, 3, padding=1), LAYERS.get(layer, BatchNorm)(16),
+                convolution(16, 3, padding=1), LAYERS.get(layer, BatchNorm)(16), nn.Dense(3))
+        net.initialize(mx.init.Xavier())
+        net.hybridize(static_alloc=True, static_shape=True)
+        found.append([run(net, X) for _ in range(3)])
+    for expected, got in zip(*found):
+        for key in expected:
+            np.testing.assert_allclose(got[key], expected[key], rtol=1e-3, err_msg=key,
+                                       atol=1e-3 * max(np.abs(expected[key]).max(), 1))

@@ -123,3 +123,26 @@ def test_bad_arguments(arguments, error):
 
 def test_models_by_name():
     assert MODELS["lenet"] is lenet
+
+
+@pytest.mark.skipif("native" not in OWN, reason="no compiler")
+@pytest.mark.parametrize("activation, fused", [("sigmoid", True), ("relu", True), ("tanh", False)])
+def test_activation_is_computed_inside_the_native_operator(activation, fused):
+    X, nets = nd.random.uniform(shape=(8, 1, 28, 28)), []
+    for hybridized in (False, True):
+        nets.append(lenet("native", activation=activation))
+        mx.random.seed(1)
+        nets[-1].initialize(mx.init.Xavier())
+        if hybridized:
+            nets[-1].hybridize()
+        with autograd.record():
+            Y = nets[-1](X)
+        Y.backward()
+    nodes = nets[1]._cached_graph[1].tojson()
+    assert nodes.count('"op": "gluon_bn_native"') == 4
+    assert ('"op": "Activation"' in nodes) != fused
+    pairs = zip(*(net._collect_params_with_prefix().values() for net in nets))
+    for imperative, hybrid in pairs:  # and the statistics have moved once
+        for read in (lambda p: p.data(), lambda p: p.grad() if p.grad_req != "null" else p.data()):
+            np.testing.assert_allclose(read(hybrid).asnumpy(), read(imperative).asnumpy(),
+                                       rtol=1e-3, atol=1e-4)

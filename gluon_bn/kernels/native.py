@@ -41,10 +41,13 @@ def _compiler():
 def _flag_sets(version):
     """Compiler flags to try, the best first.
 
+    Without -fno-trapping-math GCC does not vectorize the comparison in the gradient of ReLU; the
+    flag changes no result, NaN and infinity included.
+
     Only GCC gets OpenMP: MXNet's threads are GCC's (libgomp), and a second pool, such as Clang's,
     would fight with the first over the same cores.
     """
-    base = ["-std=c++17", "-O3", "-fPIC", "-shared", "-w"]
+    base = ["-std=c++17", "-O3", "-fno-trapping-math", "-fPIC", "-shared", "-w"]
     if "clang" in version.lower():
         return [[*base, "-fopenmp-simd"], base]
     threads = [*base, "-fopenmp"]
@@ -219,13 +222,17 @@ def symbol(X, gamma, beta, running_mean, running_var, *, eps, momentum, axis, un
     """The layer as a node of a hybridized network. It moves the running statistics itself, in
     training's forward pass.
 
-    `identity` stands before X, gamma and beta so that grad_req='add', and a gradient that MXNet
-    adds in place, are honoured by an operator that is told of them; the one before X costs nothing,
-    it works in place. Each gets a number of its own, or MXNet would merge those of several layers
-    into one (its common expressions), and ours would meet.
+    An operator stands before X, gamma and beta so that grad_req='add', and a gradient that MXNet
+    adds in place, are honoured by one that is told of them. Before X it is a `reshape` to the same
+    shape: it brings X from a convolution's own layout into the plain one, once for the forward and
+    the backward pass, and costs nothing where X is plain and used nowhere else. Each gets a number
+    of its own, or MXNet would merge those of several layers into one (its common expressions), and
+    ours would meet.
     """
     number = str(next(_numbers))
-    inputs = [mx.sym.identity(a, attr={"__gluon_bn__": number}) for a in (X, gamma, beta)]
+    own = {"__gluon_bn__": number}
+    inputs = [mx.sym.reshape(X, shape=(-2,), attr=own)]
+    inputs += [mx.sym.identity(a, attr=own) for a in (gamma, beta)]
     inputs += [running_mean, running_var]
     if use_global_stats:
         mode, name = "global", number + "_gluon_bn_global"
@@ -234,6 +241,21 @@ def symbol(X, gamma, beta, running_mean, running_var, *, eps, momentum, axis, un
         inputs.append(_training_flag(X, running_mean, running_var))
     options = _options(mode, axis, eps, momentum, unbiased, skip_nonfinite, activation)
     return _operator(mx.sym)(*inputs, options=options, name=name)[0]
+
+
+def with_activation(Y, activation):
+    """The symbol `Y` with an activation, in the same pass over memory if our operator made it and
+    knows the activation; else None.
+
+    The node without takes no part in the graph any more, so nobody else may have used it: its
+    running statistics would move twice.
+    """
+    options = Y.attr("options") or ""
+    plain = options.endswith(" 0") and Y.name.endswith(_NAME)
+    if not plain or activation not in _ACTIVATIONS:
+        return None
+    return _operator(mx.sym)(*Y.get_children(), name=Y.name,
+                             options=f"{options[:-1]}{_ACTIVATIONS[activation]}")[0]
 
 
 _NAME = "_gluon_bn_native"  # how the name of a node ends that knows the mode

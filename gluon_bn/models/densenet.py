@@ -6,7 +6,7 @@ from mxnet.gluon import nn
 from mxnet.util import is_np_array
 
 from gluon_bn.arguments import check_count
-from gluon_bn.models.layers import make_norm
+from gluon_bn.models.layers import Activation, make_norm
 from gluon_bn.models.resnet import stem
 
 
@@ -50,7 +50,7 @@ def densenet(norm="auto", *, num_classes=10, small=False):
                 channels //= 2
             net.add(DenseBlock(new_norm, channels, growth, convolutions))
             channels += convolutions * growth
-        net.add(new_norm(channels, 4), nn.Activation("relu"),
+        net.add(new_norm(channels, 4), Activation("relu"),
                 nn.GlobalAvgPool2D(), nn.Dense(num_classes))
     return net
 
@@ -65,7 +65,7 @@ def transition(new_norm, in_channels, channels):
     # last row of an odd number by 4 where the output was divided by 2.
     pooling = nn.AvgPool2D(pool_size=2, strides=2, ceil_mode=True, count_include_pad=False)
     with block.name_scope():
-        block.add(new_norm(in_channels, 4), nn.Activation("relu"),
+        block.add(new_norm(in_channels, 4), Activation("relu"),
                   nn.Conv2D(channels, kernel_size=1), pooling)
     return block
 
@@ -96,7 +96,7 @@ class DenseBlock(nn.HybridBlock):
 def _norm_relu_convolution(new_norm, in_channels, channels):
     block = nn.HybridSequential()
     with block.name_scope():
-        block.add(new_norm(in_channels, 4), nn.Activation("relu"),
+        block.add(new_norm(in_channels, 4), Activation("relu"),
                   nn.Conv2D(channels, kernel_size=3, padding=1))
     return block
 

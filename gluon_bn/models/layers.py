@@ -11,7 +11,9 @@
 (N, C, H, W), 2 after a dense layer (N, C).
 """
 
+import mxnet as mx
 from mxnet.gluon import nn
+from mxnet.symbol import Symbol
 
 from gluon_bn import kernels, relatives
 from gluon_bn.blocks import BatchNorm
@@ -28,6 +30,21 @@ class Identity(nn.HybridBlock):
 
     def hybrid_forward(self, F, X):
         return F.identity(X)
+
+
+class Activation(nn.Activation):
+    """Gluon's. In the graph of a hybridized network it is computed inside our native batch norm,
+    where that comes right before it: one pass over memory less, forward and backward.
+
+    Only where nothing else uses what the batch norm returns, as in the networks here.
+    """
+
+    def hybrid_forward(self, F, X):
+        if isinstance(X, Symbol) and kernels.why_not("native") is None:
+            Y = kernels.get("native").with_activation(X.as_nd_ndarray(), self._act_type)
+            if Y is not None:
+                return Y.as_np_ndarray() if isinstance(X, mx.sym.np._Symbol) else Y
+        return super().hybrid_forward(F, X)
 
 
 def norm_names():

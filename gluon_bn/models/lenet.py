@@ -2,7 +2,7 @@
 
 from mxnet.gluon import nn
 
-from gluon_bn.models.layers import make_norm
+from gluon_bn.models.layers import Activation, make_norm
 
 
 def lenet(norm="auto", *, num_classes=10, activation="sigmoid", pooling="max"):
@@ -36,11 +36,11 @@ def lenet(norm="auto", *, num_classes=10, activation="sigmoid", pooling="max"):
         for channels in (6, 16):
             net.add(nn.Conv2D(channels, kernel_size=5),
                     new_norm(channels, 4),
-                    nn.Activation(activation),
+                    Activation(activation),
                     new_pooling(pool_size=2, strides=2))
         for units in (120, 84):
             net.add(nn.Dense(units),
                     new_norm(units, 2),
-                    nn.Activation(activation))
+                    Activation(activation))
         net.add(nn.Dense(num_classes))
     return net
