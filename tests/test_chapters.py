@@ -129,8 +129,9 @@ def test_links_of_a_chapter_lead_somewhere(text):
 
 def test_the_list_of_chapters_names_those_there_are():
     readme = (ROOT / "chapters" / "README.md").read_text("utf-8")
-    listed = re.findall(r"\]\((\d\d_\w+)\.ipynb\)", readme)
-    assert listed == [text.stem for text in TEXTS]
+    listed = re.findall(r"^\d+\. \[(.*)\]\((\d\d_\w+)\.ipynb\)", readme, flags=re.M)
+    assert listed == [(jupytext.read(text).cells[0].source.split("\n")[0].lstrip("# "), text.stem)
+                      for text in TEXTS]
 
 
 # Running ------------------------------------------------------------------------------------------

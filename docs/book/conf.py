@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -64,9 +65,23 @@ def copy_mathjax(app, exception):
 
 def notebooks_as_scripts(app, exception):
     """What book.js loads to save a notebook from a page that was opened from disk."""
-    for notebook in Path(app.outdir, "_sources", "chapters").glob("*.ipynb"):
+    for notebook in Path(app.outdir, "_sources").rglob("*.ipynb"):
         text = json.dumps(notebook.read_text(encoding="utf-8"))
         notebook.with_name(f"{notebook.name}.js").write_text(f"saveNotebook({text});\n")
+
+
+def drop_web_fonts(app, exception):
+    """No fonts from files: browsers refuse them to a page from disk. Icons are drawn by a script.
+
+    The theme of Python 3.9 and 3.10 asks for them all the same; the one of 3.11 does not.
+    """
+    if exception is None:
+        for page in Path(app.outdir).rglob("*.html"):
+            text = page.read_text(encoding="utf-8")
+            page.write_text(re.sub('<link rel="preload" as="font"[^>]*>', "", text), "utf-8")
+        for style in Path(app.outdir, "_static", "vendor").rglob("*.css"):
+            text = style.read_text(encoding="utf-8")
+            style.write_text(re.sub("@font-face *{[^}]*}", "", text), "utf-8")
 
 
 def mark_questions(app, doctree, docname):
@@ -80,3 +95,4 @@ def setup(app):
     app.connect("doctree-resolved", mark_questions)
     app.connect("build-finished", copy_mathjax)
     app.connect("build-finished", notebooks_as_scripts)
+    app.connect("build-finished", drop_web_fonts)
