@@ -104,6 +104,11 @@ def plot_projection(X, dY):
     # Two directions of length 1 that span the plane perpendicular to (1, 1, 1).
     plane = np.array([[1, -1, 0], [1, 1, -2]]) / np.sqrt([[2], [6]])
     X, dY = (np.asarray(v, dtype="float64") for v in (X, dY))
+    if X.shape != (3,) or dY.shape != (3,):
+        raise ValueError(f"X and dY must be three numbers each, got shapes {X.shape}, {dY.shape}")
+    if np.ptp(X) == 0:
+        raise ValueError(f"the three numbers of X are all equal ({X[0]:g}): they have no direction "
+                         "in the plane, and x_hat is zero")
     centred = X - X.mean()
     x_hat = centred / np.sqrt((centred ** 2).mean())
     flat = dY - dY.mean()
