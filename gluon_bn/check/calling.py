@@ -162,6 +162,13 @@ def writes_numpy_style(function):
     return False
 
 
+def uses_numpy(function):
+    """Whether a function mentions NumPy itself, by whatever name its module imports it."""
+    function = inspect.unwrap(getattr(function, "__func__", function))
+    space, code = getattr(function, "__globals__", {}), getattr(function, "__code__", None)
+    return any(space.get(name) is np for name in getattr(code, "co_names", ()))
+
+
 # ------------------------------------------------------------------------------------- arguments
 
 

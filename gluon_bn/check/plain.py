@@ -14,6 +14,7 @@ from gluon_bn.check.calling import (
     guarded,
     make,
     to_numpy,
+    uses_numpy,
     world,
     writes_numpy_style,
 )
@@ -44,7 +45,9 @@ class PlainFunction:
         self.numpy_style = writes_numpy_style(self.function.function)
         kinds = ["np", "nd"] if mx.util.is_np_array() else ["nd", "np"]
         best = self.first_failures = None
-        for kind in [*kinds, "numpy"]:
+        at = 1 if uses_numpy(self.function.function) and not self.numpy_style else 2
+        kinds.insert(at, "numpy")
+        for kind in kinds:
             self.kind, failures = kind, {}
             for i, case in enumerate(cases):
                 try:

@@ -141,7 +141,9 @@ def axes_named(axes, ndim):
 
 
 def axes_kind(axes, ndim):
-    return {**dict.fromkeys(LAST, "statistics wrongly broadcast"), "class": "statistics per class"}.get(
+    if axes in LAST:
+        return "statistics wrongly broadcast"
+    return {"class": "statistics per class"}.get(
         axes, "wrong axes: per example" if tuple(axes) == tuple(range(1, ndim)) else
         "wrong axes: everything" if len(axes) == ndim else
         "wrong axes: over the channels" if tuple(axes) == (1,) else

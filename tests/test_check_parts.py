@@ -1,0 +1,252 @@
+"""The exercises that check themselves: moments, normalize, and the backward pass by hand."""
+
+import numpy as np
+import pytest
+from mxnet import autograd, nd
+from test_check import ByHand, written
+
+import gluon_bn
+from gluon_bn import check
+
+MOMENTS = """
+def f(X, axis):
+    mean = X.mean(axis=axis, keepdims=True)
+    var = ((X - mean) ** 2).mean(axis=axis)
+    return mean.reshape(var.shape), var
+"""
+
+
+def by_sums(X, axis):
+    m = X.size / nd.sum(nd.ones_like(X), axis=axis, exclude=True)[0].asscalar() if False else 1
+    for a in axis:
+        m = m * X.shape[a]
+    mean = X.sum(axis=axis, keepdims=True) / m
+    return mean, nd.square(X - mean).sum(axis=axis, keepdims=True) / m
+
+
+def per_channel(X):
+    rows = X.swapaxes(0, 1).reshape((X.shape[1], -1))
+    mean = rows.mean(axis=1)
+    return mean, (rows - mean.reshape((-1, 1))).square().mean(axis=1)
+
+
+def in_numpy(X, axis):
+    return np.mean(X, axis, dtype=X.dtype), np.var(X, axis, dtype=X.dtype)
+
+
+@pytest.mark.parametrize("f", [written(MOMENTS), by_sums, per_channel, gluon_bn.moments])
+def test_moments_right(f):
+    report = check.moments(f)
+    assert report, report
+
+
+MOMENTS_MISTAKES = {
+    "std for the variance": "((X - mean) ** 2).mean(axis=axis) -> ((X - mean) ** 2).mean("
+                            "axis=axis).sqrt()",
+    "unbiased variance": "((X - mean) ** 2).mean(axis=axis) -> ((X - mean) ** 2).sum(axis=axis) "
+                         "/ (X.size / mean.size - 1)",
+    "sum for the mean": "((X - mean) ** 2).mean -> ((X - mean) ** 2).sum",
+    "cancellation": "((X - mean) ** 2).mean(axis=axis) -> X.square().mean(axis=axis) - "
+                    "mean.square().mean(axis=axis)",
+    "mean not subtracted in the variance": "((X - mean) ** 2) -> (X ** 2)",
+    "absolute deviation": "((X - mean) ** 2) -> (X - mean).abs()",
+    "variance squared": "    return -> \n    var = var ** 2\n    return",
+    "mean and variance swapped": "return mean.reshape(var.shape), var -> "
+                                 "return var, mean.reshape(var.shape)",
+    "wrong axes: per example": "    mean = -> \n    axis = tuple(range(1, X.ndim))\n    mean =",
+    "wrong axes: everything": "    mean = -> \n    axis = tuple(range(X.ndim))\n    mean =",
+    "axis ignored": "    mean = -> \n    axis = tuple(a for a in range(X.ndim) if a != 1)\n    "
+                    "mean =",
+    "wrong axes: the complement": "    mean = -> \n    axis = tuple(a for a in range(X.ndim) "
+                                  "if a not in axis)\n    mean =",
+    "gradient cut": "return mean.reshape(var.shape), var -> return mean.reshape(var.shape), "
+                    "var.detach()",
+    "type changed": "return mean.reshape(var.shape), var -> return "
+                    "mean.reshape(var.shape).astype('float32'), var.astype('float32')",
+    "X changed in place": "    mean = -> \n    X *= 2\n    X /= 2\n    X += 1e-3\n    mean =",
+    "nothing returned": "    return mean.reshape(var.shape), var -> ",
+    "wrong number of return values": "return mean.reshape(var.shape), var -> return var",
+    "error": "X.mean(axis=axis, keepdims=True) -> X.average(axis)",
+}
+
+
+@pytest.mark.parametrize("name", MOMENTS_MISTAKES)
+def test_moments_mistake(name):
+    report = check.moments(written(MOMENTS, MOMENTS_MISTAKES[name]))
+    assert not report
+    assert name in report.mistakes, report
+    assert set(report.mistakes) <= {name, "changed in place", "difference" if "place" in name
+                                    else name}, report
+
+
+def test_var_is_no_method_of_mx_nd():
+    report = check.moments(lambda X, axis: (X.mean(axis), X.var(axis)))
+    assert not report
+    assert "no var()" in str(report).replace("\n         ", " ")
+
+
+def test_moments_unknown():
+    def median(X, axis):
+        mean, var = written(MOMENTS)(X, axis)
+        return nd.array(np.median(X.asnumpy(), axis=axis), dtype=X.dtype), var
+
+    report = check.moments(median)
+    assert report.about("variance").status == "ok"
+    assert report.about("mean").mistakes == ("difference",)
+
+
+NORMALIZE = """
+def f(X, mean, var, beta, gamma, eps):
+    X_hat = (X - mean) / nd.sqrt(var + eps)
+    Y = gamma * X_hat + beta
+    return Y
+"""
+
+
+def without_gamma_and_beta(X, mean, var, eps):
+    return (X - mean) * (var + eps) ** -0.5
+
+
+def gamma_first(X, mean, var, gamma, beta, eps=1e-5):
+    return gamma * (X - mean) / (var + eps).sqrt() + beta
+
+
+@pytest.mark.parametrize("f", [written(NORMALIZE), without_gamma_and_beta, gamma_first,
+                               gluon_bn.normalize])
+def test_normalize_right(f):
+    report = check.normalize(f)
+    assert report, report
+
+
+NORMALIZE_MISTAKES = {
+    "no epsilon": "var + eps -> var",
+    "epsilon outside the root": "nd.sqrt(var + eps) -> (nd.sqrt(var) + eps)",
+    "no root": "nd.sqrt(var + eps) -> (var + eps)",
+    "no root, no epsilon": "nd.sqrt(var + eps) -> var",
+    "std for the variance": "var + eps -> nd.sqrt(var) + eps",
+    "epsilon hard-coded": "+ eps -> + 1e-5",
+    "gamma and beta swapped": "gamma * X_hat + beta -> beta * X_hat + gamma",
+    "no beta": "gamma * X_hat + beta -> gamma * X_hat",
+    "no gamma": "gamma * X_hat -> X_hat",
+    "shifted before scaling": "gamma * X_hat + beta -> gamma * (X_hat + beta)",
+    "mean not subtracted": "(X - mean) -> X",
+    "mean added": "(X - mean) -> (X + mean)",
+    "multiplied by the deviation": "/ nd.sqrt -> * nd.sqrt",
+    "epsilon outside the root ": "/ nd.sqrt(var + eps) -> / nd.sqrt(var) + eps",
+    "arguments ignored": "    X_hat -> \n    axes = (0,) + tuple(range(2, X.ndim))\n"
+                         "    mean = X.mean(axis=axes, keepdims=True)\n"
+                         "    var = ((X - mean) ** 2).mean(axis=axes, keepdims=True)\n    X_hat",
+    "difference": "gamma * X_hat -> gamma * X_hat * 0.99",
+    "gradient cut": "gamma * X_hat + beta -> gamma * X_hat + beta.detach()",
+    "nothing returned": "    return Y -> ",
+}
+
+
+@pytest.mark.parametrize("name", NORMALIZE_MISTAKES)
+def test_normalize_mistake(name):
+    source = NORMALIZE if name != "arguments ignored" else NORMALIZE.replace("X_hat =", "X_hat  =")
+    change = NORMALIZE_MISTAKES[name].replace("    X_hat ->", "    X_hat  ->")
+    report = check.normalize(written(source, change) if name != "arguments ignored" else
+                             written(NORMALIZE.replace("    X_hat =", "    #\n    X_hat ="),
+                                     "    #\n -> " + change.split(" -> ")[1].rsplit("\n", 1)[0]
+                                     + "\n"))
+    assert not report
+    assert set(report.mistakes) == {name.strip()}, report
+
+
+BACKWARD = """
+def f(dY, X, gamma, eps):
+    axes = tuple(a for a in range(X.ndim) if a != 1)
+    m = X.size // X.shape[1]
+    mean = X.mean(axis=axes, keepdims=True)
+    centred = X - mean
+    var = (centred ** 2).mean(axis=axes, keepdims=True)
+    std = nd.sqrt(var + eps)
+    X_hat = centred / std
+    dbeta = dY.sum(axis=axes)
+    dgamma = (dY * X_hat).sum(axis=axes)
+    dX_hat = gamma * dY
+    dvar = (dX_hat * centred).sum(axis=axes, keepdims=True) * -0.5 * (var + eps) ** -1.5
+    dmean = -(dX_hat / std).sum(axis=axes, keepdims=True)
+    dX = dX_hat / std + dvar * 2 * centred / m + dmean / m
+    return dX, dgamma, dbeta
+"""
+
+
+def in_one_line(dY, X, gamma, eps):
+    axes = [a for a in range(X.ndim) if a != 1]
+    mean = X.mean(axis=axes, keepdims=True)
+    std = (((X - mean) ** 2).mean(axis=axes, keepdims=True) + eps).sqrt()
+    x = (X - mean) / std
+    dgamma = (dY * x).sum(axis=axes, keepdims=True)
+    dbeta = dY.sum(axis=axes, keepdims=True)
+    m = X.size // X.shape[1]
+    return gamma / std * (dY - dbeta / m - x * dgamma / m), dgamma, dbeta
+
+
+def in_numpy_alone(dY, X, gamma, eps):
+    axes = tuple(a for a in range(X.ndim) if a != 1)
+    x = (X - np.mean(X, axes, keepdims=True)) / np.sqrt(np.var(X, axes, keepdims=True) + eps)
+    m = X.size // X.shape[1]
+    dgamma, dbeta = np.sum(dY * x, axes, keepdims=True), np.sum(dY, axes, keepdims=True)
+    return (gamma / np.sqrt(np.var(X, axes, keepdims=True) + eps)
+            * (dY - dbeta / m - x * dgamma / m), dgamma, dbeta)
+
+
+def by_autograd(dY, X, gamma, eps):
+    X, gamma, beta = X.copy(), gamma.copy(), gamma * 0
+    for array in (X, gamma, beta):
+        array.attach_grad()
+    with autograd.record():
+        Y = gluon_bn.batch_norm(X, gamma, beta, gamma * 0, gamma * 0 + 1, eps, 0.9)[0]
+    Y.backward(dY)
+    return X.grad, gamma.grad, beta.grad
+
+
+@pytest.mark.parametrize("f", [written(BACKWARD), in_one_line, in_numpy_alone, by_autograd, ByHand,
+                               ByHand(1e-3)])
+def test_backward_right(f):
+    report = check.batch_norm_backward(f)
+    assert report, report
+
+
+BACKWARD_MISTAKES = {
+    "gradient not through the variance": ["+ dvar * 2 * centred / m -> "],
+    "gradient not through the mean": [" + dmean / m -> "],
+    "gradient not through mean and variance": [" + dvar * 2 * centred / m + dmean / m -> "],
+    "mean term not divided by m": ["dmean / m -> dmean"],
+    "variance term not divided by m": ["centred / m -> centred"],
+    "sign of the mean term": ["dmean = -( -> dmean = ("],
+    "sign of the variance term": ["* -0.5 -> * 0.5"],
+    "variance term": ["** -1.5 -> ** -0.5"],
+    "variance term ": ["* 2 * centred -> * centred"],
+    "no gamma": ["gamma * dY -> dY"],
+    "no epsilon": ["+ eps ->  "],
+    "X for x_hat": ["dY * X_hat -> dY * X"],
+    "X - mean for x_hat": ["dY * X_hat -> dY * centred"],
+    "dbeta for dgamma": ["(dY * X_hat).sum -> dY.sum"],
+    "mean for the sum": ["dY.sum(axis=axes) -> dY.mean(axis=axes)"],
+    "not summed over the batch": ["(dY * X_hat).sum(axis=axes) -> dY * X_hat"],
+    "dgamma and dbeta swapped": ["dX, dgamma, dbeta -> dX, dbeta, dgamma"],
+    "return order": ["dX, dgamma, dbeta -> dgamma, dbeta, dX"],
+    "unbiased variance": ["(centred ** 2).mean(axis=axes, keepdims=True) -> "
+                          "(centred ** 2).sum(axis=axes, keepdims=True) / (m - 1)"],
+    "difference": ["return dX -> return dX + 0.1"],
+    "nothing returned": ["    return dX, dgamma, dbeta -> "],
+    "dY changed in place": ["    dbeta -> \n    dY *= 1.25\n    dY /= 1.2\n    dbeta"],
+}
+
+
+@pytest.mark.parametrize("name", BACKWARD_MISTAKES)
+def test_backward_mistake(name):
+    source = BACKWARD.replace("    dbeta =", "    dbeta=")  # where the last change aims
+    changes = [c.replace("\n    dbeta", "\n    dbeta=") if "place" in name else c
+               for c in BACKWARD_MISTAKES[name]]
+    if "place" in name:
+        changes = ["    dbeta= -> \n    dY *= 1.25\n    dbeta ="]
+    report = check.batch_norm_backward(written(source, *changes))
+    assert not report
+    assert name.strip() in report.mistakes, report
+    together = {"dY changed in place": {"difference", "return order"},
+                "unbiased variance": {"difference"}}
+    assert set(report.mistakes) <= {name.strip(), *together.get(name, ())}, report
