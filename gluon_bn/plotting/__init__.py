@@ -27,6 +27,12 @@ from gluon_bn.plotting.graph import (
     plot_layer,
     plot_projection,
 )
+from gluon_bn.plotting.layer import (
+    plot_batch,
+    plot_errors,
+    plot_moving_averages,
+    plot_normalization,
+)
 from gluon_bn.plotting.networks import (
     plot_dense_block,
     plot_feature_maps,
@@ -41,10 +47,11 @@ from gluon_bn.plotting.networks import (
 from gluon_bn.plotting.runs import describe_dataset, plot_run, plot_runs
 from gluon_bn.plotting.style import SETTINGS, STYLES, panels
 
-__all__ = ["CONTESTANTS", "SETTINGS", "STYLES", "describe_dataset", "panels",
+__all__ = ["CONTESTANTS", "SETTINGS", "STYLES", "describe_dataset", "panels", "plot_batch",
            "plot_bench", "plot_comparison", "plot_computation_graph", "plot_curves",
-           "plot_dense_block", "plot_depth", "plot_drift", "plot_feature_maps", "plot_gamma_beta",
-           "plot_histograms", "plot_landscape", "plot_layer", "plot_losses", "plot_networks",
-           "plot_projection", "plot_ravine", "plot_readers", "plot_recalibration", "plot_report",
+           "plot_dense_block", "plot_depth", "plot_drift", "plot_errors", "plot_feature_maps",
+           "plot_gamma_beta", "plot_histograms", "plot_landscape", "plot_layer", "plot_losses",
+           "plot_moving_averages", "plot_networks", "plot_normalization", "plot_projection",
+           "plot_ravine", "plot_readers", "plot_recalibration", "plot_report",
            "plot_residual_blocks", "plot_run", "plot_runs", "plot_saturation", "plot_seeds",
            "plot_statistics", "plot_sweep"]

@@ -49,8 +49,8 @@ def plot_depth(reports, quantities=("between", "gradient"), title=None, log=True
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.set_ylabel(QUANTITIES[quantity])
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", frameon=False, ncol=min(len(labels), 4),
-                  handlelength=3)
+    figure.legend(handles, labels, loc="outside lower center", frameon=False,
+                  ncol=min(len(labels), 4), handlelength=3)
     return figure
 
 
@@ -175,8 +175,8 @@ def plot_sweep(rates, losses, title=None, ylabel="training loss after the run (n
     panel.set_xlabel(xlabel)
     panel.set_ylabel(ylabel)
     panel.set_ylim(0, top * 1.06)
-    figure.legend(loc="outside lower center", frameon=False, ncol=min(2 * len(losses), 4), handlelength=3,
-                  fontsize=10)
+    figure.legend(loc="outside lower center", frameon=False, ncol=min(2 * len(losses), 4),
+                  handlelength=3, fontsize=10)
     return figure
 
 
