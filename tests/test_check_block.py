@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from mxnet import autograd, gluon, nd
 from mxnet.gluon import nn
+from test_check import MISTAKES as FUNCTION_MISTAKES
 from test_check import student, written
 
 import gluon_bn
@@ -142,8 +143,6 @@ def test_names_of_later_layers_do_not_change():
 
 MOVE = "0.9 * self.running_mean.data() + 0.1 * mean -> "
 MISTAKES = {
-    "wrong axes: per example": ["(0, 2, 3) -> (1, 2, 3)"],
-    "wrong axes: per instance": ["(0, 2, 3) -> (2, 3)"],
     "no epsilon": ["var + 1e-5 -> var"],
     "epsilon outside the root": ["nd.sqrt(var + 1e-5) -> (nd.sqrt(var) + 1e-5)"],
     "no root": ["nd.sqrt(var + 1e-5) -> (var + 1e-5)"],
@@ -161,10 +160,8 @@ MISTAKES = {
     "momentum reversed": [MOVE + "0.1 * self.running_mean.data() + 0.9 * mean",
                           "0.9 * self.running_var.data() + 0.1 * var -> "
                           "0.1 * self.running_var.data() + 0.9 * var"],
-    "moving statistics not updated": ["            with autograd.pause(): -> "
-                                      "            with autograd.pause():\n                return "
-                                      "self.gamma.data() * (X - mean) / nd.sqrt(var + 1e-5) + "
-                                      "self.beta.data()"],
+    "moving statistics not updated": ["self.running_mean.set_data(0.9 -> unused = (0.9",
+                                      "self.running_var.set_data(0.9 -> unused = (0.9"],
     "moving statistics replaced": [MOVE + "mean", "0.9 * self.running_var.data() + 0.1 * var -> "
                                    "var"],
     "moving statistics updated in prediction": [
@@ -180,7 +177,8 @@ MISTAKES = {
     "unbiased variance stored": ["0.1 * var -> 0.1 * var * (X.size // X.shape[1]) / "
                                  "(X.size // X.shape[1] - 1)"],
     "std stored": ["0.1 * var -> 0.1 * nd.sqrt(var)"],
-    "running variance starts wrong": ["shape=shape, init='ones',\n -> shape=shape, init='zeros',\n"],
+    "running variance starts wrong": ["shape=shape, init='ones',\n -> "
+                                      "shape=shape, init='zeros',\n"],
     "gamma starts wrong": ["'gamma', shape=shape, init='ones' -> 'gamma', shape=shape, "
                            "init='zeros'"],
     "gamma without gradient": ["'gamma', shape=shape, -> 'gamma', shape=shape, grad_req='null',"],
@@ -227,7 +225,7 @@ ALONGSIDE = {
     "moving statistics replaced": set(),
     "X changed in place": {"difference", "moving statistics changed in prediction"},
     "state shared between layers": {"moving statistics not updated", "remembers", "difference",
-                                    "statistics lost on save"},
+                                    "statistics lost on save", "type changed"},
     "gradient not through mean and variance": set(),
 }
 
@@ -239,6 +237,31 @@ def test_mistake(name):
     assert name.strip() in report.mistakes, report
     assert set(report.mistakes) <= {name.strip(), *ALONGSIDE.get(name.strip(), ())}, report
     assert "Traceback" not in str(report) and "../src" not in str(report)
+
+
+@pytest.mark.parametrize("name", ["wrong axes: per example", "wrong axes: everything",
+                                  "unbiased variance", "cancellation", "momentum reversed"])
+def test_the_function_of_d2ls_layer(name):
+    """Diagnosed through the layer as it is alone."""
+    class Layer(D2L):
+        def forward(self, X):
+            Y, self.moving_mean, self.moving_var = wrong(
+                X, self.gamma.data(), self.beta.data(), self.moving_mean, self.moving_var, 1e-3,
+                0.9)
+            return Y
+
+    wrong = student(*FUNCTION_MISTAKES[name])
+    report = check.block(Layer)
+    allowed = {name, "statistics lost on save"} | (
+        {"unbiased variance stored"} if "unbiased" in name else set())
+    assert name in report.mistakes, report
+    assert set(report.mistakes) <= allowed, report
+
+
+def test_statistics_of_the_wrong_shape_do_not_fit_their_parameter():
+    report = check.block(written(BLOCK, "(0, 2, 3) -> (1, 2, 3)"))
+    assert not report.about("Y in training, X of rank 4").status == "ok", report
+    assert report.mistakes == ("only rank 2 works",), report
 
 
 class Frozen(gluon.HybridBlock):

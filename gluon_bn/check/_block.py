@@ -8,18 +8,13 @@ from gluon_bn.check._batch_norm import (
     in_place,
     inverted,
     kept,
+    one_rank,
     precision,
     runs,
     scopes,
     types_and_shapes,
 )
-from gluon_bn.check._life import (
-    hybridized,
-    saved,
-    separate,
-    starts,
-    trained,
-)
+from gluon_bn.check._life import NAMES, hybridized, saved, separate, starts, trained
 from gluon_bn.check.calling import Failure
 from gluon_bn.check.layer import Layer
 from gluon_bn.check.report import Report
@@ -60,10 +55,13 @@ def examine(report, layer):
         topics.say(report, "Y in prediction", prediction)
         return False
     found = starts(report, layer, ranks[0])
-    settle_eps(report, layer, ranks)
-    training = {r: topics.output(layer, r, True) for r in ranks}
-    prediction = {r: topics.output(layer, r, False) for r in ranks}
+    settle_eps(layer, ranks)
+    some = [r for r in (4, 2) if not {(r, True), (r, False)} <= set(layer.failures)]
+    training = {r: topics.output(layer, r, True) for r in some}
+    prediction = {r: topics.output(layer, r, False) for r in some}
     inverted(training, prediction)
+    one_rank(training)
+    in_place(report, layer)
     topics.say(report, "Y in training", training)
     topics.say(report, "Y in prediction", prediction)
     if all(v.ok for v in (*training.values(), *prediction.values())):
@@ -79,30 +77,29 @@ def examine(report, layer):
     saved(report, layer, ranks[0])
     separate(report, layer, ranks[0])
     hybridized(report, layer, ranks[0])
-    in_place(report, layer)
-    if {"moving_mean", "moving_var"} <= {r for r, h in found.items() if h.parameter is not None}:
+    if set(NAMES) == {r for r, h in found.items() if h.parameter is not None}:
         types_and_shapes(report, layer, ranks)
     if all(v.ok for v in training.values()):
         precision(report, layer, ranks)
     return True
 
 
-def settle_eps(report, layer, ranks):
+def settle_eps(layer, ranks):
     """The epsilon of a layer that does not say it: the one that explains its output, if any."""
-    for rank in ranks:
-        s = probes.battery(rank, True, layer.labels)[1]
+    for rank, training in [(r, t) for r in ranks for t in (True, False)]:
         try:
-            s = layer.adapt(s)
-            got = layer.run(s, recording=False).Y
+            s = layer.adapt(probes.battery(rank, training, layer.labels)[1])
+            got = layer.run(s, recording=training).Y
         except Failure:
             continue
-        key = s.X.shape[1], s.X.ndim
         if layer.eps_said:
-            continue
+            return
         for eps in (1e-5, 1e-3, 1e-12, 2e-5, 1e-6, 1e-8, 1e-4, 1e-2):
             if same(got, forward(s.but(eps=eps))):
-                layer.assumed[key]["eps"] = layer.eps = eps
-                break
+                layer.eps, layer.eps_said = eps, True
+                for own in layer.assumed.values():
+                    own["eps"] = eps
+                return
 
 
 def weight_of_the_past(report, layer, ranks):

@@ -41,6 +41,14 @@ class Handle:
         return self.parameter.data() if self.parameter is not None else getattr(self.owner,
                                                                                 self.name)
 
+    def exists(self):
+        """Not so for a Parameter whose size is still open."""
+        try:
+            self.raw()
+        except Exception:
+            return False
+        return True
+
     def get(self):
         return self.cut(self.raw().asnumpy().astype("float64"))
 
@@ -78,6 +86,7 @@ def handles(block, s):
     for owner in _blocks(block):
         found += [Handle(name, owner=owner) for name, value in vars(owner).items()
                   if isinstance(value, nd.NDArray)]
+    found = [h for h in found if h.exists()]
     # What is called running or moving comes first, then parameters, then the rest.
     found.sort(key=lambda h: (not re.search(r"running|moving|ema|avg", h.name.lower()),
                               h.parameter is None))
@@ -87,12 +96,15 @@ def handles(block, s):
         free = [h for h in found if h not in result.values() and not (
             role in ("gamma", "beta") and
             re.search(r"mean|var|std|running|moving", h.name.lower()))]
-        # Of the size that is expected; or of twice that, an Embedding of both; or of any.
-        sizes = [{size}, {2 * size}] if s.labels is not None else [{size}]
-        for fits in [*sizes, {h.raw().size for h in free}]:
+        # Those that are learned before those that are fixed; of the size that is expected, or of
+        # twice that, an Embedding of both; at last any.
+        learned = [h for h in free if h.parameter is None or h.parameter.grad_req != "null"]
+        groups = [free] if role.startswith("moving") else [learned, free]
+        wanted = [size, 2 * size] if s.labels is not None else [size]
+        tries = [[h for h in group if h.raw().size == n] for n in wanted for group in groups]
+        for group in [*tries, free]:
             for sign in signs:
-                match = next((h for h in free if h.raw().size in fits
-                              and re.search(sign, h.name.lower())), None)
+                match = next((h for h in group if re.search(sign, h.name.lower())), None)
                 if match is not None:
                     result.setdefault(role, match)
     both = result.get("gamma")

@@ -222,8 +222,10 @@ def chosen(s, faults, X, mean_of=None, var_of=None):
 
 
 def subsets(ndim):
-    """Every way to choose axes, the right one left out."""
+    """Every way to choose axes, the right one left out and the likely ones first."""
     every = [c for k in range(1, ndim + 1) for c in combinations(range(ndim), k)]
+    likely = [tuple(range(1, ndim)), tuple(range(2, ndim)), tuple(range(ndim)), (1,), (0,)]
+    every.sort(key=lambda c: likely.index(c) if c in likely else len(likely))
     return [c for c in every if c != channel_axes(ndim)]
 
 
@@ -243,14 +245,17 @@ def slots(ndim, training, labels=False, square=False):
     return table
 
 
+FEW = 8
+
+
 def lineup(table):
-    """Every single fault, then every pair in different slots."""
+    """Every single fault, then the likely ones (`FEW` in a slot) in pairs in different slots."""
     single = [{slot: choice} for slot, choices in table.items() for choice in choices]
     if "rows" in table:
         single += [{"rows": choice, "rows of": part} for choice in table["rows"][:8]
                    for part in ("gamma", "beta")]
     yield from single
-    plain = [f for f in single if len(f) == 1]
+    plain = [{slot: choice} for slot, choices in table.items() for choice in choices[:FEW]]
     for one, other in combinations(plain, 2):
         if one.keys() != other.keys():
             yield {**one, **other}

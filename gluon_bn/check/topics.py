@@ -124,7 +124,11 @@ def compare(run, rank, training, evidence, table, only, subject=None):
     faults = identify(evidence, lineup(table))
     if faults is None:
         return Verdict(False, ("difference",), hint(evidence) + UNKNOWN, example, None)
-    names, why = sentences.tell(faults, evidence[0][0])
+    if not getattr(subject, "eps_said", True) and len(faults) > 1:
+        told = {k: v for k, v in faults.items() if k != "eps"}  # it never said what it should be
+    else:
+        told = faults
+    names, why = sentences.tell(told, evidence[0][0])
     return Verdict(False, tuple(names), why + EVIDENCE, example, faults)
 
 
