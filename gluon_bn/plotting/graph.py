@@ -79,12 +79,13 @@ def _arrow(axes, start, end, start_box, end_box, bend=0, dashed=False, color="bl
     """An arrow from box to box; it ends at their edges, however large the text makes them."""
     from matplotlib.patches import FancyArrowPatch
 
-    # Where the boxes are is known only when the figure is drawn, so the patches do the clipping.
+    # How large the boxes are is known only once their text is drawn; so they do the clipping, and
+    # the arrows are drawn after them.
     arrow = FancyArrowPatch(
         start, end, arrowstyle="-|>", mutation_scale=14, linewidth=1.5, color=color,
         linestyle=(0, (4, 2)) if dashed else "-", connectionstyle=f"arc3,rad={bend}",
         patchA=start_box.get_bbox_patch(), patchB=end_box.get_bbox_patch(), shrinkA=2, shrinkB=2,
-        zorder=2)
+        zorder=4)
     axes.add_patch(arrow)
     return arrow
 
