@@ -150,7 +150,7 @@ def plot_saturation(groups, title=None):
     return figure
 
 
-def plot_sweep(rates, losses, title=None, ylabel="training loss after the run (nats)", ceiling=None,
+def plot_sweep(rates, losses, title=None, ylabel="training loss (nats)", ceiling=None,
                xlabel="learning rate"):
     """A result against the learning rate, one curve for each network: a Figure.
 
@@ -170,7 +170,7 @@ def plot_sweep(rates, losses, title=None, ylabel="training loss after the run (n
         # One above the other, so that two networks that break at one rate are both seen.
         panel.plot(rates[broken], np.full(broken.sum(), top * (1 - 0.05 * index)),
                    linestyle="none", marker="X", markersize=10, color=style["color"],
-                   label=f"{label}: run broke off" if broken.any() else None)
+                   label=f"{label}: above {top:.2g}, or NaN" if broken.any() else None)
     panel.set_xscale("log")
     panel.set_xlabel(xlabel)
     panel.set_ylabel(ylabel)

@@ -45,11 +45,11 @@ def plot_batch(X, title=None):
     return figure
 
 
-def plot_normalization(before, after, title=None, note=None, bins=30, span=(-6, 6)):
+def plot_normalization(before, after, title=None, bins=30, span=(-6, 6)):
     """Histograms of the values of one channel before and after the layer: a Figure.
 
-    before, after : NumPy arrays.  note : a line under the panels.  span : of both axes; values
-    outside are counted in the last bar of their side.
+    before, after : NumPy arrays.  span : of both axes; values outside are counted in the last bar
+    of their side. The line is the mean, the grey band a standard deviation to both sides.
     """
     figure, axes = panels(1, 2, (10, 3.6), title, sharey=True)
     for panel, values, label, colour, hatch in (
@@ -62,9 +62,10 @@ def plot_normalization(before, after, title=None, note=None, bins=30, span=(-6, 
         panel.axvspan(values.mean() - values.std(), values.mean() + values.std(), color="#000000",
                       alpha=0.12, linewidth=0)
         panel.set_xlim(*span)
-        panel.set_title(f"{label}: mean {values.mean() + 0.0:.2f}, standard deviation "
-                        f"{values.std():.2f}", loc="left", fontsize=11)
-        panel.set_xlabel("value" + (f"\n{note}" if note and panel is axes[0] else ""), loc="left")
+        mean = round(float(values.mean()), 2) + 0.0  # 0.00, never -0.00
+        panel.set_title(f"{label}: mean {mean:.2f}, standard deviation {values.std():.2f}",
+                        loc="left", fontsize=11)
+        panel.set_xlabel("value")
     axes[0].set_ylabel("values (%)")
     return figure
 
