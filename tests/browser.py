@@ -35,7 +35,7 @@ class Page:
     """One tab. `errors` is what its console complained of, `requests` the addresses asked for."""
 
     def __init__(self, address):
-        self.socket = websocket.create_connection(address, timeout=60, suppress_origin=True)
+        self.socket = websocket.create_connection(address, timeout=300, suppress_origin=True)
         self.count, self.errors, self.requests, self.loaded = 0, [], [], False
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.send(f"{domain}.enable")
@@ -91,7 +91,7 @@ class Page:
             raise RuntimeError(f"{expression}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
 
-    def wait(self, expression, seconds=10):
+    def wait(self, expression, seconds=60):
         """Whether `expression` becomes true in the page within that time."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

@@ -173,7 +173,7 @@ def test_the_notebook_can_be_saved_from_disk(site, page, tmp_path, name):
     page.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     page.ask("document.querySelector('.btn-download-source-button').click()")
     saved, original = tmp_path / f"{name}.ipynb", ROOT / "chapters" / f"{name}.ipynb"
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not saved.exists() and time.monotonic() < end:
         time.sleep(0.1)
     assert saved.read_bytes() == original.read_bytes()
