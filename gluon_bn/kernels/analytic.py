@@ -15,12 +15,18 @@ from math import prod
 
 from mxnet import autograd, nd
 
-from gluon_bn.functional import spread, total
+from gluon_bn.functional import total
 from gluon_bn.kernels import textbook
 from gluon_bn.kernels.function import differentiable
 from gluon_bn.kernels.textbook import lay, supports
 
 __all__ = ["predict", "supports", "train"]
+
+
+def spread(v, X):
+    """v, with ones where it is to be repeated, repeated to the shape of X. Its gradient in MXNet is
+    a slow reduction, which is why `functional` has another; nobody asks for a gradient here."""
+    return nd.broadcast_to(v, shape=X.shape)
 
 
 def train(X, gamma, beta, eps, axis=1):

@@ -241,21 +241,29 @@ def memory(array, shape):
     return flat.reshape(shape)
 
 
-def kept(X):
-    """X for the backward pass: itself if it is an intermediate result, which only the tape holds.
+def private(X):
+    """True if only the tape holds X: an intermediate result, to which nobody will write.
 
     The engine does not know that our backward pass will read X. Whoever wrote a new batch into X
-    right after `backward()` would change it under the running kernel, so an array that somebody
-    may write to is copied.
+    right after `backward()` would change it under the running kernel, so other arrays are copied.
     """
-    if not autograd.is_recording():
-        return X
-    if X.grad is None:
-        symbol = ctypes.c_void_p()
-        if _LIB.MXAutogradGetSymbol(X.handle, ctypes.byref(symbol)) == 0:  # it is on the tape
-            _LIB.NNSymbolFree(symbol)
-            return X
-    return X.copy()
+    symbol = ctypes.c_void_p()
+    if X.grad is not None or _LIB.MXAutogradGetSymbol(X.handle, ctypes.byref(symbol)) != 0:
+        return False
+    _LIB.NNSymbolFree(symbol)
+    return True
+
+
+class Kept:
+    """X for both passes; a copy for the second where somebody may write to X meanwhile."""
+
+    def __init__(self, X, shape):
+        copied = autograd.is_recording() and not private(X)
+        self.X, self.shape = X, shape
+        self.copy = memory(X, shape).copy() if copied else None
+
+    def values(self):
+        return memory(self.X, self.shape) if self.copy is None else self.copy
 
 
 # --------------------------------------------------------------------------------- the layer
@@ -263,10 +271,30 @@ def kept(X):
 
 def train(X, gamma, beta, eps, axis=1):
     """Normalize by this batch. Returns Y, and the batch's mean and biased variance, (C,)."""
+    Y, mean, var = _train(X, gamma, beta, eps, axis)
+    return Y, filled(mean, mean.shape, X), filled(var, var.shape, X)
+
+
+def train_layer(X, gamma, beta, running_mean, running_var, eps, momentum, axis=1, unbiased=False,
+                skip_nonfinite=False, may_add=True):
+    """`train` that also moves the running statistics, without an operator of MXNet. Returns Y."""
+    Y, mean, var = _train(X, gamma, beta, eps, axis)
+    moved = np.isfinite(np.array([mean, var], X.dtype)).all(axis=0) | (not skip_nonfinite)
+    n = X.size // X.shape[axis]
+    var = var * n / max(n - 1, 1) if unbiased else var
+    for running, value in ((running_mean, mean), (running_var, var)):
+        check_call(_LIB.MXNDArrayWaitToWrite(running.handle))  # a prediction may still read it
+        old = memory(running, (-1,))
+        old[...] = np.where(moved, momentum * old + (1 - momentum) * value, old)
+    return Y
+
+
+def _train(X, gamma, beta, eps, axis):
+    """Y, and the statistics of the batch in float64."""
     n = X.size // X.shape[axis]
     view = View(X.shape, axis, len(gamma) if gamma.ndim == 2 else 1)
-    saved = kept(X)
-    x = memory(saved, view.shape)
+    kept = Kept(X, view.shape)
+    x = kept.values()
     near = view.first_mean(x)
     k = view.spread(near, x.dtype)
 
@@ -276,12 +304,13 @@ def train(X, gamma, beta, eps, axis=1):
     var = np.maximum(view.gather(s2) / n - rest * rest, 0)
     scale = 1 / np.sqrt(var + eps)
     g, b = (memory(v, (-1, view.C)).copy() for v in (gamma, beta))
+    a = view.spread(g * scale, x.dtype)
     Y = fresh(X.shape, X)
-    view.run(affine_rows, affine_columns, x, memory(Y, view.shape), k,
-             view.spread(g * scale, x.dtype), view.spread(b - rest * g * scale, x.dtype))
+    view.run(affine_rows, affine_columns, x, memory(Y, view.shape), k, a,
+             view.spread(b - rest * g * scale, x.dtype))
 
     def backward(wanted, into, dY):
-        dy, x = memory(dY, view.shape), memory(saved, view.shape)
+        dy, x = memory(dY, view.shape), kept.values()
         t1, t2 = view.sums(view.examples)
         view.run(products_rows, products_columns, dy, x, k, t1, t2)
         dbeta = view.gather(t1)
@@ -292,20 +321,19 @@ def train(X, gamma, beta, eps, axis=1):
             p = -(g * dgamma).sum(axis=0) * scale * scale / n
             q = -(g * dbeta).sum(axis=0) * scale / n - p * rest
             dX = fresh(X.shape, X) if into[0] is None else into[0]
-            view.run(gradient_rows, gradient_columns, dy, x, memory(dX, view.shape), k,
-                     view.spread(g * scale, x.dtype), view.spread(p, x.dtype),
-                     view.spread(q, x.dtype))
+            view.run(gradient_rows, gradient_columns, dy, x, memory(dX, view.shape), k, a,
+                     view.spread(p, x.dtype), view.spread(q, x.dtype))
         return dX, filled(dgamma, gamma.shape, X, into[1]), filled(dbeta, beta.shape, X, into[2])
 
     differentiable([X, gamma, beta], [Y], backward)
-    return Y, filled(near + rest, (view.C,), X), filled(var, (view.C,), X)
+    return Y, near + rest, var
 
 
 def predict(X, gamma, beta, mean, var, eps, axis=1):
     """Normalize by statistics from elsewhere, (C,)."""
     view = View(X.shape, axis, len(gamma) if gamma.ndim == 2 else 1)
-    saved = kept(X)
-    x = memory(saved, view.shape)
+    kept = Kept(X, view.shape)
+    x = kept.values()
     scale = 1 / np.sqrt(memory(var, (-1,)).astype(np.float64) + eps)
     g, b = (memory(v, (-1, view.C)).copy() for v in (gamma, beta))
     k = view.spread(memory(mean, (-1,)), x.dtype)
@@ -314,7 +342,7 @@ def predict(X, gamma, beta, mean, var, eps, axis=1):
              view.spread(g * scale, x.dtype), view.spread(b, x.dtype))
 
     def backward(wanted, into, dY):
-        dy, x = memory(dY, view.shape), memory(saved, view.shape)
+        dy, x = memory(dY, view.shape), kept.values()
         t1, t2 = view.sums(view.examples)
         view.run(products_rows, products_columns, dy, x, k, t1, t2)
         dbeta, dgamma = view.gather(t1), view.gather(t2) * scale
