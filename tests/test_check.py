@@ -188,6 +188,13 @@ MISTAKES = {
                           "((X - mean) ** 2).sum(axis=axes, keepdims=True) / (m - 1)"],
     "sum for the mean": ["((X - mean) ** 2).mean -> ((X - mean) ** 2).sum"],
     "mean not subtracted in the variance": ["((X - mean) ** 2) -> (X ** 2)"],
+    "averaged before squaring": ["((X - mean) ** 2).mean(axis=axes, keepdims=True) -> "
+                                 "(X - mean).mean(axis=axes, keepdims=True) ** 2"],
+    "sum for the mean ": ["mean = X.mean -> mean = X.sum"],
+    "wrong axes: everything ": ["mean = X.mean(axis=axes, keepdims=True) -> "
+                                "mean = X.mean().reshape((1,) * X.ndim)"],
+    "wrong axes: batch only ": ["((X - mean) ** 2).mean(axis=axes -> "
+                                "((X - mean) ** 2).mean(axis=0"],
     "absolute deviation": ["((X - mean) ** 2) -> (X - mean).abs()"],
     "cancellation": ["((X - mean) ** 2).mean(axis=axes, keepdims=True) -> "
                      "(X ** 2).mean(axis=axes, keepdims=True) - mean ** 2"],
@@ -287,6 +294,7 @@ TOGETHER = {
     "unbiased variance": {"unbiased variance stored"},
     "std for the variance": {"std stored"},
     "gradient cut": {"type changed"},
+    "averaged before squaring": {"batch forgotten", "difference"},
     "wrong axes: over the channels": {"wrong axes: per example"},  # which it is for rank 2
     "X changed in place": {"difference", "remembers"},
     "gamma changed in place": {"difference", "gamma twice"},

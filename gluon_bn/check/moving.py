@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gluon_bn.check.sentences import SAYINGS, about_axes, axes_kind
+from gluon_bn.check.sentences import SAYINGS, about_axes, about_part, axes_kind
 from gluon_bn.check.suspects import (
     VARIANCES,
     channel_axes,
@@ -30,7 +30,7 @@ RULES = {
     "zero": lambda old, new, m: 0 * old,
 }
 MOMENTA = (0.9, 0.1, 0.99, 0.01, 0.5, 0.999)
-MEANS = ("sum", "of the normalized X", "of Y", "the variance", "of the scaled X")
+MEANS = ("of the normalized X", "of Y", "the variance", "of the scaled X")
 VARS = ("plus epsilon", "root plus epsilon", "inverse root", "of the normalized X", "of Y",
         "the mean", "around the updated mean", "of the scaled X")
 
@@ -48,9 +48,8 @@ def moved(s, faults=(), which="mean"):
     stat = faults.get("what")
     with np.errstate(all="ignore"):
         x = (s.X - mean) / np.sqrt(var + s.eps)
-        n = np.prod([s.X.shape[a] for a in axes])
         if which == "mean":
-            batch = {None: mean, "sum": mean * n, "of the normalized X": 0 * mean,
+            batch = {None: mean, "of the normalized X": 0 * mean,
                      "of the scaled X": scaled.mean(axes, keepdims=True),
                      "of Y": forward(s).mean(axes, keepdims=True), "the variance": var}[stat]
             return np.squeeze(rule(old_mean, batch, momentum))
@@ -70,7 +69,9 @@ def candidates(ndim, which):
     table["what"] = list(MEANS if which == "mean" else VARS)
     if which == "var":
         table["variance"] = list(VARIANCES)
+        table["variance axes"] = subsets(ndim)[:5]
     table["axes"] = subsets(ndim)
+    table["mean"] = ["sum", *subsets(ndim)[:5]]
     return lineup(table)
 
 
@@ -100,7 +101,6 @@ SAID = {
                "grows without end."),
     "twice": ("updated twice", "{What} takes two steps towards the batch in one call."),
     "zero": ("moving statistics lost", "{What} is zero after the call."),
-    "sum": ("sum for the mean", "The sum over the batch goes into {what}; the mean belongs there."),
     "of the normalized X": ("normalized statistics stored", "What goes into {what} is taken from "
                             "the normalized X (there the mean is 0 and the variance near 1 "
                             "whatever came in). Prediction needs those of X itself."),
@@ -136,8 +136,13 @@ def tell(faults, s, which):
     m = s.X.size // s.X.shape[1]
     names, said = [], []
     for slot, choice in faults.items():
-        if slot == "axes":
+        if slot == "axes" and which != "both":
+            slot = {"mean": "mean", "var": "variance axes"}[which]
+            name, text = about_part(slot, choice, s.X.ndim)
+        elif slot == "axes":
             name, text = axes_kind(choice, s.X.ndim), about_axes(choice, s.X.ndim)
+        elif slot in ("mean", "variance axes"):
+            name, text = about_part(slot, choice, s.X.ndim)
         elif slot == "momentum":
             name, text = "momentum hard-coded", (
                 f"The past weighs {choice:g} whatever momentum is passed. Use the argument.")

@@ -58,6 +58,9 @@ SAYINGS = {
     ("variance", "deviation"): (
         "absolute deviation", "What is used as the variance is the mean of the absolute distances "
         "from the mean. They are squared before they are averaged."),
+    ("variance", "averaged before squaring"): (
+        "averaged before squaring", "The distances from the mean are averaged first, which gives "
+        "0, and squared then. Square each, and average the squares."),
     ("variance", "around the moving mean"): (
         "variance around the moving mean", "The variance measures distances from the moving mean. "
         "In training they are taken from the mean of this batch."),
@@ -164,6 +167,18 @@ def about_axes(axes, ndim):
             f"each channel, taken over {right}: batch and positions.")
 
 
+def about_part(slot, choice, ndim):
+    """The mean or the variance alone over other axes."""
+    if choice == "sum":
+        return "sum for the mean", ("Where the mean belongs, the sum over the batch is used: the "
+                                    "division by m = {m} is missing.")
+    what = "mean" if slot == "mean" else "variance"
+    right = channel_axes(ndim)
+    return axes_kind(choice, ndim), (
+        f"The {what} is taken {axes_named(choice, ndim)}. It is taken over the same as the "
+        f"{'variance' if what == 'mean' else 'mean'}: axes {right}, one value for each channel.")
+
+
 def about_source(choice, training):
     whole = {"the other": "", "the other mean": " mean", "the other variance": " variance"}[choice]
     things = whole or " statistics"
@@ -209,6 +224,8 @@ def tell(faults, s):
     for slot, choice in faults.items():
         if slot == "axes":
             name, text = axes_kind(choice, s.X.ndim), about_axes(choice, s.X.ndim)
+        elif slot in ("mean", "variance axes"):
+            name, text = about_part(slot, choice, s.X.ndim)
         elif slot == "eps":
             name, text = "epsilon hard-coded", (
                 f"Epsilon is {choice:g} whatever is passed. Use the argument.")

@@ -44,7 +44,7 @@ def channel_axes(ndim):
 
 LAST = ("last axis", "last axis, var right")
 VARIANCES = ("unbiased", "std", "squared", "sum", "mean of squares", "deviation",
-             "around the moving mean")
+             "around the moving mean", "averaged before squaring")
 
 
 def statistics(s, faults, X=None):
@@ -60,7 +60,11 @@ def statistics(s, faults, X=None):
             var = spread(X, mean, channel_axes(X.ndim), faults.get("variance"), s).reshape(-1)
         return mean, var
     mean = X.mean(axes, keepdims=True)
-    return mean, spread(X, mean, axes, faults.get("variance"), s)
+    if faults.get("mean") == "sum":
+        mean = X.sum(axes, keepdims=True)
+    elif "mean" in faults:
+        mean = X.mean(faults["mean"], keepdims=True)
+    return mean, spread(X, mean, faults.get("variance axes", axes), faults.get("variance"), s)
 
 
 def spread(X, mean, axes, kind, s=None):
@@ -70,6 +74,8 @@ def spread(X, mean, axes, kind, s=None):
         return (X * X).mean(axes, keepdims=True)
     if kind == "deviation":
         return np.abs(X - mean).mean(axes, keepdims=True)
+    if kind == "averaged before squaring":
+        return (X - mean).mean(axes, keepdims=True) ** 2
     if kind == "around the moving mean":
         mean = s.column(s.moving_mean)
     var = ((X - mean) ** 2).mean(axes, keepdims=True)
@@ -236,6 +242,8 @@ def slots(ndim, training, labels=False, square=False):
              "divide": [k for k in DIVIDE if k], "variance": list(VARIANCES),
              "affine": [k for k in AFFINE if k] + (["last axis"] if square else []),
              "source": list(SOURCES), "centre": [k for k in CENTRE if k], "eps": list(EPS)}
+    table["mean"] = ["sum", *subsets(ndim)[:5]]
+    table["variance axes"] = subsets(ndim)[:5]
     if not labels:  # in training, a beta before the normalization is as good as none
         table["affine"] += [k for k in BEFORE if not (training and k == "beta before")]
     if not training:
