@@ -89,8 +89,8 @@ class LayerReport:
     shape: tuple  # of its output
     mean: float  # of all its values
     std: float  # their standard deviation
-    between: Optional[float]  # how much a unit differs between examples: the root mean square, over
-    #                           the units, of its standard deviation over the batch (None if N = 1)
+    between: float  # how much a unit differs between examples: the root mean square, over the
+    #                 units, of its standard deviation over the batch; NaN for a batch of one
     flat: Optional[float]  # share of values where the activation is flat: its slope is below a
     #                        tenth of the largest (0 for relu); None for layers without activation
     dead: Optional[float]  # share of units (entries of axis 1) that are flat for the whole batch
@@ -302,7 +302,7 @@ def _row(name, block, values, gradient, by_parameter, keep):
         dead = None
         if flat is not None and values.ndim > 1:
             dead = float(flat.all(axis=tuple(a for a in range(values.ndim) if a != 1)).mean())
-        between = None
+        between = float("nan")  # a number, so that a table of a batch of one can be formatted
         if values.ndim > 1 and len(values) > 1:
             between = float(np.sqrt(values.var(axis=0).mean()))
         own = [by_parameter[id(p)] for p in block._reg_params.values() if id(p) in by_parameter]

@@ -71,6 +71,7 @@ def test_sweep_marks_what_broke():
     np.testing.assert_array_equal(found["b"], [1, 2, np.nan])
     assert len(found["a: above 3, or NaN"]) == 2
     drawn(plotting.plot_sweep([0.1, 1], {"a": [1, 2]}))
+    drawn(plotting.plot_sweep([0.1, 1], {"a": [np.nan, np.inf]}))
 
 
 def test_the_others_of_chapter_1():

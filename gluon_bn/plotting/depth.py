@@ -160,7 +160,7 @@ def plot_sweep(rates, losses, title=None, ylabel="training loss (nats)", ceiling
     figure, panel = panels(1, 1, (8, 4.4), title)
     rates = np.asarray(rates, dtype=float)
     known = np.array([v for values in losses.values() for v in values], dtype=float)
-    top = ceiling or 1.1 * known[np.isfinite(known)].max()
+    top = ceiling or 1.1 * known[np.isfinite(known)].max(initial=0.1)
     for index, (label, values) in enumerate(losses.items()):
         values = np.array(values, dtype=float)
         with np.errstate(invalid="ignore"):
