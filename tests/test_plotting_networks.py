@@ -90,7 +90,7 @@ def test_gamma_and_beta(count, visible):
 def test_statistics_with_and_without_single_batches():
     running, exact = (np.array([1.0, 2]), np.array([3.0, 4])), (np.zeros(2), np.ones(2))
     mean, variance = plotting.plot_statistics(running, exact).axes
-    assert labels(mean) == ["exact, all training images", "running"]
+    assert labels(mean) == ["exact, over many images", "running"]
     assert list(variance.lines[1].get_ydata()) == [3, 4]
     batches = np.ones((2, 5, 2))
     assert len(labels(plotting.plot_statistics(running, exact, batches).axes[0])) == 3

@@ -245,10 +245,12 @@ def plot_statistics(running, exact, batches=None, title=None):
             panel.bar(channels, high - low, 0.62, bottom=low, color="#CCCCCC",
                       label="single batches, 5th to 95th percentile")
         panel.plot(channels, exact[index], linestyle="none", marker="_", markersize=15,
-                   markeredgewidth=2.4, color="black", label="exact, all training images")
+                   markeredgewidth=2.4, color="black", label="exact, over many images")
         panel.plot(channels, running[index], linestyle="none", marker="x", markersize=8,
                    markeredgewidth=2, color="#D55E00", label="running")
         panel.set_ylabel(name)
+        panel.use_sticky_edges = False  # the markers stand beyond the bars
+        panel.margins(y=0.12)
         panel.grid(visible=False, axis="x")
     axes[1].set_yscale("log")
     axes[1].set_xlabel("channel")
