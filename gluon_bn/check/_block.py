@@ -3,19 +3,10 @@
 import numpy as np
 
 from gluon_bn.check import probes, topics
-from gluon_bn.check._batch_norm import (
-    gradients,
-    in_place,
-    inverted,
-    kept,
-    one_rank,
-    precision,
-    runs,
-    scopes,
-    types_and_shapes,
-)
+from gluon_bn.check._batch_norm import gradients, inverted, kept, one_rank, runs, scopes
 from gluon_bn.check._life import NAMES, hybridized, saved, separate, starts, trained
 from gluon_bn.check.calling import Failure
+from gluon_bn.check.conduct import in_place, precision, types_and_shapes
 from gluon_bn.check.layer import Layer
 from gluon_bn.check.report import Report
 from gluon_bn.check.student import upstream

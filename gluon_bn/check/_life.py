@@ -8,7 +8,7 @@ from mxnet import gluon
 
 from gluon_bn.check import probes
 from gluon_bn.check.calling import Failure, make
-from gluon_bn.check.layer import handles
+from gluon_bn.check.handles import handles
 from gluon_bn.check.suspects import same
 
 NAMES = {"gamma": "gamma", "beta": "beta", "moving_mean": "running mean",
