@@ -10,6 +10,8 @@ leaves it as it was.
 """
 
 import contextlib
+import re
+import warnings
 from dataclasses import asdict, dataclass, field
 from typing import Optional
 
@@ -66,7 +68,9 @@ def activation_report(net, X, y=None, loss=None, *, training=True, keep=10_000):
         for name, block in _rows(net):
             _listen(name, block, calls)
         with autograd.record(train_mode=training):
-            output = net(X)
+            with warnings.catch_warnings(record=True) as caught:
+                output = net(X)
+            _warn_once(caught)
             if not calls:
                 raise ValueError(f"no layer of {type(net).__name__} returned an array, so there is "
                                  "nothing to measure")
@@ -227,6 +231,16 @@ def _rows(net, name=""):
         yield name, net
     for key, child in children.items():
         yield from _rows(child, f"{name}.{key}" if name else key)
+
+
+def _warn_once(caught):
+    """What the layers warned of, once each: twenty layers say the same of a batch of one."""
+    alike = {}
+    for warning in caught:
+        alike.setdefault(re.sub(r"\d+", "", str(warning.message)), []).append(warning)
+    for first, *others in alike.values():
+        more = f" (and {len(others)} more like this)" if others else ""
+        warnings.warn(f"{first.message}{more}", first.category, stacklevel=3)
 
 
 def _listen(name, block, calls):

@@ -284,6 +284,20 @@ def test_a_batch_of_one():
     assert "nan" in repr(report)
 
 
+def test_a_warning_of_many_layers_is_given_once():
+    net = nn.HybridSequential()
+    net.add(*(BatchNorm(3) for _ in range(4)))
+    net.initialize()
+    with pytest.warns(UserWarning) as caught:
+        activation_report(net, nd.ones((1, 3)))
+    caught = [w for w in caught if w.category is UserWarning]
+    assert len(caught) == 1
+    assert str(caught[0].message).endswith("(and 3 more like this)")
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match="one value per channel"):
+        activation_report(net, nd.ones((1, 3)))  # the layers do not remember that they were asked
+
+
 def test_inside_someone_elses_recording():
     w = nd.ones((2, 2))
     w.attach_grad()

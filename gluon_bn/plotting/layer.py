@@ -98,7 +98,8 @@ def plot_errors(offsets, errors, title=None, ylabel="largest error of Y"):
     for index, (label, values) in enumerate(errors.items()):
         panel.loglog(offsets, values, label=label, **thin(index, len(offsets)))
     panel.axhline(1, color="#777777", linewidth=0.8)
-    panel.text(offsets[0], 1.2, "as large as the output itself", fontsize=9, color="#555555")
+    panel.text(offsets[len(offsets) // 2], 1.3, "as large as the output itself", fontsize=9,
+               color="#555555")
     panel.set_xlabel("offset of the input (its standard deviation is 1)")
     panel.set_ylabel(ylabel)
     panel.legend(handlelength=3, frameon=False)
