@@ -27,7 +27,7 @@ RECIPES = {
     "resnet18": "--epochs 12 --batch-size 128 --lr 0.1 --momentum 0.9 --weight-decay 1e-4 "
                 "--schedule one-cycle --augment crop-flip",
     "densenet": "--epochs 15 --batch-size 128 --lr 0.1 --momentum 0.9 --weight-decay 1e-4 "
-                "--schedule one-cycle --augment flip",
+                "--schedule one-cycle --augment crop-flip",
 }
 
 
@@ -61,11 +61,13 @@ def gather(model):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument("--norms", nargs="+", choices=NORMS, default=NORMS)
+    parser.add_argument("--seeds", nargs="+", type=int, choices=SEEDS, default=SEEDS)
     parser.add_argument("--threads", type=int, help="threads of each run; default: all cores")
     options = parser.parse_args()
     for model in options.models:
-        for seed in SEEDS:
-            for norm in NORMS:
+        for seed in options.seeds:
+            for norm in options.norms:
                 train(model, norm, seed, options.threads)
                 gather(model)
 
