@@ -1,6 +1,6 @@
-"""The tools of *Dive into Deep Learning* train our networks: Trainer, Classifier, train_ch6, Animator.
+"""The tools of *Dive into Deep Learning* train our networks: Trainer, Classifier, train_ch6, ...
 
-d2l needs MXNet's NumPy mode, a switch for the whole process, so each script is a process of its own.
+d2l needs MXNet's NumPy mode, a switch for the whole process, so each script is its own process.
 """
 
 import os
