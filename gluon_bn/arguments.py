@@ -81,7 +81,12 @@ def check_inputs(X, inputs, parameters):
             raise ValueError(f"the inputs are on different devices: X on {X.context}, another on "
                              f"{value.context}; try .as_in_context({X.context})")
     for parameter in parameters.values():
-        places = parameter.list_ctx()
+        try:
+            places = parameter.list_ctx()
+        except RuntimeError:
+            raise RuntimeError(f"{parameter.name} has no value yet: call .initialize() on the "
+                               "layer, or on the network it is in, before the first batch"
+                               ) from None
         if not any(same_device(place, X.context) for place in places):
             raise ValueError(f"X is on {X.context}, but {parameter.name} was initialized on "
                              f"{', '.join(map(str, places))}; move X with .as_in_context, or the "

@@ -951,3 +951,8 @@ def test_arrays_in_memory_that_gluons_data_loader_shares(kernel):
     with autograd.record():
         Y = layer(nd.array(x, ctx=mx.Context("cpu_shared", 0)))
     close(Y, (x - x.mean((0, 2), keepdims=True)) / x.std((0, 2), keepdims=True), 2e-5)
+
+
+def test_a_layer_that_was_not_initialized_says_what_to_do():
+    with pytest.raises(RuntimeError, match="gamma has no value yet: call .initialize"):
+        BatchNorm(3)(nd.ones((2, 3)))
