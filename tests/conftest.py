@@ -7,5 +7,10 @@ own.
 """
 
 import os
+import signal
 
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# Where the tests run in the background of a shell, Ctrl-C is ignored, by what they start too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
