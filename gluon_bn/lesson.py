@@ -29,6 +29,7 @@ def start(threads=None):
     shell = _notebook()
     if shell is not None:
         shell.run_line_magic("matplotlib", "inline")
+        _silence_mxnet()
     versions = runtime.versions()
     setting = "; FAST setting, the numbers mean nothing" if FAST else ""
     print(f"MXNet {versions['mxnet']}, Python {versions['python']}, {machine['threads']} threads "
@@ -73,12 +74,23 @@ def recorded(name):
         result = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"There is no {path}. Recorded results come with the repository, not with the "
-            f"installed package: open the chapter in a clone of it.") from None
+            f"There is no benchmarks/results/{name}. Recorded results come with the repository, "
+            f"not with the installed package: open the chapter in a clone of it.") from None
     where = result.get("machine") or result.get("settings") or {}
     print(f"recorded in benchmarks/results/{name} by `{result.get('command', '?')}` on "
           f"{where.get('cpu', '?')}")
     return result
+
+
+def _silence_mxnet():
+    """Keep what MXNet's C++ writes out of the page: notes on how its operators were made.
+
+    They go straight to file descriptor 2, which IPython puts into the page as if it were an error;
+    Python's own errors and warnings take another way.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 def _notebook():

@@ -7,7 +7,21 @@ The command line draws bars of its own, with rich.
 
 from gluon_bn.training import Callback
 
-__all__ = ["LiveCurves", "ProgressBar"]
+__all__ = ["LiveCurves", "Losses", "ProgressBar"]
+
+
+class Losses(Callback):
+    """The mean loss of each step, in the list `losses`, for batches of equal size."""
+
+    def __init__(self):
+        self.losses = []
+
+    def on_epoch_start(self, epoch, batches):
+        self.total = 0.0
+
+    def on_batch(self, epoch, batch, loss, accuracy):
+        self.losses.append(loss * batch - self.total)  # `loss` is the mean of the epoch so far
+        self.total = loss * batch
 
 
 class LiveCurves(Callback):
@@ -23,9 +37,11 @@ class LiveCurves(Callback):
         self.batches = batches
         if epoch == 1 or not hasattr(self, "animator"):
             from d2l import mxnet as d2l
+            from matplotlib_inline.backend_inline import set_matplotlib_formats
 
             self.animator = d2l.Animator(xlabel="epoch", xlim=[0, self.epochs], figsize=(5, 3.2),
                                          legend=["train loss", "train accuracy", "test accuracy"])
+            set_matplotlib_formats("png")  # d2l has chosen SVG, for all figures to come
 
     def on_batch(self, epoch, batch, loss, accuracy):
         if self.batches and batch % max(1, self.batches // self.per_epoch) == 0:

@@ -170,7 +170,8 @@ def test_stopped_before_it_has_begun(seconds, tmp_path):
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130 and "Traceback" not in stderr, stderr
+    # -SIGINT: stopped inside an exec() of MXNet's, Python ends itself so; a shell shows 130, too.
+    assert process.returncode in (130, -signal.SIGINT) and "Traceback" not in stderr, stderr
 
 
 def test_stopped_while_the_data_is_made(tmp_path):
