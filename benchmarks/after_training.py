@@ -2,7 +2,7 @@
 
     python benchmarks/after_training.py recalibration   # the test accuracy's swing, and its repair
     python benchmarks/after_training.py folding         # needs the runs of benchmarks/train.py
-    python benchmarks/after_training.py memory          # 50 epochs of a small run
+    python benchmarks/after_training.py leak            # 50 epochs of a small run
 
 Each part writes benchmarks/results/PART.json.
 """
@@ -104,7 +104,7 @@ def folding(models=("lenet", "resnet18", "densenet"), repeats=15):
     return {"models": result, "dataset": data.summary()}
 
 
-def memory(epochs=50, limit=2000):
+def leak(epochs=50, limit=2000):
     """The memory of the process after each epoch of LeNet, checkpoints and evaluation included."""
     data = dataset(limit=limit)
     train_iter, test_iter = data.batches(256)
@@ -117,7 +117,7 @@ def memory(epochs=50, limit=2000):
             megabytes.append(int(next(li for li in lines if li.startswith("VmRSS")).split()[1])
                              / 1024)
 
-    folder = ROOT / "runs" / "memory"
+    folder = ROOT / "runs" / "leak"
     folder.mkdir(parents=True, exist_ok=True)
     net = MODELS["lenet"]("auto")
     net.hybridize()
@@ -132,7 +132,7 @@ def memory(epochs=50, limit=2000):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=["recalibration", "folding", "memory"])
+    parser.add_argument("part", choices=["recalibration", "folding", "leak"])
     parser.add_argument("--threads", type=int)
     options = parser.parse_args()
     machine = runtime.configure(options.threads)

@@ -27,13 +27,21 @@ def plot_runs(runs, labels=None, title=None):
     figure, (left, right) = _two_panels(
         title or f"{first['model']} on {describe_dataset(first['dataset'])}")
     labels = labels or [run["norm"] for run in runs]
-    for index, (run, label) in enumerate(zip(runs, labels)):
-        style = STYLES[index % len(STYLES)]
+    for index, (run, label, style) in enumerate(zip(runs, labels, _styles(runs))):
         _curve(left, run, "train_loss", label, style, zorder=2 + index)
         _curve(right, run, "test_accuracy", label, style, scale=100, zorder=2 + index)
     _finish(left, "Training loss", "cross entropy (nats)", *runs)
     _finish(right, "Test accuracy", "images classified correctly (%)", *runs)
     return _legend(figure, left)
+
+
+def _styles(runs):
+    """The same style for the same layer in every picture, as far as each has one of its own."""
+    usual = {"none": 0, "auto": 1, "gluon": 2}
+    numbers = [usual.get(run["norm"]) for run in runs]
+    if None in numbers or len(set(numbers)) < len(numbers):
+        numbers = range(len(runs))
+    return [STYLES[number % len(STYLES)] for number in numbers]
 
 
 def describe_dataset(dataset):
