@@ -87,6 +87,64 @@ def first_call():
         "Memory: `gluon-bn bench --only memory --output benchmarks/results/memory`.\n")
 
 
+def networks():
+    """Test accuracy of the recorded runs, ours and Gluon's, over the seeds."""
+    rows, sources = [], []
+    for model in ("lenet", "resnet18", "densenet"):
+        path = RESULTS / f"{model}.json"
+        if not path.exists():
+            continue
+        result = json.loads(path.read_text())
+        assert {run["dataset"]["name"] for run in result["runs"]} == {"fashion-mnist"}
+        for norm, label in (("auto", "ours"), ("gluon", "Gluon's")):
+            runs = [run for run in result["runs"] if run["norm"] == norm]
+            if not runs:
+                continue
+            last = [run["test_accuracy"] for run in runs]
+            rows.append([model, label, str(len(runs[0]["epochs"])), f"{sum(last) / len(last):.4f}",
+                         " ".join(f"{a:.4f}" for a in last),
+                         f"{sum(r['epochs'][-1]['train_loss'] for r in runs) / len(runs):.3f}"])
+        sources.append(f"`{result['recipe']}`")
+    first = result["runs"][0]
+    return table(["network", "layer", "epochs", "test accuracy, mean", "by seed (0, 1, 2)",
+                  "training loss"], rows) + (
+        f"\nFashion-MNIST, {first['dataset']['train']:,} training images, all 10,000 test images, "
+        f"accuracy after the last epoch; {first['machine']['cpu']}, {first['machine']['threads']} "
+        f"thread; `python benchmarks/train.py --threads 1`, which runs\n"
+        + ",\n".join(sources) + ".\n")
+
+
+def recalibration():
+    """LeNet at lr 1.0: the test accuracy by moving averages and by exact statistics."""
+    result = json.loads((RESULTS / "recalibration.json").read_text())
+    rows = []
+    for run in result["runs"]:
+        row = [str(run["seed"])]
+        for key in ("test_accuracy", "test_accuracy_recalibrated"):
+            found = [epoch[key] for epoch in run["epochs"]]
+            row += [f"{min(found[2:]):.3f} to {max(found[2:]):.3f}", f"{found[-1]:.3f}"]
+        rows.append(row)
+    epochs = len(result["runs"][0]["epochs"])
+    return table(["seed", f"moving averages, epochs 3 to {epochs}", "last epoch",
+                  f"recalibrated, epochs 3 to {epochs}", "last epoch"], rows) + origin(result)
+
+
+def folding():
+    """Trained networks without their batch norm layers."""
+    result = json.loads((RESULTS / "folding.json").read_text())
+    rows = [[model, f"{found['largest_difference_in_logits']:.1e}",
+             *(f"{found['milliseconds_for_256_images'][n]:.1f}" for n in
+               ("auto", "gluon", "folded"))] for model, found in result["models"].items()]
+    return table(["network", "largest difference of a logit", "256 images with ours (ms)",
+                  "with Gluon's (ms)", "folded (ms)"], rows) + origin(result)
+
+
+def origin(result):
+    machine = result["machine"]
+    return (f"\nFashion-MNIST, {machine['cpu']}, threads: {machine['threads']}; "
+            f"`{result['command']}`.\n")
+
+
 def read_bench():
     return json.loads((RESULTS / "bench.json").read_text())
 
@@ -103,7 +161,8 @@ def table(head, rows):
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-TABLES = {f.__name__: f for f in (demo, layer, network, accuracy, first_call)}
+TABLES = {f.__name__: f for f in (demo, layer, network, accuracy, first_call, networks,
+                                  recalibration, folding)}
 
 
 def render(text):
