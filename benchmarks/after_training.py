@@ -2,7 +2,7 @@
 
     python benchmarks/after_training.py recalibration   # the test accuracy's swing, and its repair
     python benchmarks/after_training.py folding         # needs the runs of benchmarks/train.py
-    python benchmarks/after_training.py leak            # 50 epochs of a small run
+    python benchmarks/after_training.py leak            # 250 epochs of a small run
 
 Each part writes benchmarks/results/PART.json.
 """
@@ -104,7 +104,7 @@ def folding(models=("lenet", "resnet18", "densenet"), repeats=15):
     return {"models": result, "dataset": data.summary()}
 
 
-def leak(epochs=50, limit=2000):
+def leak(epochs=250, limit=2000):
     """The memory of the process after each epoch of LeNet, checkpoints and evaluation included."""
     data = dataset(limit=limit)
     train_iter, test_iter = data.batches(256)

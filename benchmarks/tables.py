@@ -78,13 +78,12 @@ def accuracy():
 def first_call():
     """Seconds of the first call, and the peak memory of a step."""
     bench = read_bench()
-    memory = json.loads((RESULTS / "memory" / "bench.json").read_text())["memory"]
+    memory = bench["memory"]
     rows = [[f"`{name}`", f"{t['cold']:.1f}", f"{t['warm']:.2f}", f"{memory[name]:.1f}"]
             for name, t in bench["first_call"].items()]
     rows.append(["`gluon`", "", "", f"{memory['gluon']:.1f}"])
     return table(["kernel", "first step, nothing cached (s)", "first step, cached (s)",
-                  "peak memory of a step (times X)"], rows) + source(bench) + (
-        "Memory: `gluon-bn bench --only memory --output benchmarks/results/memory`.\n")
+                  "peak memory of a step (times X)"], rows) + source(bench)
 
 
 def networks():
