@@ -28,8 +28,8 @@ def demo():
     return table(["LeNet", "training loss", "training accuracy", "test accuracy", "best epoch"],
                  rows) + (
         f"\n{name}, {data['train']:,} training images, {len(run['epochs'])} epochs, "
-        f"seed {run['seed']}, {run['machine']['cpu']}, {run['machine']['threads']} threads; "
-        "`gluon-bn demo --output benchmarks/results/demo`.\n")
+        f"seed {run['seed']}, {run['machine']['cpu']}, threads: {run['machine']['threads']}; "
+        "`gluon-bn demo --threads 1 --output benchmarks/results/demo`.\n")
 
 
 def layer():
