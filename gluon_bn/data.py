@@ -186,13 +186,14 @@ class Batches:
         self.shuffle = shuffle
         self.seed = int.from_bytes(os.urandom(4), "big") if seed is None else _seed(seed)
         self.epoch = 0
+        self._augment = find_augmentation(augment)
         # All images in one array: a batch is then one `take`, and a pass costs 0.1 s where Gluon's
         # DataLoader, image by image, needs 4 s. As bytes they fill a quarter of the memory.
-        self._images = mx.nd.array(images[..., np.newaxis], dtype="uint8")  # (n, 28, 28, 1)
+        # `augment` works on NumPy's.
+        self._images = images if self._augment is not None else mx.nd.array(
+            images[..., np.newaxis], dtype="uint8")  # (n, 28, 28, 1)
         self._labels = mx.nd.array(labels, dtype="float32")
         self._enlarge = tuple(self.size) != images.shape[1:]
-        self._augment = find_augmentation(augment)
-        self._originals = images  # NumPy's, which `augment` works on
 
     @property
     def examples(self):
@@ -229,7 +230,7 @@ class Batches:
         if self._augment is None:
             X = self._images.take(mx.nd.array(indices, dtype="int32"))
         else:
-            images = self._augment(self._originals[indices],
+            images = self._augment(self._images[indices],
                                    np.random.RandomState([self.seed, *place]))
             X = mx.nd.array(images[..., np.newaxis], dtype="uint8")
         y = self._labels.take(mx.nd.array(indices, dtype="int32"))

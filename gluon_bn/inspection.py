@@ -22,6 +22,7 @@ from mxnet.gluon import Block, HybridBlock, nn
 
 from gluon_bn.arguments import cast
 from gluon_bn.hybrid import as_nd
+from gluon_bn.inference.networks import all_blocks
 
 __all__ = ["ActivationReport", "LayerReport", "activation_report"]
 
@@ -63,8 +64,9 @@ def activation_report(net, X, y=None, loss=None, *, training=True, keep=10_000):
     _check(net, X, y)
     calls = []
     with _left_as_it_was(net), autograd.pause():
-        for block in _blocks_of(net, nn.Dropout):
-            block.forward = lambda X: X
+        for block in all_blocks(net):
+            if isinstance(block, nn.Dropout):
+                block.forward = lambda X: X
         for name, block in _rows(net):
             _listen(name, block, calls)
         with autograd.record(train_mode=training):
@@ -268,7 +270,7 @@ def _listen(name, block, calls):
 @contextlib.contextmanager
 def _left_as_it_was(net):
     """What the Blocks hold at the start of this, they hold at its end; graphs are off meanwhile."""
-    blocks = list(_blocks_of(net, Block))
+    blocks = all_blocks(net)
     attributes = [(block, dict(vars(block))) for block in blocks]
     # Running statistics are parameters here and in Gluon, plain attributes in the layers of d2l.
     arrays = {id(array): array for block in blocks for array in vars(block).values()
@@ -288,18 +290,6 @@ def _left_as_it_was(net):
         with autograd.pause():
             for array, value in before:
                 array[:] = value
-
-
-def _blocks_of(net, kind):
-    """The Blocks of this kind in `net`, itself included, each once."""
-    found = {}
-
-    def note(block):
-        if isinstance(block, kind):
-            found[id(block)] = block
-
-    net.apply(note)
-    return found.values()
 
 
 def _weights(net):

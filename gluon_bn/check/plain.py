@@ -40,7 +40,8 @@ class PlainFunction:
     def settle(self, cases):
         """Find the array kind in which most of these cases (dicts of arguments) run.
 
-        Returns the failures that are left, by the number of the case.
+        Returns the failures that are left, by the number of the case. Raises `Failure`, the first
+        one, if no case runs in any kind.
         """
         self.numpy_style = writes_numpy_style(self.function.function)
         kinds = ["np", "nd"] if mx.util.is_np_array() else ["nd", "np"]
@@ -60,6 +61,8 @@ class PlainFunction:
                 best = failures, kind
             if not failures:
                 break
+        if len(best[0]) == len(cases):
+            raise next(iter(self.first_failures.values()))
         self.kind = best[1]
         self.changed.clear()
         return best[0]

@@ -37,6 +37,12 @@ class Report:
             why = "For the same reason as above."
         self.lines.append(Line("not yet", what, why, tuple(mistakes), example))
 
+    def does_not_run(self, problem, shape):
+        """The last word where the code fails on everything; `problem` is a `Failure`."""
+        self.not_yet("it runs", f"It fails with X of shape {shape}: {problem}.",
+                     (problem.mistake,))
+        return self
+
     @property
     def mistakes(self):
         return tuple(dict.fromkeys(name for line in self.lines for name in line.mistakes))
