@@ -27,6 +27,7 @@ from gluon_bn.plotting.graph import (
     plot_layer,
     plot_projection,
 )
+from gluon_bn.plotting.images import plot_confusion, plot_images
 from gluon_bn.plotting.layer import (
     plot_batch,
     plot_errors,
@@ -56,11 +57,11 @@ from gluon_bn.plotting.runs import describe_dataset, plot_run, plot_runs
 from gluon_bn.plotting.style import SETTINGS, STYLES, panels
 
 __all__ = ["CONTESTANTS", "SETTINGS", "STYLES", "describe_dataset", "panels", "plot_batch",
-           "plot_bench", "plot_comparison", "plot_computation_graph", "plot_curves",
-           "plot_dense_block", "plot_depth", "plot_drift", "plot_errors", "plot_feature_maps",
-           "plot_folding", "plot_folding_speed", "plot_gamma_beta", "plot_gammas",
-           "plot_histograms", "plot_knobs", "plot_landscape", "plot_layer", "plot_losses",
-           "plot_moving_averages", "plot_networks", "plot_normalization", "plot_padding",
-           "plot_projection", "plot_ravine", "plot_readers", "plot_recalibration", "plot_report",
-           "plot_residual_blocks", "plot_run", "plot_runs", "plot_saturation", "plot_seeds",
-           "plot_statistics", "plot_sweep", "plot_swing"]
+           "plot_bench", "plot_comparison", "plot_computation_graph", "plot_confusion",
+           "plot_curves", "plot_dense_block", "plot_depth", "plot_drift", "plot_errors",
+           "plot_feature_maps", "plot_folding", "plot_folding_speed", "plot_gamma_beta",
+           "plot_gammas", "plot_histograms", "plot_images", "plot_knobs", "plot_landscape",
+           "plot_layer", "plot_losses", "plot_moving_averages", "plot_networks",
+           "plot_normalization", "plot_padding", "plot_projection", "plot_ravine", "plot_readers",
+           "plot_recalibration", "plot_report", "plot_residual_blocks", "plot_run", "plot_runs",
+           "plot_saturation", "plot_seeds", "plot_statistics", "plot_sweep", "plot_swing"]

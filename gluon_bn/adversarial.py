@@ -1,0 +1,105 @@
+"""Training a generator against a discriminator, and asking a third network what it drew.
+
+    G, D = models.generator(), models.discriminator()
+    fit(G, D, data.batches(64)[0], epochs=1)
+    images = draw(G, labels, seed=0)
+    score(G, classifier, images_per_class=100)
+
+The networks are those of `gluon_bn.models.gan`; chapter 8 explains the losses.
+"""
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd, gluon, nd
+
+from gluon_bn.training import TrainingError, seed_everything
+
+ADAM = {"beta1": 0.0, "beta2": 0.9}  # no momentum: the other network changes what is right
+
+
+def discriminator_loss(real_scores, fake_scores):
+    """The hinge loss (Lim and Ye, 2017; Miyato et al., 2018, equation (16)): real images should
+    score above 1, drawn ones below -1; what is beyond is good enough. Scores (N,) to a number."""
+    return nd.relu(1 - real_scores).mean() + nd.relu(1 + fake_scores).mean()
+
+
+def generator_loss(fake_scores):
+    """Drawn images should score high (Miyato et al., 2018, equation (17)). Scores (N,)."""
+    return -fake_scores.mean()
+
+
+def new_trainers(G, D, lr, schedule=None):
+    """Adam for both networks, the learning rate and its schedule the same for both."""
+    return [gluon.Trainer(net.collect_params(), "adam",
+                          {"learning_rate": lr, "lr_scheduler": schedule and schedule(), **ADAM},
+                          kvstore=None) for net in (G, D)]
+
+
+def step(G, D, X, labels, trainers):
+    """One step of both networks on real images X (N, 1, H, W) and their labels (N,).
+
+    The generator draws one image for each label; the discriminator learns to tell them from X, and
+    then the generator from the discriminator. Returns the two losses, not waited for.
+    """
+    of_generator, of_discriminator = trainers
+    n = len(labels)
+    with autograd.record():
+        fake = G(nd.random.normal(shape=(n, G.latent)), labels)
+        # In one batch: the discriminator's power iteration then takes one step, as it should.
+        scores = D(nd.concat(X, fake.detach(), dim=0), nd.concat(labels, labels, dim=0))
+        loss_d = discriminator_loss(scores[:n], scores[n:])
+    loss_d.backward()
+    of_discriminator.step(1)
+    with autograd.record():
+        loss_g = generator_loss(D(fake, labels))
+    loss_g.backward()
+    of_generator.step(1)
+    return loss_d, loss_g
+
+
+def fit(G, D, train_iter, epochs, lr=5e-4, seed=0, after_epoch=None):
+    """Train G and D on batches (X, labels); the learning rate falls like a cosine to zero.
+
+    after_epoch : called with (epoch from 1, mean loss of D, mean loss of G).
+    Raises TrainingError if a loss is no longer a finite number.
+    """
+    seed_everything(seed)
+    for net in (G, D):
+        net.initialize(mx.init.Xavier(), force_reinit=False)
+    updates = epochs * len(train_iter)
+    trainers = new_trainers(G, D, lr, lambda: mx.lr_scheduler.CosineScheduler(updates, lr))
+    for epoch in range(1, epochs + 1):
+        seed_everything(seed, epoch)
+        train_iter.set_epoch(epoch - 1)
+        losses = [step(G, D, X, labels, trainers) for X, labels in train_iter]
+        means = [float(nd.concat(*values, dim=0).mean().asscalar()) for values in zip(*losses)]
+        if not np.isfinite(means).all():
+            raise TrainingError(f"The losses became {means} in epoch {epoch}: the weights have run "
+                                f"away. A smaller learning rate than {lr:g} helps.")
+        if after_epoch:
+            after_epoch(epoch, *means)
+
+
+def draw(G, labels, seed=0, z=None):
+    """Images (N, 1, H, W) of G for labels (N,), in prediction mode, from noise of `seed`.
+
+    z : the noise (N, latent), if it is not to be drawn.
+    """
+    labels = labels if isinstance(labels, nd.NDArray) else nd.array(labels)
+    if z is None:
+        z = nd.array(np.random.RandomState(seed).normal(size=(len(labels), G.latent)))
+    return G(z, labels)
+
+
+def score(G, classifier, images_per_class=100, seed=0):
+    """How often `classifier` sees in a drawn image the class that G was asked for.
+
+    Returns (share of all images, the table of counts (num_classes asked, num_classes seen)).
+    """
+    asked = np.repeat(np.arange(G.num_classes), images_per_class)
+    images = draw(G, asked, seed)
+    seen = np.concatenate([classifier(images[i:i + 500]).asnumpy().argmax(axis=1)
+                           for i in range(0, len(asked), 500)])
+    counts = np.zeros((G.num_classes, G.num_classes), int)
+    np.add.at(counts, (asked, seen), 1)
+    return float((asked == seen).mean()), counts

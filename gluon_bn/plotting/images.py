@@ -1,0 +1,56 @@
+"""Rows of images, and tables of who took what for what: the pictures of chapter 8."""
+
+import numpy as np
+
+from gluon_bn.plotting.style import panels
+
+
+def plot_images(rows, labels=None, title=None, columns=None):
+    """Images in rows: a Figure.
+
+    rows : (R, C, H, W) or (R, C, 1, H, W), values 0 (black) to 1.  labels : a name for each row.
+    columns : a name for each column.
+    """
+    rows = np.asarray(rows)
+    rows = rows.reshape(*rows.shape[:2], *rows.shape[-2:])
+    count, across, height, width = rows.shape
+    figure, axes = panels(size=(0.62 * across + 1.2, 0.62 * count + (0.5 if title else 0.1)),
+                          title=title)
+    gap = 1  # a pixel of white between two images
+    sheet = np.ones((count * (height + gap) - gap, across * (width + gap) - gap))
+    for i, row in enumerate(rows):
+        for j, image in enumerate(row):
+            top, left = i * (height + gap), j * (width + gap)
+            sheet[top:top + height, left:left + width] = image
+    axes.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.grid(visible=False)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    axes.tick_params(length=0)
+    middle = (height - 1) / 2 + np.arange(count) * (height + gap)
+    axes.set_yticks(middle if labels is not None else [], labels)
+    middle = (width - 1) / 2 + np.arange(across) * (width + gap)
+    axes.set_xticks(middle if columns is not None else [], columns)
+    axes.xaxis.tick_top()
+    return figure
+
+
+def plot_confusion(counts, labels, title=None):
+    """What was asked for against what was seen: a Figure.
+
+    counts : (K, K) whole numbers; row i holds what was seen where class i was asked for. Each cell
+    shows its share of the row in percent.
+    """
+    share = 100 * np.asarray(counts) / np.sum(counts, axis=1, keepdims=True)
+    figure, axes = panels(size=(7, 5.6), title=title)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    axes.grid(visible=False)
+    for (i, j), value in np.ndenumerate(share):
+        if value >= 0.5:
+            axes.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=9,
+                      color="white" if value > 50 else "black")
+    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_xlabel("seen by the classifier, % of a row")
+    axes.set_ylabel("asked for")
+    return figure
