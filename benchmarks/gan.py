@@ -16,12 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from gluon_bn import adversarial, runtime
-from gluon_bn.checkpoint import write_atomically
 from gluon_bn.data import CLASS_NAMES, dataset
 from gluon_bn.models import lenet
 from gluon_bn.models.gan import discriminator, generator
 from gluon_bn.plotting import plot_images
-from gluon_bn.training import evaluate, fit, write_json
+from gluon_bn.training import evaluate, fit, write_figure, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "gan"
@@ -87,7 +86,7 @@ def main():
         G.save_parameters(str(RESULTS / "generator.params"))
         images = adversarial.draw(G, np.repeat(np.arange(10), 12)).asnumpy()
         figure = plot_images(images.reshape(10, 12, 28, 28), CLASS_NAMES)
-        write_atomically(RESULTS / "gan.png", lambda file: figure.savefig(file, format="png"))
+        write_figure(RESULTS / "gan.png", figure)
         write_json(path, result)
     for name, options in SHORT_RUNS.items():
         if name not in result["short"]:

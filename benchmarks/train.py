@@ -13,10 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gluon_bn.checkpoint import write_atomically
-from gluon_bn.cli import _png_writer
 from gluon_bn.plotting import plot_runs
-from gluon_bn.training import write_json
+from gluon_bn.training import write_figure, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS, RESULTS = ROOT / "runs" / "results", ROOT / "benchmarks" / "results"
@@ -55,7 +53,7 @@ def gather(model):
     first = [run for run in runs if run["seed"] == 0]
     labels = {"auto": "ours", "gluon": "Gluon's"}
     figure = plot_runs(first, [labels[run["norm"]] for run in first])
-    write_atomically(RESULTS / f"{model}.png", _png_writer(figure))
+    write_figure(RESULTS / f"{model}.png", figure)
 
 
 def main():

@@ -7,7 +7,6 @@ that mistakes are reported at once.
 
 import contextlib
 import functools
-import io
 import os
 import signal
 import sys
@@ -187,6 +186,7 @@ def train(
     from gluon_bn.checkpoint import write_atomically
     from gluon_bn.data import dataset
     from gluon_bn.plotting import plot_run
+    from gluon_bn.training import write_figure
 
     folder = output or Path("runs") / f"{model}-{norm}"
     checkpoint = folder / "checkpoint"
@@ -212,7 +212,7 @@ def train(
                                         f"with --resume goes on from there.") from None
             raise
     write_atomically(folder / "model.params", _parameters_writer(net))
-    write_atomically(folder / "curves.png", _png_writer(plot_run(metrics)))
+    write_figure(folder / "curves.png", plot_run(metrics))
     last = metrics["epochs"][-1]
     out.print(f"{model}, norm={norm}, {data.name}: test accuracy {last['test_accuracy']:.4f}, "
               f"training loss {last['train_loss']:.4f} after epoch {last['epoch']}, "
@@ -331,12 +331,6 @@ def _parameters_writer(net):
     return write
 
 
-def _png_writer(figure):
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return lambda file: file.write(buffer.getvalue())
-
-
 # gluon-bn demo ------------------------------------------------------------------------------------
 
 DEMO = (("none", "without batch norm"), ("auto", "ours, from scratch"), ("gluon", "Gluon's layer"))
@@ -356,9 +350,8 @@ def demo(
 ):
     """Train LeNet without batch norm, with ours and with Gluon's; leaves a table and a picture."""
     from gluon_bn import runtime
-    from gluon_bn.checkpoint import write_atomically
     from gluon_bn.plotting import plot_runs
-    from gluon_bn.training import write_json
+    from gluon_bn.training import write_figure, write_json
 
     folder = output or Path("demo")
     folder.mkdir(parents=True, exist_ok=True)
@@ -371,7 +364,7 @@ def demo(
                 for norm, label in DEMO]
     labels = [label for _, label in DEMO]
     write_json(folder / "metrics.json", {"dataset": data.summary(), "runs": runs})
-    write_atomically(folder / "curves.png", _png_writer(plot_runs(runs, labels, _title(data))))
+    write_figure(folder / "curves.png", plot_runs(runs, labels, _title(data)))
     out.print(_table(runs, labels, _title(data)))
     out.print(f"The three curves: {folder / 'curves.png'}    all numbers: "
               f"{folder / 'metrics.json'}", markup=False, soft_wrap=True)
@@ -434,12 +427,11 @@ def compare(
 ):
     """Train a network with our layer and with Gluon's: the differences, step by step."""
     from gluon_bn import runtime
-    from gluon_bn.checkpoint import write_atomically
     from gluon_bn.comparison import compare_with_gluon
     from gluon_bn.data import dataset
     from gluon_bn.models.layers import KERNELS
     from gluon_bn.plotting import plot_comparison
-    from gluon_bn.training import write_json
+    from gluon_bn.training import write_figure, write_json
 
     if norm not in KERNELS:
         raise typer.BadParameter(f"{norm} is not our batch norm; choose {', '.join(KERNELS)}.",
@@ -460,7 +452,7 @@ def compare(
               "dataset": data.summary(), "steps": records, "versions": runtime.versions(),
               "machine": runtime.describe()}
     write_json(folder / "compare.json", result)
-    write_atomically(folder / "compare.png", _png_writer(plot_comparison(result)))
+    write_figure(folder / "compare.png", plot_comparison(result))
     out.print(_comparison_table(result))
     out.print(f"The picture: {folder / 'compare.png'}    all steps: {folder / 'compare.json'}",
               markup=False, soft_wrap=True)

@@ -32,7 +32,7 @@ from gluon_bn import recipe, runtime
 from gluon_bn.checkpoint import CheckpointError
 
 __all__ = ["Callback", "CheckpointError", "TrainingError", "evaluate", "fit", "record",
-           "seed_everything", "write_csv", "write_json"]
+           "seed_everything", "write_csv", "write_figure", "write_json"]
 
 # How many batches the program may run ahead of the numbers it has read back. MXNet computes in the
 # background; reading a loss waits for it. Reading it two batches late, nobody has to wait.
@@ -263,8 +263,6 @@ def _check_settings(epochs, lr, seed, clip):
         raise ValueError(f"lr, the learning rate, must be a positive number, not {lr!r}")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(f"seed must be a whole number from 0 to {2**32 - 1}, not {seed!r}")
-
-
     if clip is not None and not (isinstance(clip, (int, float)) and 0 < clip < math.inf):
         raise ValueError(f"clip, the largest norm of the gradient, must be a positive number or "
                          f"None, not {clip!r}")
@@ -386,3 +384,10 @@ def write_csv(path, epochs):
         writer.writeheader()
         writer.writerows(epochs)
     files.write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+
+
+def write_figure(path, figure):
+    """Write a `matplotlib.figure.Figure` to a PNG file, all of it or nothing."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=150)
+    files.write_atomically(path, lambda file: file.write(picture.getvalue()))
