@@ -46,6 +46,9 @@ def configure(threads=None):
     # MXNet starts its threads anew, with the number it likes.
     platform.platform()
     global _allocator, _configured
+    # First, because a thread keeps the arena that its first allocation gave it: the engine's own
+    # threads must not have computed anything before there is only one.
+    _allocator = _keep_freed_memory()
     if threads is not None:
         # On both sides of the engine: some operators (Gluon's BatchNorm backward is one) measure
         # their scratch memory on the thread that calls them and fill it on the one that computes.
@@ -53,7 +56,6 @@ def configure(threads=None):
         _on_this_thread("omp_set_num_threads", threads)
         _in_engine("omp_set_num_threads", threads)
         _configured = threads
-    _allocator = _keep_freed_memory()
     return describe()
 
 
