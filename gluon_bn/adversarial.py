@@ -12,19 +12,19 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon, nd
 
-from gluon_bn.training import TrainingError, seed_everything
+from gluon_bn.training import TrainingError, initialize, seed_everything
 
 ADAM = {"beta1": 0.0, "beta2": 0.9}  # no momentum: the other network changes what is right
 
 
 def discriminator_loss(real_scores, fake_scores):
-    """The hinge loss (Lim and Ye, 2017; Miyato et al., 2018, equation (16)): real images should
-    score above 1, drawn ones below -1; what is beyond is good enough. Scores (N,) to a number."""
+    """The hinge loss (Lim and Ye, 2017): real images should score above 1, drawn ones below -1;
+    what is beyond is good enough. From scores (N,) to one number, shape (1,)."""
     return nd.relu(1 - real_scores).mean() + nd.relu(1 + fake_scores).mean()
 
 
 def generator_loss(fake_scores):
-    """Drawn images should score high (Miyato et al., 2018, equation (17)). Scores (N,)."""
+    """Drawn images should score high. From scores (N,) to one number, shape (1,)."""
     return -fake_scores.mean()
 
 
@@ -65,7 +65,7 @@ def fit(G, D, train_iter, epochs, lr=5e-4, seed=0, after_epoch=None):
     """
     seed_everything(seed)
     for net in (G, D):
-        net.initialize(mx.init.Xavier(), force_reinit=False)
+        initialize(net)
     updates = epochs * len(train_iter)
     trainers = new_trainers(G, D, lr, lambda: mx.lr_scheduler.CosineScheduler(updates, lr))
     for epoch in range(1, epochs + 1):

@@ -31,8 +31,8 @@ from gluon_bn import checkpoint as files
 from gluon_bn import recipe, runtime
 from gluon_bn.checkpoint import CheckpointError
 
-__all__ = ["Callback", "CheckpointError", "TrainingError", "evaluate", "fit", "record",
-           "seed_everything", "write_csv", "write_figure", "write_json"]
+__all__ = ["Callback", "CheckpointError", "TrainingError", "evaluate", "fit", "initialize",
+           "record", "seed_everything", "write_csv", "write_figure", "write_json"]
 
 # How many batches the program may run ahead of the numbers it has read back. MXNet computes in the
 # background; reading a loss waits for it. Reading it two batches late, nobody has to wait.
@@ -280,13 +280,18 @@ def _device(net):
     return mx.cpu()
 
 
-def _initialize(net, data_iter, ctx):
-    """Give every parameter that has none its first value, and every deferred one its shape."""
+def initialize(net, ctx=None):
+    """Give every parameter that has no value yet its first one: Xavier's, or the layer's own."""
     for parameter in net.collect_params().values():
         try:
             parameter.list_ctx()
         except RuntimeError:
             parameter.initialize(ctx=ctx, default_init=mx.init.Xavier())
+
+
+def _initialize(net, data_iter, ctx):
+    """The first values, and for a deferred parameter its shape."""
+    initialize(net, ctx)
     for X, _ in data_iter:
         net(X[:1].as_in_context(ctx))  # prediction mode: no running statistic moves
         break

@@ -78,7 +78,7 @@ def discriminator(*, num_classes=10, width=32):
         score = w . phi + v[label] . phi + b
 
     All its weights are spectrally normalized. The row v[label] asks whether the features are those
-    of the class (Miyato and Koyama, 2018, equation (3)).
+    of the class (Miyato and Koyama, 2018).
 
     Raises ValueError for a number below 1.
     """
