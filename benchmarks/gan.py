@@ -84,14 +84,20 @@ def main():
     if "long" not in result:
         G, result["long"] = run(data, classifier, EPOCHS, SHORT_RUNS["conditional batch norm"])
         G.save_parameters(str(RESULTS / "generator.params"))
-        images = adversarial.draw(G, np.repeat(np.arange(10), 12)).asnumpy()
-        figure = plot_images(images.reshape(10, 12, 28, 28), CLASS_NAMES)
-        write_figure(RESULTS / "gan.png", figure)
         write_json(path, result)
     for name, options in SHORT_RUNS.items():
         if name not in result["short"]:
             _, result["short"][name] = run(data, classifier, SHORT, options)
             write_json(path, result)
+    write_figure(RESULTS / "gan.png", plot_images(drawings(), CLASS_NAMES))
+
+
+def drawings(columns=12):
+    """What the recorded generator draws: (10, columns, 1, 28, 28), a row for each class."""
+    G = generator()
+    G.load_parameters(str(RESULTS / "generator.params"))
+    images = adversarial.draw(G, np.repeat(np.arange(10), columns)).asnumpy()
+    return images.reshape(10, columns, *images.shape[1:])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ def plot_images(rows, labels=None, title=None, columns=None):
     rows = np.asarray(rows)
     rows = rows.reshape(*rows.shape[:2], *rows.shape[-2:])
     count, across, height, width = rows.shape
-    figure, axes = panels(size=(0.62 * across + 1.2, 0.62 * count + (0.5 if title else 0.1)),
+    figure, axes = panels(size=(0.7 * across + 1.8, 0.7 * count + (0.5 if title else 0.1)),
                           title=title)
     gap = 1  # a pixel of white between two images
     sheet = np.ones((count * (height + gap) - gap, across * (width + gap) - gap))
@@ -32,6 +32,7 @@ def plot_images(rows, labels=None, title=None, columns=None):
     middle = (width - 1) / 2 + np.arange(across) * (width + gap)
     axes.set_xticks(middle if columns is not None else [], columns)
     axes.xaxis.tick_top()
+    axes.tick_params(axis="x", labelsize=8)
     return figure
 
 
