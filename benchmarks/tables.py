@@ -138,6 +138,15 @@ def folding():
                   "with Gluon's (ms)", "folded (ms)"], rows) + origin(result)
 
 
+def generators():
+    """The generators of chapter 8, by the score of a classifier that never met them."""
+    result = json.loads((RESULTS / "gan" / "gan.json").read_text())
+    runs = [("conditional batch norm", result["long"]), *result["short"].items()]
+    rows = [[name, str(len(run["epochs"])), f"{run['score']:.3f}"] for name, run in runs]
+    head = ["generator", "epochs", "drawings recognized as what was asked for"]
+    return table(head, rows) + origin(result)
+
+
 def origin(result):
     machine = result["machine"]
     return (f"\nFashion-MNIST, {machine['cpu']}, threads: {machine['threads']}; "
@@ -161,7 +170,7 @@ def table(head, rows):
 
 
 TABLES = {f.__name__: f for f in (demo, layer, network, accuracy, first_call, networks,
-                                  recalibration, folding)}
+                                  recalibration, folding, generators)}
 
 
 def render(text):
