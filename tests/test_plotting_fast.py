@@ -1,0 +1,91 @@
+"""The figures of chapter 12: the right numbers in them, and what cannot be drawn."""
+
+import io
+
+import numpy as np
+import pytest
+
+from gluon_bn import plotting
+
+
+def drawn(figure):
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=40)
+    assert file.getvalue().startswith(b"\x89PNG")
+    return figure
+
+
+def words(axes):
+    return [text.get_text().strip() for text in axes.texts]
+
+
+def test_passes():
+    figure = drawn(plotting.plot_passes({"one": ("X>Y", "dY,X>dX"), "two": ("X X>Y >S", "")}, "T"))
+    axes, = figure.axes
+    assert words(axes) == ["X", "Y", "dY", "X", "dX", "5 times", "X", "X", "Y", "S", "4 times"]
+    boxes = [box for box in axes.patches if np.isfinite(box.get_x())]
+    assert [bool(box.get_hatch()) for box in boxes] == [
+        False, True, False, False, True, False, False, True, True]  # hatched: written
+    assert boxes[0].get_facecolor() == boxes[3].get_facecolor()  # X has one colour everywhere
+    left = [box.get_x() for box in boxes[:5]]
+    assert np.diff(left)[1] > 2 > np.diff(left)[0]  # a gap between forward and backward
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["one", "two"]
+
+
+@pytest.mark.parametrize("bad", ["X>Y>Z", ">", "X;Y", "X-Y"])
+def test_passes_that_name_nothing(bad):
+    with pytest.raises(ValueError, match="a pass reads like 'X', 'X,dY' or 'X>Y', not"):
+        plotting.plot_passes({"bad": (bad, "")})
+
+
+def test_bandwidth():
+    sizes = [2 ** k for k in range(14, 20)]
+    figure = drawn(plotting.plot_bandwidth(sizes, [1e9 * k for k in range(1, 7)],
+                                           {"an array": 5e4, "two": 3e5}))
+    axes, = figure.axes
+    curve, *marks = axes.get_lines()
+    np.testing.assert_allclose(curve.get_xdata(), np.array(sizes) / 1e6)
+    np.testing.assert_allclose(curve.get_ydata(), range(1, 7))
+    assert [mark.get_xdata()[0] for mark in marks] == [0.05, 0.3]
+    assert words(axes) == ["an array", "two"]
+    drawn(plotting.plot_bandwidth(sizes, [1e9] * 6))
+
+
+def test_roofline():
+    points = {"native": (0.5, 4e9), "gluon": (0.5, 1e9), "matrix product": (100, 5e10)}
+    figure = drawn(plotting.plot_roofline(6e10, {"memory": 2e10, "cache": 6e10}, points))
+    axes, = figure.axes
+    memory, cache, *dots = axes.get_lines()
+    for roof, bandwidth in ((memory, 20), (cache, 60)):
+        x, y = roof.get_data()
+        np.testing.assert_allclose(y, np.minimum(60, x * bandwidth))
+        assert x[0] * bandwidth < 60 < x[-1] * bandwidth  # both parts of the roof are seen
+    assert [dot.get_data()[1] for dot in dots] == [4, 1, 50]
+    assert len({dot.get_marker() for dot in dots}) == 3
+    assert [text.get_text() for text in axes.texts] == list(points)
+    assert memory.get_label() == "memory, 20 GB/s"
+
+
+def test_copies():
+    copies = {(128, 64): {"textbook": 80.0, "native": 7.0},
+              (4, 4): {"textbook": 900.0, "other": 12.3}}
+    figure = drawn(plotting.plot_copies(copies, {(128, 64): 4}))
+    first, second = figure.axes
+    assert [bar.get_width() for bar in first.patches] == [80, 7]
+    assert words(second) == ["900", "12.3"]
+    assert first.get_title(loc="left") == "(128, 64)"
+    assert [line.get_xdata()[0] for line in first.get_lines()] == [4] and not second.get_lines()
+    assert first.get_xlim()[1] > 80 and first.get_xscale() == "log"
+    drawn(plotting.plot_copies({"one": {"native": 2.0}}))
+
+
+def test_amdahl():
+    figure = drawn(plotting.plot_amdahl({"LeNet": 0.25, "ResNet": 0.0}, {"LeNet": (2, 1.2)}))
+    axes, = figure.axes
+    law, point, flat = [line for line in axes.get_lines() if not line.get_label().startswith("_")]
+    x, y = law.get_data()
+    assert y[0] == 1 and y[-1] == pytest.approx(1 / (0.75 + 0.25 / 100))
+    np.testing.assert_allclose(y, 1 / (0.75 + 0.25 / x))
+    assert (point.get_xdata()[0], point.get_ydata()[0]) == (2, 1.2)
+    assert set(flat.get_ydata()) == {1}
+    assert flat.get_label().startswith("ResNet: the layer takes 0 %")
