@@ -66,6 +66,14 @@ def test_roofline():
     assert memory.get_label() == "memory, 20 GB/s"
 
 
+def test_labels_of_the_roofline_do_not_cover_each_other():
+    points = {"a": (100, 5e10), "b": (100, 5.01e10), "c": (120, 4.9e10), "far": (0.1, 5e10)}
+    axes, = drawn(plotting.plot_roofline(6e10, {"memory": 2e10}, points)).axes
+    down = {text.get_text(): text.xyann[1] for text in axes.texts}
+    assert down["b"] == 0 and down["far"] == 0
+    assert -12 < down["a"] < -9 and -23 < down["c"] < -18
+
+
 def test_copies():
     copies = {(128, 64): {"textbook": 80.0, "native": 7.0},
               (4, 4): {"textbook": 900.0, "other": 12.3}}

@@ -98,18 +98,38 @@ def plot_roofline(peak, bandwidths, points, title=None):
         axes.loglog(x, np.minimum(peak, x * bandwidth) / 1e9, color=style["color"],
                     linestyle=style["linestyle"], linewidth=1.8,
                     label=f"{label}, {bandwidth / 1e9:.0f} GB/s")
+    lowest = min(y for _, y in points.values())
+    heights = np.log([lowest / 2, 1.5 * max(peak, *(y for _, y in points.values()))])
+    shifts = _shifts({label: (np.log(x), 300 * (np.log(y) - heights[0]) / np.ptp(heights))
+                      for label, (x, y) in points.items()})
     for i, (label, (x, y)) in enumerate(points.items()):
         colour = CONTESTANTS.get(label, ("#FFFFFF",))[0]
         axes.loglog(x, y / 1e9, MARKERS[i % len(MARKERS)], color=colour, markeredgecolor="black",
                     markersize=9)
         right = x > 0.1 * span[1]
-        axes.annotate(label, (x, y / 1e9), (-8 if right else 8, 0), textcoords="offset points",
-                      ha="right" if right else "left", va="center", fontsize=10)
+        axes.annotate(label, (x, y / 1e9), (-8 if right else 8, shifts[label]),
+                      textcoords="offset points", ha="right" if right else "left", va="center",
+                      fontsize=10)
+    axes.set_ylim(*np.exp(heights) / 1e9)
     axes.set_xlim(*span)
     axes.set_xlabel("arithmetic intensity: operations a byte")
     axes.set_ylabel("operations a second (billions)")
     axes.legend(loc="lower right", handlelength=3, frameon=False)
     return figure
+
+
+def _shifts(places, line=11, near=1.0):
+    """How far down each label must go, in points, lest it cover the one above it.
+
+    places : a dict, label -> (x, y); y in points, and labels meet whose x differ by less than near.
+    """
+    taken, shifts = [], {}
+    for label, (x, y) in sorted(places.items(), key=lambda item: -item[1][1]):
+        above = [bottom for other, bottom in taken if abs(other - x) < near]
+        place = min([y, *(bottom - line for bottom in above)])
+        shifts[label] = place - y
+        taken.append((x, place))
+    return shifts
 
 
 def plot_copies(copies, bounds=None, title=None):
@@ -132,7 +152,7 @@ def plot_copies(copies, bounds=None, title=None):
         panel.set_yticks([-place for place in range(len(times))], list(times))
         panel.grid(visible=False, axis="y")
         panel.set_title(str(shape), loc="left", fontsize=11)
-        panel.set_xlabel("copies of the array" + " (dashed: the bound)" * bool(bounds))
+        panel.set_xlabel("copies" + " (dashed: the bound)" * bool(bounds))
     return figure
 
 
