@@ -71,7 +71,7 @@ def test_labels_of_the_roofline_do_not_cover_each_other():
     axes, = drawn(plotting.plot_roofline(6e10, {"memory": 2e10}, points)).axes
     down = {text.get_text(): text.xyann[1] for text in axes.texts}
     assert down["b"] == 0 and down["far"] == 0
-    assert -12 < down["a"] < -9 and -23 < down["c"] < -18
+    assert -11 <= down["a"] < -9 and -22 < down["c"] < -15  # a line below, two lines below
 
 
 def test_copies():

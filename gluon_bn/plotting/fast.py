@@ -109,7 +109,7 @@ def plot_roofline(peak, bandwidths, points, title=None):
         right = x > 0.1 * span[1]
         axes.annotate(label, (x, y / 1e9), (-8 if right else 8, shifts[label]),
                       textcoords="offset points", ha="right" if right else "left", va="center",
-                      fontsize=10)
+                      fontsize=10, bbox={"boxstyle": "round,pad=0.05", "fc": "white", "ec": "none"})
     axes.set_ylim(*np.exp(heights) / 1e9)
     axes.set_xlim(*span)
     axes.set_xlabel("arithmetic intensity: operations a byte")
