@@ -14,8 +14,10 @@ from bs4 import BeautifulSoup
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "docs" / "book"))
 CHAPTERS = sorted(path.stem for path in (ROOT / "chapters").glob("[0-9][0-9]_*.ipynb"))
+SOLUTIONS = sorted(path.stem for path in (ROOT / "chapters" / "solutions").glob("*.ipynb"))
 PAGES = ["index", "search", "docs/symbols", "docs/conventions",
-         *(f"chapters/{name}" for name in CHAPTERS)]
+         *(f"chapters/{name}" for name in CHAPTERS),
+         *(f"chapters/solutions/{name}" for name in SOLUTIONS)]
 
 
 @pytest.fixture(scope="session")
@@ -111,6 +113,12 @@ def test_the_landing_page_lists_all_chapters(read):
             assert "planned" not in line.get_text()
         else:
             assert "(planned)" in line.get_text()
+
+
+def test_every_page_lists_the_worked_solutions(read):
+    listed = [link["href"] for link in read("index").select("nav a.reference.internal")]
+    assert [link for link in listed if "/solutions/" in link] == [
+        f"chapters/solutions/{name}.html" for name in SOLUTIONS]
 
 
 def test_mathematics_is_on_board(site, read):

@@ -2,6 +2,7 @@
 
     python docs/book/notebooks.py                    # every chapter whose text changed
     python docs/book/notebooks.py 03_backward        # these chapters, changed or not
+    python docs/book/notebooks.py solutions/03_backward    # the same for worked solutions
     python docs/book/notebooks.py --check            # name those that changed, execute nothing
 
 A chapter has changed when its cells differ from those of its notebook: times of files say nothing
@@ -40,6 +41,11 @@ NOT_FOR_READERS = {
 def chapters(folder=CHAPTERS):
     """The texts of the chapters, in their order."""
     return sorted(Path(folder).glob("[0-9][0-9]_*.md"))
+
+
+def solutions(folder=CHAPTERS):
+    """The texts of the worked solutions, one floor down."""
+    return chapters(Path(folder) / "solutions")
 
 
 def steps(notebook):
@@ -117,28 +123,29 @@ def main(arguments=None):
     parser.add_argument("--folder", type=Path, default=CHAPTERS)
     chosen = parser.parse_args(arguments)
 
-    texts = {text.stem: text for text in chapters(chosen.folder)}
+    texts = {text.relative_to(chosen.folder).with_suffix("").as_posix(): text
+             for text in chapters(chosen.folder) + solutions(chosen.folder)}
     unknown = set(chosen.names) - set(texts)
     if unknown:
         parser.error(f"no chapter {', '.join(sorted(unknown))}; there are {', '.join(texts)}")
-    wanted = [text for name, text in texts.items()
-              if name in chosen.names or not chosen.names and not in_step(text)]
+    wanted = {name: text for name, text in texts.items()
+              if name in chosen.names or not chosen.names and not in_step(text)}
     if chosen.check:
-        for text in wanted:
-            print(f"{text.stem}: its notebook is not in step; run make notebooks")
+        for name in wanted:
+            print(f"{name}: its notebook is not in step; run make notebooks")
         return int(bool(wanted))
 
     failed = 0
-    for text in wanted:
-        print(f"{text.stem} ...", flush=True)
+    for name, text in wanted.items():
+        print(f"{name} ...", flush=True)
         start = time.monotonic()
         try:
             write(tidy(execute(text)), text.with_suffix(".ipynb"))
         except (CellExecutionError, CellTimeoutError, DeadKernelError, ValueError) as error:
             failed += 1
-            print(f"{text.stem}: not written. {error}", file=sys.stderr)
+            print(f"{name}: not written. {error}", file=sys.stderr)
         else:
-            print(f"{text.stem}: {time.monotonic() - start:.0f} s")
+            print(f"{name}: {time.monotonic() - start:.0f} s")
     if not wanted:
         print("Every notebook is in step with its text.")
     return int(bool(failed))

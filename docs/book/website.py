@@ -22,10 +22,11 @@ CHAPTER = re.compile(r"\[([^]]+)\]\((chapters/(\d\d)_\w+)\.ipynb\)")
 
 def gather(source, chapters=ROOT / "chapters"):
     """Put what Sphinx reads into the folder `source`."""
-    (source / "chapters").mkdir()
+    (source / "chapters" / "solutions").mkdir(parents=True)
     (source / "docs").mkdir()
-    for notebook in Path(chapters).glob("[0-9][0-9]_*.ipynb"):
-        shutil.copy(notebook, source / "chapters")
+    for part in (".", "solutions"):
+        for notebook in Path(chapters, part).glob("[0-9][0-9]_*.ipynb"):
+            shutil.copy(notebook, source / "chapters" / part)
     shutil.copy(ROOT / "docs" / "conventions.md", source / "docs")
     writing = (ROOT / "docs" / "writing.md").read_text(encoding="utf-8")
     symbols = writing[writing.index("## Symbols"):].replace("## ", "# ", 1)
@@ -44,12 +45,17 @@ def landing_page(source):
         notebook = source / f"{name}.ipynb"
         if not notebook.exists():
             return f"{planned} (planned)"
-        title = nbformat.read(notebook, as_version=4).cells[0].source.split("\n")[0].lstrip("# ")
-        entries.append(f"{int(number)}. {title} <{name}>")
-        return f"[{title}]({name}.ipynb)"
+        entries.append(f"{int(number)}. {title_of(notebook)} <{name}>")
+        return f"[{title_of(notebook)}]({name}.ipynb)"
 
     text = CHAPTER.sub(chapter, text)
-    return text.replace("@chapters@", "\n".join(entries))
+    solved = [f"{int(path.stem[:2])}. {title_of(path)} <chapters/solutions/{path.stem}>"
+              for path in sorted((source / "chapters" / "solutions").glob("*.ipynb"))]
+    return text.replace("@chapters@", "\n".join(entries)).replace("@solutions@", "\n".join(solved))
+
+
+def title_of(notebook):
+    return nbformat.read(notebook, as_version=4).cells[0].source.split("\n")[0].lstrip("# ")
 
 
 def build(target, chapters=ROOT / "chapters", strict=False):
