@@ -60,17 +60,18 @@ from gluon_bn.plotting.options import (
     plot_padding,
     plot_swing,
 )
+from gluon_bn.plotting.relatives import plot_batch_sizes, plot_cubes, plot_noise
 from gluon_bn.plotting.runs import describe_dataset, plot_run, plot_runs
 from gluon_bn.plotting.style import SETTINGS, STYLES, panels
 
 __all__ = ["CONTESTANTS", "SETTINGS", "STYLES", "describe_dataset", "panels",
-           "plot_amdahl", "plot_bandwidth", "plot_batch", "plot_bench",
+           "plot_amdahl", "plot_bandwidth", "plot_batch", "plot_batch_sizes", "plot_bench",
            "plot_comparison", "plot_computation_graph", "plot_confusion", "plot_copies",
-           "plot_curves", "plot_dense_block", "plot_depth", "plot_drift", "plot_errors",
-           "plot_feature_maps", "plot_folding", "plot_folding_speed", "plot_gamma_beta",
-           "plot_gammas", "plot_histograms", "plot_images", "plot_knobs",
+           "plot_cubes", "plot_curves", "plot_dense_block", "plot_depth", "plot_drift",
+           "plot_errors", "plot_feature_maps", "plot_folding", "plot_folding_speed",
+           "plot_gamma_beta", "plot_gammas", "plot_histograms", "plot_images", "plot_knobs",
            "plot_landscape", "plot_layer", "plot_losses", "plot_moving_averages",
-           "plot_networks", "plot_normalization", "plot_padding", "plot_passes",
+           "plot_networks", "plot_noise", "plot_normalization", "plot_padding", "plot_passes",
            "plot_projection", "plot_ravine", "plot_readers", "plot_recalibration",
            "plot_report", "plot_residual_blocks", "plot_roofline", "plot_run",
            "plot_runs", "plot_saturation", "plot_seeds", "plot_statistics", "plot_sweep",
