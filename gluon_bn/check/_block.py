@@ -3,8 +3,25 @@
 import numpy as np
 
 from gluon_bn.check import probes, topics
-from gluon_bn.check._batch_norm import gradients, inverted, kept, one_rank, runs, scopes
-from gluon_bn.check._life import NAMES, hybridized, saved, separate, starts, trained
+from gluon_bn.check._batch_norm import (
+    gradients,
+    inverted,
+    kept,
+    one_rank,
+    runs,
+    scopes,
+    to_the_end,
+)
+from gluon_bn.check._life import (
+    NAMES,
+    hybridized,
+    remembers,
+    saved,
+    separate,
+    shares_state,
+    starts,
+    trained,
+)
 from gluon_bn.check.calling import Failure
 from gluon_bn.check.conduct import in_place, precision, types_and_shapes
 from gluon_bn.check.layer import Layer
@@ -30,12 +47,16 @@ def block(made):
     except Failure as problem:
         report.not_yet("it can be made", f"{problem}.", (problem.mistake,))
         return report
-    examine(report, layer)
+    to_the_end(report, examine, layer)
     return report
 
 
 def examine(report, layer):
     """Everything that is asked of a layer, conditional or not."""
+    if shares_state(layer, 4):  # then every answer depends on what other layers were asked before
+        separate(report, layer, 4)
+        report.note("nothing else was looked at, for the same reason")
+        return False
     if not runs(report, layer):
         return False
     ranks = [r for r in (4, 2) if not {(r, True), (r, False)} & set(layer.failures)]
@@ -46,6 +67,12 @@ def examine(report, layer):
         topics.say(report, "Y in prediction", prediction)
         return False
     found = starts(report, layer, ranks[0])
+    if "gamma and beta are one" in report.mistakes:
+        report.note("nothing else was looked at until they are two")
+        return False
+    if layer.extra:
+        report.not_yet("what forward returns", "More than one value comes back. The layer behind "
+                       "this one expects Y alone.", ("more than Y returned",))
     settle_eps(layer, ranks)
     some = [r for r in (4, 2) if not {(r, True), (r, False)} <= set(layer.failures)]
     training = {r: topics.output(layer, r, True) for r in some}
@@ -59,11 +86,16 @@ def examine(report, layer):
         scopes(report, layer, ranks)
     if {"moving_mean", "moving_var"} <= set(found):
         weight_of_the_past(report, layer, ranks)
-        topics.say_statistics(report, {r: topics.statistics(layer, r) for r in ranks})
+        if plain_average(layer, ranks[0]):
+            report.note("the statistics are plain averages over all batches, each with the same "
+                        "weight; a layer with a momentum forgets old ones")
+        else:
+            topics.say_statistics(report, {r: topics.statistics(layer, r) for r in ranks})
         topics.say(report, "statistics stay in prediction", {r: kept(layer, r) for r in ranks})
     else:
         unseen_statistics(report, layer, ranks[0])
     gradients(report, layer, training)
+    remembers(report, layer, ranks[0])
     trained(report, layer, ranks[0])
     saved(report, layer, ranks[0])
     separate(report, layer, ranks[0])
@@ -118,6 +150,21 @@ def weight_of_the_past(report, layer, ranks):
     if said is not None and not np.isclose(weight, said):
         report.note(f"momentum={said:g} is the weight of the new batch here, as in PyTorch and the "
                     f"newer d2l; in Gluon the same layer has momentum={weight:g}")
+
+
+def plain_average(layer, rank):
+    """Whether two steps leave the average of two batches: a layer that forgets nothing."""
+    s = layer.adapt(probes.ordinary(rank, labels=layer.labels))
+    t = s.but(X=s.X[::-1] * 1.5 + 1)
+    try:
+        with layer.at_work():
+            net, found = layer.prepared(s)
+            layer.step(net, s)
+            layer.step(net, t)
+            got = [found[role].get() for role in ("moving_mean", "moving_var")]
+    except Failure:
+        return False
+    return all(same(g, (a + b) / 2) for g, a, b in zip(got, statistics(s, {}), statistics(t, {})))
 
 
 def unseen_statistics(report, layer, rank):

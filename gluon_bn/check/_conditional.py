@@ -29,14 +29,15 @@ def conditional(f):
     except Failure as problem:
         report.not_yet("it can be called", f"{problem}.", (problem.mistake,))
         return report
-    if isinstance(subject, Layer):
-        works = _block.examine(report, subject)
-    else:
-        works = _batch_norm.examine(report, subject)
-    if works:
+    _batch_norm.to_the_end(report, examine, subject)
+    return report
+
+
+def examine(report, subject):
+    inner = _block if isinstance(subject, Layer) else _batch_norm
+    if inner.examine(report, subject):
         out_of_range(report, subject)
         float_labels(report, subject)
-    return report
 
 
 def _is_layer(f):
@@ -53,7 +54,7 @@ def out_of_range(report, subject):
     """A label that no class has must not be some other class's."""
     rank = next(r for r in (4, 2) if (r, True) not in subject.failures)
     s = subject.adapt(probes.ordinary(rank, labels=True))
-    K, accepted = len(s.gamma), []
+    K, accepted, rows = len(s.gamma), [], 0
     for label in (K, -1):
         labels = s.labels.copy()
         labels[1] = label
@@ -61,19 +62,21 @@ def out_of_range(report, subject):
             got = subject.run(s.but(labels=labels), recording=False).Y
         except Failure:
             continue
-        takes = ""
+        takes = ", which comes out as zeros" * (not got.reshape(s.X.shape)[1].any())
         for row in range(K):
             labels[1] = row
             if same(got, forward(s.but(labels=labels))):
-                takes = f" as if it were {row}"
+                takes, rows = f" as if it were {row}", rows + 1
         accepted.append(f"label {label}{takes}")
     if not accepted:
         report.ok("labels that no class has are refused")
         return
+    why = ("MXNet's take and Embedding clip an index that is out of range, so a wrong label trains "
+           "the class next door." if rows else "Such a label is a mistake in the data, and nobody "
+           "hears of it.")
     report.not_yet("labels that no class has", f"With {K} classes, it takes "
-                   f"{' and '.join(accepted)}, without a word. MXNet's take and Embedding clip an "
-                   "index that is out of range, so a wrong label trains the class next door. Look "
-                   "at the labels before you use them.", ("labels clipped",))
+                   f"{' and '.join(accepted)}, without a word. {why} Look at the labels before you "
+                   "use them.", ("labels clipped" if rows else "labels not checked",))
 
 
 def float_labels(report, subject):

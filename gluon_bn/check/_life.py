@@ -37,6 +37,13 @@ def starts(report, layer, rank):
         report.not_yet("a new layer", f"It fails: {problem}.", (problem.mistake,))
         return {}
     said = len(report.lines)
+    both = [found[role].parameter for role in ("gamma", "beta") if role in found]
+    if len(both) == 2 and both[0] is not None and both[0] is both[1] and (
+            found["gamma"].columns == found["beta"].columns):
+        report.not_yet("gamma and beta are two", "gamma and beta are one and the same Parameter: "
+                       "self.params.get returns the one that has this name already, if there is "
+                       "one.", ("gamma and beta are one",))
+        values.pop("beta")
     for role in ("gamma", "beta"):
         if role not in found:
             report.not_yet(f"it has a {role}", f"No array of the layer is called {role}. It is a "
@@ -109,10 +116,14 @@ def saved(report, layer, rank):
     s = layer.adapt(probes.ordinary(rank, labels=layer.labels))
     what = "saved and loaded"
     try:
-        with layer.at_work(), tempfile.TemporaryDirectory() as folder:
-            file = os.path.join(folder, "layer.params")
+        with layer.at_work():
             net, _ = layer.prepared(s)
             layer.step(net, s)
+    except Failure:
+        return  # said with the gradients
+    try:
+        with layer.at_work(), tempfile.TemporaryDirectory() as folder:
+            file = os.path.join(folder, "layer.params")
             _network(net).save_parameters(file)
             want = layer.predict(net, s)
             if not same(layer.predict(net, s), want):
@@ -154,28 +165,54 @@ def _network(layer):
     return net
 
 
-def separate(report, layer, rank):
-    """Two layers of a network have nothing in common."""
-    if layer.instance is not None:
-        return
+def remembers(report, layer, rank):
+    """In prediction an answer depends on the parameters and the statistics, not on what was asked
+    before."""
     s = layer.adapt(probes.ordinary(rank, labels=layer.labels))
+    other = s.but(X=s.X[::-1] + 1, labels=None if s.labels is None else s.labels[::-1])
     try:
+        with layer.at_work():
+            net, _ = layer.prepared(s)
+            before = layer.predict(net, s)
+            layer.predict(net, other)
+            after = layer.predict(net, s)
+    except Failure:
+        return
+    if not same(before, after) and not any("in prediction" in m or "in place" in m
+                                           for m in report.mistakes):
+        report.not_yet("the same question again", "In prediction the same input gives another "
+                       "answer after a different one was asked in between: something of the last "
+                       "call is kept and used in the next.", ("remembers",))
+
+
+def shares_state(layer, rank):
+    """Whether training one layer changes what another predicts; None where it cannot be tried."""
+    if layer.instance is not None:
+        return None
+    try:
+        s = layer.adapt(probes.ordinary(rank, labels=layer.labels))
         with layer.at_work():
             one, _ = layer.prepared(s)
             two, _ = layer.prepared(s)
             before = layer.predict(two, s)
             if not same(layer.predict(two, s), before):
-                return
+                return None
             layer.step(one, s)
-            after = layer.predict(two, s)
+            return not same(before, layer.predict(two, s))
     except Failure:
-        return
-    if same(before, after):
-        report.ok("two layers keep their statistics apart")
-    else:
+        return None
+
+
+def separate(report, layer, rank):
+    """Two layers of a network have nothing in common; False if they have."""
+    shares = shares_state(layer, rank)
+    if shares:
         report.not_yet("two layers", "Training one layer changes what another predicts: they share "
                        "an array, perhaps an attribute of the class or a default argument.",
                        ("state shared between layers",))
+    elif shares is False:
+        report.ok("two layers keep their statistics apart")
+    return not shares
 
 
 def hybridized(report, layer, rank):

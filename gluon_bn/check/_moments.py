@@ -53,7 +53,8 @@ def moments(f):
 def _cases(alone):
     """Inputs; a function without `axis` is asked for one value per channel."""
     X4, X2 = probes.ordinary(4).X, probes.ordinary(2).X
-    chosen = [(X4, (0, 2, 3)), (X2, (0,))]
+    little = probes.exact(probes.ordinary(4, seed=1).X / 128)  # an epsilon shows there
+    chosen = [(X4, (0, 2, 3)), (X2, (0,)), (little, (0, 2, 3))]
     if not alone:
         chosen += [(X4, (2, 3)), (X4, (1,))]
     return [{"X": X, "axis": axes} for X, axes in chosen]
@@ -98,9 +99,11 @@ def _answer(case, faults=(), which="both"):
     axes = _pick(case["axis"], X.ndim, faults.get("axes"))
     n = np.prod([X.shape[a] for a in axes])
     mean = X.mean(axes, keepdims=True)
-    var = spread(X, mean, axes, faults.get("variance"))
-    if faults.get("mean") == "sum":
-        mean = mean * n
+    around = mean
+    if "mean" in faults:
+        mean = mean * n / (1 if "sum" in faults["mean"] else len(X))
+        around = around if "alone" in faults["mean"] else mean
+    var = spread(X, around, axes, faults.get("variance")) + faults.get("eps", 0)
     pair = [mean.ravel(), var.ravel()]
     if faults.get("order"):
         pair = pair[::-1]
@@ -121,12 +124,23 @@ def _values(report, student, evidence, alone):
             what = "variance" if i == 0 else "mean"
     fixed = [a for a in subsets(4) if len(a) < 4]
     table = {"axes": [*AXES, *fixed], "order": ["swapped"],
-             "variance": [v for v in VARIANCES if "moving" not in v], "mean": ["sum"]}
+             "variance": [v for v in VARIANCES if "moving" not in v],
+             "mean": ["sum", "over N", "sum alone", "over N alone"],
+             "eps": [1e-5, 1e-3, 1e-6, 1e-8, 1e-2]}
     faults = identify(pairs, lineup(table), _answer)
     example = _example(student, wrong[0], alone)
+    many = next(((c, r) for c, r in evidence if r.values[0].size != _answer(c, which="mean").size),
+                None)
+    if faults is None and many:
+        (c, r), want = many, _answer(many[0], which="mean").size
+        report.not_yet("the shape of mean and variance", f"For X of shape {c['X'].shape} and axis "
+                       f"{c['axis']} there is one mean and one variance for each of {want} groups "
+                       f"of values; the mean comes back with shape {r.shapes[0]}.",
+                       ("shape changed",))
+        return False
     if faults is None:
         which = {"mean": 0, "variance": 1}.get(what)
-        told = "" if which is None else hint(
+        told = hint(pairs, _answer) if which is None else hint(
             [(c, r.values[which]) for c, r in evidence],
             lambda c: _answer(c, which=("mean", "var")[which]))
         report.not_yet(what, told + UNKNOWN, ("difference",), example)
@@ -163,6 +177,14 @@ def _tell(faults, case):
         elif slot == "order":
             name, text = "mean and variance swapped", ("The variance comes back first and the mean "
                                                        "second; it is to be the other way round.")
+        elif slot == "eps":
+            name, text = "epsilon in the variance", (
+                f"{choice:g} is added to the variance. Epsilon belongs to the division that comes "
+                "later; the variance stays as it is.")
+        elif slot == "mean" and "over N" in choice:
+            name, text = "divided by N", (
+                "For the mean, the sum is divided by the length of the first axis, but "
+                f"{m} values were summed.")
         elif slot == "mean":
             name, text = "sum for the mean", ("The values are summed, not averaged: the division "
                                               f"by their number, {m}, is missing.")

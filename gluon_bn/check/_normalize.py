@@ -4,7 +4,16 @@ from gluon_bn.check import probes, sentences
 from gluon_bn.check.calling import Failure
 from gluon_bn.check.plain import PlainFunction
 from gluon_bn.check.report import Report
-from gluon_bn.check.suspects import AFFINE, CENTRE, DIVIDE, EPS, differences, forward, same
+from gluon_bn.check.suspects import (
+    AFFINE,
+    CENTRE,
+    DIVIDE,
+    EPS,
+    PARENTHESES,
+    differences,
+    forward,
+    same,
+)
 from gluon_bn.check.topics import compare, failure, say
 
 NAMES = ("X", "mean", "var", "beta", "gamma", "eps")
@@ -36,6 +45,8 @@ def normalize(f):
     say(report, "Y", verdicts)
     if all(v.ok for v in verdicts.values()):
         _gradient(report, student, plain(battery[4][0]))
+    if student.extra:
+        report.note("more than one value comes back; the first was taken for Y")
     rank = 4 if 0 not in failures else 2
     student.say_changed(report)
     student.say_types(report, _case(battery[rank][0]))
@@ -75,12 +86,13 @@ def _output(student, rank, battery, plain):
         run(battery[0])
     except Failure as problem:
         return failure(problem, f"With X of shape {battery[0].X.shape}")
-    table = {"divide": [k for k in DIVIDE if k], "variance": ["std", "squared"],
+    table = {"divide": [*(k for k in DIVIDE if k), PARENTHESES], "variance": ["std", "squared"],
              "affine": [k for k in AFFINE if k], "centre": [k for k in CENTRE if k],
-             "eps": list(EPS), "source": ["the other", "the other mean", "the other variance"]}
+             "eps": list(EPS), "source": ["the other", "the other mean", "the other variance",
+                                          "swapped"]}
     said = compare(run, rank, False, [(s, run(s)) for s in battery], table,
                    ("X", "gamma", "beta", "moving_mean", "moving_var", "eps"), _Plain(plain))
-    if said.faults and "source" in said.faults:
+    if said.faults and said.faults.get("source", "swapped") != "swapped":
         which = {"the other": "mean and variance", "the other mean": "mean",
                  "the other variance": "variance"}[said.faults["source"]]
         rest = {k: v for k, v in said.faults.items() if k != "source"}

@@ -61,6 +61,13 @@ HINTS = (
      "has to be put together from means", "error"),
     ("has no attribute 'std'", "arrays of mx.nd have no std() (those of mx.np do)", "error"),
     ("could not be broadcast", None, "error"),
+    ("object has no attribute '_scope'", "the constructor of Block did not run before something "
+     "was asked of it. Is super().__init__() called first?", "error"),
+    ("Parameter'> not supported", "a Parameter stands where its array belongs. A Parameter holds "
+     "the array, and hands it out when asked for its data", "error"),
+    ("Exceeds input dimensions", "it averages over an axis that X does not have. Are the axes "
+     "written for images only?", "error"),
+    ("data type do not match", "arrays of two types meet", "type changed"),
     ("only accept legacy ndarrays", "mx.nd and mx.np are mixed: a function of mx.nd was given an "
      "array of mx.np", "error"),
     ("only accept MXNet numpy ndarrays", "mx.nd and mx.np are mixed: a function of mx.np was given "
@@ -198,6 +205,9 @@ class Function:
         known = {ALIASES.get(p.name, ALIASES.get(p.name.lower(), p.name)): p for p in positional}
         required = {name for name, p in known.items() if p.default is p.empty}
         wanted = set(names)
+        if any(p.kind is p.VAR_KEYWORD for p in parameters) and known.keys() <= wanted:
+            self.by_name = {name: known[name].name if name in known else name for name in names}
+            return
         if wanted - set(optional) <= set(known) and required <= wanted | {"training", *extra}:
             self.by_name = {name: known[name].name for name in self.names if name in known}
             order = [name for name in known if name in wanted]

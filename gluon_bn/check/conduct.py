@@ -13,9 +13,11 @@ def in_place(report, subject):
     """What was passed in is what the caller still has."""
     names = list(dict.fromkeys(n for n, _ in sorted(subject.changed)))
     for name in [n for n in names if not n.startswith("moving")]:
-        report.not_yet(f"{name} is left as it was", f"{name} is changed in place: whoever called "
-                       "finds other numbers in it afterwards. Look for -=, *= or [:] =.",
-                       (f"{name} changed in place",))
+        who = ("the Trainer moves it, along its gradient, and nobody else" if
+               name in ("gamma", "beta") and hasattr(subject, "made") else
+               "whoever called finds other numbers in it afterwards")
+        report.not_yet(f"{name} is left as it was", f"{name} is changed in place: {who}. Look for "
+                       "-=, *= or [:] =.", (f"{name} changed in place",))
     if any(n.startswith("moving") for n in names):
         report.note("the moving statistics that were passed in are changed in place; d2l's "
                     "function leaves them and returns new ones")
@@ -36,13 +38,15 @@ def types_and_shapes(report, subject, ranks):
             if out.shape != s.X.shape and len(report.lines) == said:
                 report.not_yet("Y has the shape of X", f"X of shape {s.X.shape} comes back as Y of "
                                f"shape {out.shape}.", ("shape changed",))
-    for dtype in ("float64", "float16"):
-        _type(report, subject, ranks[0], dtype)
+    for dtype in ("float32", "float64", "float16"):
+        if not _type(report, subject, ranks[0], dtype):
+            break
     if len([line for line in report.lines[said:] if line.status == "not yet"]) == 0:
         report.ok("Y has the shape and the type of X")
 
 
 def _type(report, subject, rank, dtype):
+    """Whether there is nothing to be said about Y's type for X of this type."""
     s = subject.adapt(probes.ordinary(rank, labels=subject.labels))
     for training in (True, False):
         if (rank, training) in subject.failures:
@@ -53,14 +57,15 @@ def _type(report, subject, rank, dtype):
             if dtype == "float16":
                 report.note(f"float16: {problem}")
             else:
-                report.not_yet(f"X of type {dtype}", "With arrays of float64 it fails: "
+                report.not_yet(f"X of type {dtype}", f"With arrays of {dtype} it fails: "
                                f"{problem}. Is a new array made somewhere without a type? It is "
                                "float32 then.", ("type changed",))
-            return
+            return False
         if out.dtype != dtype:
             report.not_yet(f"X of type {dtype}", f"X of type {dtype} comes back as Y of type "
                            f"{out.dtype}.", ("type changed",))
-            return
+            return False
+    return True
 
 
 def precision(report, subject, ranks):

@@ -43,6 +43,9 @@ class Handle:
             whole[:, self.columns] = value
         elif old.size != value.size and old.ndim == 2 and old.shape[1:] == value.shape:
             whole[:] = value  # a row for each class where one row for all was expected
+        elif value.ndim == 2 and old.shape == value.shape[::-1] != value.shape:
+            raise Failure(f"{self.name} has shape {tuple(old.shape)}; a row for each class is "
+                          f"expected, {value.shape}", "table transposed")
         elif old.size == value.size:
             whole = value.reshape(old.shape)
         elif value.ndim == 2:

@@ -16,6 +16,7 @@ from gluon_bn.check import probes
 from gluon_bn.check.calling import Failure, dtype_of, guarded, make, mode, to_numpy, world
 from gluon_bn.check.handles import blocks, gradient_at, handles
 from gluon_bn.check.student import Outcome
+from gluon_bn.check.suspects import same
 
 CHANNELS = ("num_features", "in_channels", "num_channels", "channels", "features", "c", "units")
 RANKS = ("num_dims", "ndim", "num_dim", "dims", "n_dims", "ndims", "rank")
@@ -44,6 +45,7 @@ class Layer:
         self.eps_said = self.momentum_said = False
         self.instance = made if isinstance(made, gluon.Block) else None
         self.channels = self.classes = 0
+        self.extra = False  # forward returned more than Y
         if self.instance is not None:
             self.channels, self.classes = _sizes(self.instance)
         if self.instance is None and not callable(made):
@@ -106,6 +108,7 @@ class Layer:
             Y = block(X)
         else:
             Y = block(X, make(_labels(s), self.kind))
+        self.extra |= isinstance(Y, (tuple, list)) and len(Y) > 1
         Y = Y[0] if isinstance(Y, (tuple, list)) and len(Y) else Y
         if not isinstance(Y, nd.NDArray):
             to_numpy(Y, "what forward returns")
@@ -145,6 +148,7 @@ class Layer:
             block, found = self.prepared(s, dtype)
             X = make(s.X, self.kind, dtype)
             before = X.asnumpy()
+            learned = {r: found[r].get() for r in ("gamma", "beta") if r in found}
             if upstream is not None:
                 X.attach_grad()
             with mode(s.training, recording):
@@ -158,6 +162,8 @@ class Layer:
                 outcome.moving_var = found["moving_var"].get()
             if not np.array_equal(before, X.asnumpy()):
                 self.changed.add(("X", s.training))
+            self.changed |= {(role, s.training) for role, value in learned.items()
+                             if role in found and not same(found[role].get(), value)}
             return outcome
 
     def _back(self, outcome, Y, X, found, upstream, dtype):

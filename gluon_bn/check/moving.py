@@ -71,7 +71,7 @@ def candidates(ndim, which):
         table["variance"] = list(VARIANCES)
         table["variance axes"] = subsets(ndim)[:5]
     table["axes"] = subsets(ndim)
-    table["mean"] = ["sum", *subsets(ndim)[:5]]
+    table["mean"] = ["sum", "over N", *subsets(ndim)[:5]]
     return lineup(table)
 
 

@@ -36,6 +36,7 @@ class PlainFunction:
     def __init__(self, function, names, count=1, optional=(), extra=()):
         self.function = Function(function, names, optional, extra)
         self.count, self.kind, self.changed = count, "nd", set()
+        self.extra = self.to_numpy = False  # more came back than was asked for; NumPy came back
 
     def settle(self, cases):
         """Find the array kind in which most of these cases (dicts of arguments) run.
@@ -97,6 +98,7 @@ class PlainFunction:
                 with autograd.pause():
                     returned = self.function(*values)
             raw = self._outputs(returned)
+            self.to_numpy = any(isinstance(r, np.ndarray) for r in raw)
             result = Result([to_numpy(r, "what your function returns") for r in raw],
                             [np.shape(r) for r in raw], [dtype_of(r) for r in raw])
             if live:
@@ -110,6 +112,7 @@ class PlainFunction:
 
     def _outputs(self, returned):
         if self.count == 1:
+            self.extra |= isinstance(returned, (tuple, list)) and len(returned) > 1
             return [returned[0] if isinstance(returned, (tuple, list)) and len(returned)
                     else returned]
         if returned is None:
@@ -129,6 +132,13 @@ class PlainFunction:
         autograd.backward(list(raw), heads)
         result.gradients = {n: given[n].grad.asnumpy().astype("float64") for n in wrt}
 
+    def say_numpy(self, report):
+        """MXNet's arrays went in and NumPy's came out."""
+        if self.kind != "numpy" and self.to_numpy:
+            report.not_yet("it returns MXNet's arrays", "NumPy arrays come back. Whoever goes on "
+                           "with them (the layer in front, the Trainer) works with MXNet's.",
+                           ("wrong type returned",))
+
     def say_changed(self, report):
         for name in sorted(self.changed):
             report.not_yet(f"{name} is left as it was", f"{name} is changed in place: whoever "
@@ -139,14 +149,14 @@ class PlainFunction:
 
     def say_types(self, report, case, shape=None):
         """The type that went in comes out."""
-        for dtype in ("float64", "float16"):
+        for dtype in ("float32", "float64", "float16"):
             try:
                 came = self.run(case, dtype).dtypes[0]
             except Failure as problem:
                 if dtype == "float16":
                     report.note(f"float16: {problem}")
                     continue
-                report.not_yet(f"X of type {dtype}", "With arrays of float64 it fails: "
+                report.not_yet(f"X of type {dtype}", f"With arrays of {dtype} it fails: "
                                f"{problem}. Is a new array made somewhere without a type? It is "
                                "float32 then.", ("type changed",))
                 return

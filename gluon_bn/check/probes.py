@@ -9,7 +9,7 @@ import numpy as np
 from gluon_bn.check.report import Example
 from gluon_bn.check.suspects import Situation, forward, same
 
-SHAPES = {4: (4, 3, 2, 5), 2: (6, 3), 3: (4, 3, 5)}
+SHAPES = {4: (5, 3, 2, 4), 2: (6, 3), 3: (4, 3, 5)}  # N, N - 1, C, H W: all different
 CLASSES = 5
 LABELS = (3, 0, 4, 3, 2, 0, 1)  # not sorted, two of them twice, the last class among them
 
@@ -40,11 +40,13 @@ def ordinary(rank=4, shape=None, seed=0, labels=False):
 
 
 def battery(rank, training, labels=False):
-    """The situations in which Y is looked at: ordinary, little variance, none in one channel."""
+    """The situations in which Y is looked at: ordinary, little variance (and a negative gamma), no
+    variance in one channel."""
     base = ordinary(rank, labels=labels).but(training=training)
     tiny = ordinary(rank, seed=1, labels=labels)
+    turned = np.where(np.arange(base.X.shape[1]) == 1, -1, 1)  # training may make gamma negative
     tiny = tiny.but(X=exact(tiny.X * 0.0078125), eps=1e-3, momentum=0.9, training=training,
-                    moving_mean=exact(tiny.moving_mean * 0.0078125),
+                    gamma=tiny.gamma * turned, moving_mean=exact(tiny.moving_mean * 0.0078125),
                     moving_var=exact(tiny.moving_var * 0.0001))
     still = base.X.copy()
     still[:, 0] = 2.0

@@ -40,6 +40,14 @@ SAYINGS = {
     ("divide", "epsilon added after"): (
         "epsilon outside the root", "Epsilon is added to the quotient, after the division. There "
         "it only shifts the result. Is a pair of parentheses missing?"),
+    ("divide", "epsilon twice"): (
+        "epsilon twice", "Epsilon is in it twice. It is added to the variance once, in one place."),
+    ("divide", "epsilon inside and outside"): (
+        "epsilon twice", "Epsilon is added under the root and once more after it. Under the root "
+        "is enough."),
+    ("divide", "only the mean divided"): (
+        "parentheses", "Only the mean is divided by the standard deviation, not X: a division "
+        "binds more closely than a subtraction. Are the parentheses right?"),
     ("variance", "unbiased"): (
         "unbiased variance", "The variance is divided by m - 1 = {m1}. Batch norm divides by "
         "m = {m}: it wants the spread of this batch itself, not an estimate for others."),
@@ -51,6 +59,25 @@ SAYINGS = {
     ("variance", "sum"): (
         "sum for the mean", "The squared deviations are summed, not averaged: the division by "
         "m = {m} is missing."),
+    ("variance", "over N"): (
+        "divided by N", "The squared deviations are divided by the number of examples, but "
+        "m = {m} of them were summed."),
+    ("variance", "over N - 1"): (
+        "divided by N", "The squared deviations are divided by the number of examples less one, "
+        "but m = {m} of them were summed."),
+    ("variance", "over positions"): (
+        "divided by the positions", "The squared deviations are divided by the number of "
+        "positions, H W, but m = {m} of them were summed: the examples count as well."),
+    ("variance", "over C"): (
+        "divided by the channels", "The squared deviations are divided by the number of channels, "
+        "but m = {m} of them were summed."),
+    ("variance", "around everything"): (
+        "wrong axes: everything", "The variance is taken around one mean of everything. It "
+        "is about distances from the mean of the same channel."),
+    ("variance", "less the mean"): (
+        "mean not squared in the variance", "From the mean of the squares the mean itself is "
+        "subtracted. Which power of it has the unit of a square? (And better than any difference: "
+        "take the mean away before squaring.)"),
     ("variance", "mean of squares"): (
         "mean not subtracted in the variance", "What is used as the variance is the mean of the "
         "squares of X. The variance is about distances from the mean: is the mean taken away "
@@ -94,6 +121,9 @@ SAYINGS = {
         "gamma and beta wrongly broadcast", "All channels get gamma and beta of the first one. "
         "Each has its own."),
     ("affine", "gamma twice"): ("gamma twice", "gamma is multiplied in twice."),
+    ("affine", "gamma without its sign"): (
+        "gamma without its sign", "gamma counts without its sign. It may become negative in "
+        "training, and then it turns the normalized values round."),
     ("affine", "beta twice"): ("beta twice", "beta is added twice."),
     ("affine", "channels in reverse"): (
         "gamma and beta wrongly broadcast", "gamma and beta meet the channels in reverse order."),
@@ -118,6 +148,10 @@ SAYINGS = {
         "updated moving statistics used", "The moving statistics are moved first and X is "
         "normalized by the result. In training X is normalized by the statistics of its own "
         "batch, in prediction by the moving ones as they are."),
+    ("source", "swapped"): (
+        "mean and variance swapped", "Mean and variance have changed places: the variance is "
+        "subtracted, and the root is taken of the mean. Look at the order in which they are passed "
+        "on."),
     ("source", "the other mean"): ("mean of the wrong kind", ""),
     ("source", "the other variance"): ("variance of the wrong kind", ""),
 }
@@ -129,6 +163,7 @@ BASICS = {
     (1, 2, 3): "over each example (that is layer normalization)",
     (0, 1, 2, 3): "over everything at once, one for the whole batch",
     (0, 1): "over batch and channels",
+    (0, 1, 2): "over all axes but the last, as if the channels came last",
     (1, 2): "over axes 1 and 2", (0, 2): "over batch and height", (0, 3): "over batch and width",
 }
 
@@ -169,6 +204,9 @@ def about_axes(axes, ndim):
 
 def about_part(slot, choice, ndim):
     """The mean or the variance alone over other axes."""
+    if choice == "over N":
+        return "divided by N", ("For the mean, the sum is divided by the number of examples, but "
+                                "m = {m} values were summed.")
     if choice == "sum":
         return "sum for the mean", ("Where the mean belongs, the sum over the batch is used: the "
                                     "division by m = {m} is missing.")
@@ -179,13 +217,17 @@ def about_part(slot, choice, ndim):
         f"{'variance' if what == 'mean' else 'mean'}: axes {right}, one value for each channel.")
 
 
+ASKED = (" Is the mode asked for too early, when the layer is made? Or inside autograd.pause(), "
+         "which switches training off as well?")
+
+
 def about_source(choice, training):
     whole = {"the other": "", "the other mean": " mean", "the other variance": " variance"}[choice]
     things = whole or " statistics"
     if training:
         return ("moving statistics in training", f"In training X is normalized by the moving"
                 f"{things}. There it takes those of the batch it is in; the moving ones are for "
-                "prediction.")
+                "prediction." + ASKED)
     return ("batch statistics in prediction", f"In prediction X is normalized by the{things} of "
             "its own batch. Then an answer depends on what else is in the batch; the moving ones "
             "are there for this.")
@@ -193,7 +235,8 @@ def about_source(choice, training):
 
 ROW_SAYINGS = {
     "row 0 for all": ("labels ignored", "row 0, whatever the label"),
-    "last row for all": ("labels ignored", "the last row, whatever the label"),
+    "last row for all": ("labels ignored", "the last row (or that of the largest label), whatever "
+                         "its own"),
     "mean of the rows": ("labels ignored", "the mean of all rows, whatever the label"),
     "sum of the rows": ("labels ignored", "the sum of all rows, whatever the label"),
     "label + 1": ("labels shifted by one", "the row after that of the label"),
@@ -229,7 +272,7 @@ def tell(faults, s):
         elif slot == "eps":
             name, text = "epsilon hard-coded", (
                 f"Epsilon is {choice:g} whatever is passed. Use the argument.")
-        elif slot == "source" and choice != "the updated":
+        elif slot == "source" and choice not in ("the updated", "swapped"):
             name, text = about_source(choice, s.training)
         elif slot == "rows":
             name, text = about_rows(choice, faults.get("rows of", "both"))

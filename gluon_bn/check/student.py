@@ -99,11 +99,15 @@ class BatchNormFunction:
                 returned = self.function(*values, training=s.training)
             outcome = self._read(returned, s)
             if live and upstream is not None:
-                self._back(outcome, returned, arrays, upstream, dtype)
+                self._back(outcome, arrays, upstream)
             outcome.changed = tuple(k for k, v in arrays.items() if not np.array_equal(
                 before[k], _plain(v), equal_nan=True))
             self.changed |= {(name, s.training) for name in outcome.changed}
             return outcome
+
+    def layout_of(self, s):
+        """The shape in which the moving statistics are passed in."""
+        return (s.column(s.moving_mean) if self.layout == "column" else s.moving_mean).shape
 
     def _arrays(self, s, dtype):
         def laid(vector):
@@ -142,7 +146,7 @@ class BatchNormFunction:
         outcome.returned_arrays = (raw, *(returned[i] for i in rest[:2]))
         return outcome
 
-    def _back(self, outcome, returned, arrays, upstream, dtype):
+    def _back(self, outcome, arrays, upstream):
         """The gradients of sum(upstream * Y); the statistics are read again after it, for an
         operator of MXNet's moves them only now."""
         Y = outcome.returned_arrays[0]
@@ -151,7 +155,7 @@ class BatchNormFunction:
                 if not isinstance(Y, nd.NDArray):
                     raise Failure(f"Y is of type {type(Y).__name__}, which autograd cannot follow",
                                   "gradient cut")
-                Y.backward(make(upstream.reshape(Y.shape), self.kind, dtype))
+                Y.backward(make(upstream.reshape(Y.shape), self.kind, dtype_of(Y)))
                 outcome.gradients = {n: arrays[n].grad.asnumpy().astype("float64")
                                      for n in ("X", "gamma", "beta")}
         except Failure as failure:

@@ -43,8 +43,9 @@ def channel_axes(ndim):
 # ------------------------------------------------------------------------------------- statistics
 
 LAST = ("last axis", "last axis, var right")
-VARIANCES = ("unbiased", "std", "squared", "sum", "mean of squares", "deviation",
-             "around the moving mean", "averaged before squaring")
+VARIANCES = ("unbiased", "std", "squared", "sum", "over N", "mean of squares", "deviation",
+             "around the moving mean", "averaged before squaring", "over N - 1", "over positions",
+             "over C", "around everything", "less the mean")
 
 
 def statistics(s, faults, X=None):
@@ -60,8 +61,8 @@ def statistics(s, faults, X=None):
             var = spread(X, mean, channel_axes(X.ndim), faults.get("variance"), s).reshape(-1)
         return mean, var
     mean = X.mean(axes, keepdims=True)
-    if faults.get("mean") == "sum":
-        mean = X.sum(axes, keepdims=True)
+    if faults.get("mean") in ("sum", "over N"):
+        mean = X.sum(axes, keepdims=True) / (1 if faults["mean"] == "sum" else len(X))
     elif "mean" in faults:
         mean = X.mean(faults["mean"], keepdims=True)
     return mean, spread(X, mean, faults.get("variance axes", axes), faults.get("variance"), s)
@@ -76,11 +77,19 @@ def spread(X, mean, axes, kind, s=None):
         return np.abs(X - mean).mean(axes, keepdims=True)
     if kind == "averaged before squaring":
         return (X - mean).mean(axes, keepdims=True) ** 2
+    if kind == "less the mean":
+        return (X * X).mean(axes, keepdims=True) - X.mean(axes, keepdims=True)
     if kind == "around the moving mean":
         mean = s.column(s.moving_mean)
+    if kind == "around everything":
+        mean = X.mean()
     var = ((X - mean) ** 2).mean(axes, keepdims=True)
-    return {None: var, "unbiased": var * n / max(n - 1, 1), "std": np.sqrt(var),
-            "squared": var * var, "sum": var * n, "around the moving mean": var}[kind]
+    if kind == "std":
+        return np.sqrt(var)
+    return var * {"unbiased": n / max(n - 1, 1), "sum": n, "over N": n / len(X),
+                  "over N - 1": n / max(len(X) - 1, 1), "squared": var,
+                  "over C": n / X.shape[1],
+                  "over positions": n / np.prod(X.shape[2:], initial=1)}.get(kind, 1)
 
 
 def class_statistics(s, faults, X):
@@ -111,7 +120,10 @@ DIVIDE = {
     "not divided": lambda d, v, e: d,
     "squared divisor": lambda d, v, e: d / (v + e) ** 2,
     "epsilon added after": lambda d, v, e: d / np.sqrt(v) + e,
+    "epsilon twice": lambda d, v, e: d / np.sqrt(v + 2 * e),
+    "epsilon inside and outside": lambda d, v, e: d / (np.sqrt(v + e) + e),
 }
+PARENTHESES = "only the mean divided"  # X - mean / std
 CENTRE = {
     None: lambda x, m: x - m,
     "mean not subtracted": lambda x, m: x,
@@ -133,12 +145,13 @@ AFFINE = {
     "beta of the first channel": lambda x, g, b: g * x + b[:, :1],
     "both of the first channel": lambda x, g, b: g[:, :1] * x + b[:, :1],
     "gamma twice": lambda x, g, b: g * (g * x) + b,
+    "gamma without its sign": lambda x, g, b: abs(g) * x + b,
     "beta twice": lambda x, g, b: g * x + 2 * b,
     "channels in reverse": lambda x, g, b: g[:, ::-1] * x + b[:, ::-1],
 }
 BEFORE = ("applied before", "gamma before", "beta before")  # scale or shift X, then normalize
 EPS = (1e-5, 1e-12, 1e-3, 1e-8, 1e-6, 1e-4, 1e-2, 1.0)
-SOURCES = ("the other", "the updated", "the other mean", "the other variance")
+SOURCES = ("the other", "the updated", "the other mean", "the other variance", "swapped")
 
 
 def rows_right(g, labels):
@@ -198,7 +211,10 @@ def forward(s, faults=(), X=None, mean_of=None, var_of=None):
     with np.errstate(all="ignore"):
         mean, var = chosen(s, faults, X, mean_of, var_of)
         d = CENTRE[faults.get("centre")](X, mean)
-        x = DIVIDE[faults.get("divide")](d, var, eps)
+        if faults.get("divide") == PARENTHESES:
+            x = X - mean / np.sqrt(var + eps)
+        else:
+            x = DIVIDE[faults.get("divide")](d, var, eps)
         y = AFFINE[affine if affine in AFFINE else None](x, gamma, beta)
         return np.broadcast_to(y, X.shape)
 
@@ -216,6 +232,8 @@ def chosen(s, faults, X, mean_of=None, var_of=None):
     if faults.get("variance") in ("std", "squared"):
         var = np.sqrt(var) if faults["variance"] == "std" else var ** 2
     source, training = faults.get("source"), s.training
+    if source == "swapped":
+        return (batch_var, batch_mean) if training else (var, mean)
     if source == "the updated":
         m = faults.get("momentum", s.momentum)
         return m * mean + (1 - m) * batch_mean, m * var + (1 - m) * batch_var
@@ -239,10 +257,10 @@ def slots(ndim, training, labels=False, square=False):
     """The wrong choices of each slot, the likely ones first."""
     table = {"axes": subsets(ndim) + (list(LAST) if square else []) +
              (["class"] if labels else []),
-             "divide": [k for k in DIVIDE if k], "variance": list(VARIANCES),
+             "divide": [*(k for k in DIVIDE if k), PARENTHESES], "variance": list(VARIANCES),
              "affine": [k for k in AFFINE if k] + (["last axis"] if square else []),
              "source": list(SOURCES), "centre": [k for k in CENTRE if k], "eps": list(EPS)}
-    table["mean"] = ["sum", *subsets(ndim)[:5]]
+    table["mean"] = ["sum", "over N", *subsets(ndim)[:5]]
     table["variance axes"] = subsets(ndim)[:5]
     if not labels:  # in training, a beta before the normalization is as good as none
         table["affine"] += [k for k in BEFORE if not (training and k == "beta before")]
@@ -260,7 +278,7 @@ def lineup(table):
     """Every single fault, then the likely ones (`FEW` in a slot) in pairs in different slots."""
     single = [{slot: choice} for slot, choices in table.items() for choice in choices]
     if "rows" in table:
-        single += [{"rows": choice, "rows of": part} for choice in table["rows"][:8]
+        single += [{"rows": choice, "rows of": part} for choice in table["rows"]
                    for part in ("gamma", "beta")]
     yield from single
     plain = [{slot: choice} for slot, choices in table.items() for choice in choices[:FEW]]

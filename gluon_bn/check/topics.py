@@ -77,6 +77,9 @@ def hint(evidence, answer=forward):
         return f"Every value is off by the same {shift:.4g}. "
     if np.abs(gots).max() < 1e-6:
         return "Every value is zero. "
+    if all(same(g, answer(s), 1e-3) for s, g in evidence):
+        return ("The values are right to about three digits, as those of float16 would be: is a "
+                "type of few digits on the way? ")
     return ""
 
 
