@@ -23,8 +23,9 @@ def exercises(text):
 
 
 def test_every_chapter_has_its_solutions_and_says_where():
-    assert [text.name for text in TEXTS] == [text.name for text in notebooks.chapters()]
-    for text in notebooks.chapters():
+    executed = [text for text in notebooks.chapters() if text.with_suffix(".ipynb").exists()]
+    assert [text.name for text in TEXTS] == [text.name for text in executed]
+    for text in executed:
         link = f"Worked solutions: [solutions/{text.stem}](solutions/{text.stem}.ipynb)."
         asked = text.read_text("utf-8").split("## Exercises")[1].split("## References")[0]
         assert link in asked, text.stem
@@ -83,7 +84,7 @@ def chapter_code(tmp_path, monkeypatch):
 
     monkeypatch.setattr(chapter, "CHAPTERS", tmp_path)
     cells = [nbformat.v4.new_code_cell(source) for source in (
-        "import math\n\ndef f(x):\n    return g(x)  # as it is\n\ndef g(x):\n    return -x",
+        "import math\n\ndef f(x):\n    # as it is\n    return g(x)\n\ndef g(x):\n    return -x",
         "a, b = 1, 2\n\nclass C:\n    pass", "def g(x):\n    return x + a")]
     cells.insert(1, nbformat.v4.new_markdown_cell("def f(: no code"))
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "01_one.ipynb")
@@ -96,7 +97,7 @@ def test_the_code_of_a_chapter(chapter_code):
     exec(chapter_code("01_one", "g", "f", "a", "b"), space)
     assert space["f"](1) == 2  # the later g
     assert "C" not in space and space["b"] == 2
-    assert chapter_code("01_one", "f") == "def f(x):\n    return g(x)  # as it is"
+    assert chapter_code("01_one", "f") == "def f(x):\n    # as it is\n    return g(x)"
     assert chapter_code("01_one", "a", "b") == "a, b = 1, 2"
     with pytest.raises(KeyError, match="does not define h"):
         chapter_code("01_one", "f", "h")
