@@ -15,7 +15,7 @@ language = "en"
 extensions = ["myst_nb", "sphinx.ext.mathjax", "sphinx_copybutton"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
-include_patterns = ["index.md", "chapters/**/*.ipynb", "docs/*.md"]
+include_patterns = ["index.md", "chapters/*.ipynb", "chapters/solutions/*.ipynb", "docs/*.md"]
 exclude_patterns = ["gluon_bn", "benchmarks", "tests"]
 
 nb_execution_mode = "off"       # `make notebooks` did it
