@@ -32,8 +32,9 @@ def start(threads=None):
         _silence_mxnet()
     versions = runtime.versions()
     setting = "; FAST setting, the numbers mean nothing" if FAST else ""
-    print(f"MXNet {versions['mxnet']}, Python {versions['python']}, {machine['threads']} threads "
-          f"on {machine['cores']} cores of {machine['cpu']}{setting}")
+    n = machine["threads"]
+    print(f"MXNet {versions['mxnet']}, Python {versions['python']}, {n} thread{'s' * (n != 1)} on "
+          f"{machine['cores']} cores of {machine['cpu']}{setting}")
 
 
 def choose(full, fast):
