@@ -140,7 +140,7 @@ ScheduleOption = typer.Option("constant", callback=_check_schedule, metavar="NAM
 ClipOption = typer.Option(None, callback=_check_clip,
                           help="Shorten gradients that are longer than this.")
 AugmentOption = typer.Option("none", callback=_check_augment, metavar="NAME", help=(
-    "Change the training images: none, crop, flip or crop-flip."))
+    "Change the training images: none, crop, flip, erase, crop-flip or flip-erase."))
 BatchSizeOption = typer.Option(256, min=1, help="Images in a batch.")
 SeedOption = typer.Option(0, min=0, max=2**32 - 1, help="The same seed gives the same run.")
 DataDirOption = typer.Option(None, help=(

@@ -88,8 +88,8 @@ def load_fashion_mnist(batch_size, resize=None, root=None, *, limit=None, shuffl
     root : the folder of the four files. None: `$FASHION_MNIST_ROOT` or MXNet's own folder.
     limit : keep only the first `limit` training images.
     shuffle, seed : the order of the training images; see `Batches`.
-    augment : 'crop', 'flip', 'crop-flip' or a function changes the training images each time they
-        come; see `gluon_bn.augment`.
+    augment : 'crop', 'flip', 'erase', 'crop-flip', 'flip-erase' or a function changes the training
+        images each time they come; see `gluon_bn.augment`.
     stand_in : True gives the drawn stand-in instead of Fashion-MNIST.
 
     Raises `DatasetNotFound` where the files are missing and cannot be downloaded, `WrongFile` where

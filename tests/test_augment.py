@@ -40,6 +40,32 @@ def test_flip_mirrors_about_half():
     assert 15 < sum(mirrored) < 45
 
 
+def test_erase_covers_a_rectangle_of_half_of_the_images_with_noise():
+    images = np.repeat(IMAGES[:1], 400, axis=0)
+    result = augment.erase(images, np.random.RandomState(1))
+    assert result.shape == images.shape and result.dtype == np.uint8
+    shares, corners = [], set()
+    for image in result:
+        rows, columns = np.nonzero(image != images[0])
+        if len(rows):
+            top, bottom, left, right = rows.min(), rows.max(), columns.min(), columns.max()
+            size = (bottom - top + 1) * (right - left + 1)
+            assert len(rows) >= 0.75 * size  # noise is what was there before in 1 of 256
+            shares.append(size / 28 ** 2)
+            corners.update((("top", top == 0), ("bottom", bottom == 27), ("left", left == 0),
+                            ("right", right == 27)))
+    assert 150 < len(shares) < 250
+    assert 0.012 < min(shares) < 0.05 and 0.28 < max(shares) < 0.36
+    assert len(corners) == 8  # it touches each side, sometimes, and not always
+
+
+def test_names_joined_are_one_after_the_other():
+    both = augment.find("flip-erase")(IMAGES, np.random.RandomState(3))
+    random_state = np.random.RandomState(3)
+    np.testing.assert_array_equal(
+        both, augment.erase(augment.flip(IMAGES, random_state), random_state))
+
+
 def test_images_keep_their_labels_and_the_originals_are_untouched():
     before = IMAGES.copy()
     batches = Batches(IMAGES, LABELS, 16, shuffle=True, augment="crop-flip")
