@@ -11,10 +11,10 @@
 
 `moments(f)`, `normalize(f)`, `batch_norm(f)`, `batch_norm_backward(f)`, `block(MyBlock)` and
 `conditional(f)` take functions (and Blocks) written with `mx.nd` or `mx.np`, and return a `Report`,
-true when all is right. How a mistake is recognized: `suspects` holds the right answer and more
-than a hundred deliberate mistakes in NumPy; what the student's code gives is compared with each, and with
-pairs of them. So a mistake that is named is evidence, and one that is not known is shown as a plain
-difference, on the smallest input that has it. Nothing of MXNet's or NumPy's state is changed.
+true when all is right. How a mistake is recognized: `suspects` holds the right answer and more than
+a hundred deliberate mistakes in NumPy; what the student's code gives is compared with each, and
+with pairs of them. So a mistake that is named is evidence, and one that is not known is shown as a
+plain difference, on the smallest input that has it. Nothing of MXNet's or NumPy's state is changed.
 """
 
 from gluon_bn.check._backward import batch_norm_backward
