@@ -22,10 +22,10 @@ NORMS, SEEDS = ("auto", "gluon"), (0, 1, 2)
 
 RECIPES = {
     "lenet": "--epochs 10 --batch-size 256 --lr 1.0 --momentum 0.9 --schedule one-cycle",
-    "resnet18": "--epochs 12 --batch-size 128 --lr 0.1 --momentum 0.9 --weight-decay 1e-4 "
+    "resnet18": "--epochs 15 --batch-size 128 --lr 0.1 --momentum 0.9 --weight-decay 5e-4 "
                 "--schedule one-cycle --augment crop-flip",
     "densenet": "--epochs 15 --batch-size 128 --lr 0.1 --momentum 0.9 --weight-decay 5e-4 "
-                "--schedule one-cycle --augment flip",
+                "--schedule one-cycle --augment crop-flip",
 }
 
 

@@ -8,7 +8,9 @@ images of the same shape and type. Only training images are augmented, each pass
 
 import numpy as np
 
-PADDING = 2  # pixels a garment moves at most, up, down, left or right
+# Pixels a garment moves at most, up, down, left or right. Two cost the networks with a stem of
+# stride 4 more than they gave in fifteen epochs; one gave ResNet-18 half a percent over none.
+PADDING = 1
 
 
 def crop(images, random_state, padding=PADDING):
