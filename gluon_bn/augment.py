@@ -8,8 +8,8 @@ images of the same shape and type. Only training images are augmented, each pass
 
 import numpy as np
 
-# Pixels a garment moves at most, up, down, left or right. Two cost the networks with a stem of
-# stride 4 more than they gave in fifteen epochs; one gave ResNet-18 half a percent over none.
+# Pixels a garment moves at most, up, down, left or right. A pixel is much for a stem of stride 4:
+# ResNet-18 gets 0.930 with crops of 1, and 0.927 without (15 epochs, seed 0).
 PADDING = 1
 
 
