@@ -134,6 +134,7 @@ def test_noise_draws_measured_points_and_predicted_curves():
     np.testing.assert_array_equal(var.lines[1].get_ydata(), [0.4, 0.25])
     assert mean.get_legend_handles_labels()[1] == ["pixels", "theory"]
     assert mean.get_xlim()[0] > mean.get_xlim()[1]
+    assert [label.get_text() for label in mean.get_yticklabels()] == ["0.05", "0.1", "0.2"]
 
 
 def test_figures_leave_pyplot_alone():

@@ -44,7 +44,7 @@ def plot_cubes(sets, title=None):
         panel.set_title(name)
         panel.text(together.shape[1] / 2, -together.shape[2] - 1.25,
                    f"m = {together.sum()} of {together.size}", ha="center", va="top", fontsize=10)
-    low = min(panel.dataLim.y0 for panel in axes[0]) - 2.2
+    low = min(panel.dataLim.y0 for panel in axes[0]) - 1.8
     for panel in axes[0]:
         panel.set_ylim(low, panel.dataLim.y1 + 0.4)
     return figure
@@ -169,9 +169,12 @@ def plot_noise(measured, predicted, title=None):
         panel.set_yscale("log")
         sizes = sorted({size for points in measured.values() for size in points})
         panel.set_xticks(sizes, [str(size) for size in sizes])
+        low, high = panel.get_ylim()
+        marks = [mark for mark in 0.1 * 2.0 ** np.arange(-12, 8) if low <= mark <= high]
+        panel.set_yticks(marks, [f"{mark:.2g}" for mark in marks])
         panel.minorticks_off()
         panel.invert_xaxis()
         panel.set_xlabel("images in a batch")
         panel.set_ylabel(f"standard deviation {name}\n{unit}")
-    axes[0].legend(handlelength=3, frameon=False, fontsize=10)
+    axes[0].legend(handlelength=3, frameon=False, fontsize=10, loc="lower right")
     return figure
