@@ -25,7 +25,7 @@ RECIPES = {
     "resnet18": "--epochs 15 --batch-size 128 --lr 0.1 --momentum 0.9 --weight-decay 5e-4 "
                 "--schedule one-cycle --augment crop-flip",
     "densenet": "--epochs 15 --batch-size 128 --lr 0.1 --momentum 0.9 --weight-decay 5e-4 "
-                "--schedule one-cycle --augment crop-flip",
+                "--schedule one-cycle --augment flip",
 }
 
 
