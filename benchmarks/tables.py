@@ -138,6 +138,20 @@ def folding():
                   "with Gluon's (ms)", "folded (ms)"], rows) + origin(result)
 
 
+def batch_sizes():
+    """Test error against the size of the batch, for each norm."""
+    result = json.loads((RESULTS / "batch_size.json").read_text())
+    runs = result["runs"]
+    sizes = sorted({run["batch_size"] for run in runs}, reverse=True)
+    rows = []
+    for norm in dict.fromkeys(run["norm"] for run in runs):
+        errors = [[run["error"] for run in runs
+                   if (run["norm"], run["batch_size"]) == (norm, size)] for size in sizes]
+        rows.append([norm, *("{:.1f} ({:.1f} to {:.1f})".format(
+            *(100 * value for value in (sum(e) / len(e), min(e), max(e)))) for e in errors)])
+    return table(["norm", *(f"batches of {size}" for size in sizes)], rows) + origin(result)
+
+
 def generators():
     """The generators of chapter 8, by the score of a classifier that never met them."""
     result = json.loads((RESULTS / "gan" / "gan.json").read_text())
@@ -170,7 +184,7 @@ def table(head, rows):
 
 
 TABLES = {f.__name__: f for f in (demo, layer, network, accuracy, first_call, networks,
-                                  recalibration, folding, generators)}
+                                  recalibration, folding, generators, batch_sizes)}
 
 
 def render(text):
