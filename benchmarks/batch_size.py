@@ -261,7 +261,7 @@ def run(norm, batch_size, seed, data, lr_at_32, test):
               "train_loss": loss if math.isfinite(loss) else None,
               "error": 1 - evaluate(net, test)}
     if norm == "batch":
-        recalibrate(net, [images[i:i + 500] for i in range(0, 2000, 500)])
+        recalibrate(net, [images[i:i + 500] for i in range(0, min(2000, len(labels)), 500)])
         record["error_recalibrated"] = 1 - evaluate(net, test)
     record["seconds"] = time.perf_counter() - start
     record["cpu_seconds"] = time.process_time() - cpu
