@@ -106,6 +106,15 @@ def test_population_statistics_are_those_of_all_examples(norm, hybridized):
     assert net._active is hybridized
 
 
+def test_a_batch_without_examples_is_refused():
+    batches = [numbers(8, 4), numbers(8, 4)[8:]]
+    net = started(two_layers("auto"), batches[0])
+    before = values(net)
+    with pytest.raises(ValueError, match="nothing to measure"):
+        recalibrate(net, batches)
+    assert all(np.array_equal(value, before[name]) for name, value in values(net).items())
+
+
 @either
 @hybrid
 def test_recalibrate_sets_them_and_nothing_else(norm, hybridized):

@@ -106,7 +106,10 @@ def _measure(net, data, forward):
     totals = {name: _Totals() for name in layers}
     if forward is None:
         def forward(net, batch):
-            return net(batch[0] if isinstance(batch, (tuple, list)) else batch)
+            X = batch[0] if isinstance(batch, (tuple, list)) else batch
+            if 0 in X.shape:
+                raise ValueError(f"a batch holds nothing to measure: its X has shape {X.shape}")
+            return net(X)
 
     batches = iter(data)
     first = next(batches, None)
