@@ -52,17 +52,17 @@ def trained_classifier(data, path):
 def run(data, classifier, epochs, options):
     """Train one generator: `(generator, record)`; the record has an entry for each epoch."""
     G, D = generator(**options), discriminator()
-    records, start = [], time.perf_counter()
+    records, counts, start = [], None, time.perf_counter()
 
     def after_epoch(epoch, loss_d, loss_g):
-        share, _ = adversarial.score(G, classifier, IMAGES_PER_CLASS)
+        nonlocal counts
+        share, counts = adversarial.score(G, classifier, IMAGES_PER_CLASS)
         records.append({"epoch": epoch, "discriminator_loss": loss_d, "generator_loss": loss_g,
                         "score": share, "seconds": time.perf_counter() - start})
         print(f"{options}: epoch {epoch}/{epochs}, losses {loss_d:.3f} and {loss_g:.3f}, "
               f"score {share:.3f}, {records[-1]['seconds']:.0f} s", flush=True)
 
     adversarial.fit(G, D, data.batches(BATCH)[0], epochs, LR, SEED, after_epoch)
-    _, counts = adversarial.score(G, classifier, IMAGES_PER_CLASS)
     return G, {"options": options, "epochs": records, "score": records[-1]["score"],
                "counts": counts.tolist()}
 

@@ -10,8 +10,9 @@ The networks are those of `gluon_bn.models.gan`; chapter 8 explains the losses.
 
 import mxnet as mx
 import numpy as np
-from mxnet import autograd, gluon, nd
+from mxnet import autograd, nd
 
+from gluon_bn import recipe
 from gluon_bn.training import TrainingError, initialize, seed_everything
 
 ADAM = {"beta1": 0.0, "beta2": 0.9}  # no momentum: the other network changes what is right
@@ -30,9 +31,9 @@ def generator_loss(fake_scores):
 
 def new_trainers(G, D, lr, schedule=None):
     """Adam for both networks, the learning rate and its schedule the same for both."""
-    return [gluon.Trainer(net.collect_params(), "adam",
-                          {"learning_rate": lr, "lr_scheduler": schedule and schedule(), **ADAM},
-                          kvstore=None) for net in (G, D)]
+    return [recipe.trainer(net, "adam", {"learning_rate": lr,
+                                         "lr_scheduler": schedule and schedule(), **ADAM})
+            for net in (G, D)]
 
 
 def step(G, D, X, labels, trainers):

@@ -1,18 +1,10 @@
 """The figures of chapter 12: the right numbers in them, and what cannot be drawn."""
 
-import io
-
 import numpy as np
 import pytest
+from test_plotting_depth import drawn
 
 from gluon_bn import plotting
-
-
-def drawn(figure):
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=40)
-    assert file.getvalue().startswith(b"\x89PNG")
-    return figure
 
 
 def words(axes):

@@ -52,6 +52,7 @@ def plot_cubes(sets, title=None):
 
 def _draw_cube(panel, together, labels):
     """The three visible faces, cell by cell."""
+    from matplotlib.colors import to_rgb
     from matplotlib.patches import Polygon
 
     examples, channels, positions = together.shape
@@ -67,7 +68,7 @@ def _draw_cube(panel, together, labels):
             marked = together[cell]
             panel.add_patch(Polygon(
                 [corner, corner + one, corner + one + other, corner + other], closed=True,
-                facecolor=[shade * part for part in _rgb(_BLUE if marked else "#FFFFFF")],
+                facecolor=[shade * part for part in to_rgb(_BLUE if marked else "#FFFFFF")],
                 hatch="///" if marked else None, edgecolor="white" if marked else "#999999",
                 linewidth=0.8, zorder=3 if marked else 2, gid="averaged" if marked else "other"))
     panel.set_aspect("equal")
@@ -80,10 +81,6 @@ def _draw_cube(panel, together, labels):
         panel.text(-0.3, -positions / 2, "H, W", ha="right", va="center", fontsize=11, rotation=90)
         middle = examples / 2 * _BACK
         panel.text(middle[0] - 0.35, middle[1] + 0.2, "N", ha="right", va="bottom", fontsize=11)
-
-
-def _rgb(colour):
-    return [int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)]
 
 
 # The size of the batch ----------------------------------------------------------------------------
