@@ -139,6 +139,8 @@ ScheduleOption = typer.Option("constant", callback=_check_schedule, metavar="NAM
     "The learning rate over the run: constant, cosine or one-cycle."))
 ClipOption = typer.Option(None, callback=_check_clip,
                           help="Shorten gradients that are longer than this.")
+LabelSmoothingOption = typer.Option(0.0, min=0, max=0.99, help=(
+    "The share of the probability that all classes get alike, 0.1 for example."))
 AugmentOption = typer.Option("none", callback=_check_augment, metavar="NAME", help=(
     "Change the training images: none, crop, flip, erase, crop-flip or flip-erase."))
 BatchSizeOption = typer.Option(256, min=1, help="Images in a batch.")
@@ -171,6 +173,7 @@ def train(
     weight_decay: float = WeightDecayOption,
     schedule: str = ScheduleOption,
     clip: Optional[float] = ClipOption,
+    label_smoothing: float = LabelSmoothingOption,
     augment: str = AugmentOption,
     seed: int = SeedOption,
     data_dir: Optional[Path] = DataDirOption,
@@ -205,7 +208,8 @@ def train(
                 resume=resume, augment=augment, optimizer=optimizer,
                 optimizer_params={"wd": weight_decay,
                                   **({} if momentum is None else {"momentum": momentum})},
-                schedule=schedule, clip=clip, hybridize=hybridize)
+                schedule=schedule, clip=clip, label_smoothing=label_smoothing,
+                hybridize=hybridize)
         except KeyboardInterrupt:
             if checkpoint.exists():
                 raise KeyboardInterrupt(f"The run so far is kept in {checkpoint}; the same command "

@@ -1,4 +1,4 @@
-"""What a training run chooses by name: Gluon's optimizers, and schedules of the learning rate."""
+"""What a training run chooses: the loss, Gluon's optimizers, and schedules of the learning rate."""
 
 import mxnet as mx
 from mxnet import gluon
@@ -7,6 +7,30 @@ SCHEDULES = ("constant", "cosine", "one-cycle")
 
 # Smith and Topin (2017, "Super-Convergence", arXiv:1708.07120) as fastai and PyTorch set it.
 WARM_UP, START, END = 0.3, 1 / 25, 1e-3  # share of the updates; fractions of the learning rate
+
+
+def cross_entropy(label_smoothing=0.0):
+    """The loss of each example, a function of scores (N, classes) and class numbers y (N,).
+
+    With label_smoothing = e it is the cross entropy to 1 - e + e / classes for the right class and
+    e / classes for every other one: the network is not asked to be more certain than that (Szegedy
+    et al., 2016, "Rethinking the Inception Architecture", section 7, arXiv:1512.00567).
+
+    Raises ValueError for a label_smoothing that is not at least 0 and less than 1.
+    """
+    if not (isinstance(label_smoothing, (int, float)) and 0 <= label_smoothing < 1):
+        raise ValueError(f"label_smoothing must be at least 0 and less than 1, the share of the "
+                         f"probability that all classes get alike, not {label_smoothing!r}")
+    to_class = gluon.loss.SoftmaxCrossEntropyLoss()
+    to_all = gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
+
+    def smoothed(scores, y):
+        F = mx.np if isinstance(scores, mx.np.ndarray) else mx.nd
+        uniform = F.ones_like(scores) / scores.shape[-1]
+        return ((1 - label_smoothing) * to_class(scores, y)
+                + label_smoothing * to_all(scores, uniform))
+
+    return smoothed if label_smoothing else to_class
 
 
 def learning_rates(schedule, lr, epochs, batches):

@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 
 import mxnet as mx
 import numpy as np
-from mxnet import autograd, gluon
+from mxnet import autograd
 
 from gluon_bn import checkpoint as files
 from gluon_bn import recipe, runtime
@@ -60,8 +60,8 @@ class Callback:
 
 
 def fit(net, train_iter, test_iter=None, epochs=10, lr=1.0, *, optimizer="sgd",
-        optimizer_params=None, schedule="constant", clip=None, seed=0, ctx=None, callbacks=(),
-        checkpoint=None, resume=False, settings=None):
+        optimizer_params=None, schedule="constant", clip=None, label_smoothing=0.0, seed=0,
+        ctx=None, callbacks=(), checkpoint=None, resume=False, settings=None):
     """Train a classifier by the cross entropy of its scores; return the record of each epoch.
 
     net : a Gluon network from X (N, ...) to scores (N, classes). If it is not initialized yet,
@@ -72,6 +72,8 @@ def fit(net, train_iter, test_iter=None, epochs=10, lr=1.0, *, optimizer="sgd",
     schedule : 'constant'; 'cosine', from lr down to almost nothing; or 'one-cycle', from lr / 25 up
         to lr in the first 30 % of the updates and down like a cosine (Smith and Topin, 2017).
     clip : the largest norm of the gradient of the mean loss; a longer one is shortened to it.
+    label_smoothing : the share of the probability that all classes get alike (see
+        `recipe.cross_entropy`); the train_loss of the record is then that of the smoothed labels.
     seed : with the same seed, data and number of threads, two runs give the same numbers to the
         last digit. The random numbers of MXNet, NumPy and Python start anew every few batches.
     ctx : the device, by default the one of the network's parameters, or else the CPU.
@@ -92,6 +94,7 @@ def fit(net, train_iter, test_iter=None, epochs=10, lr=1.0, *, optimizer="sgd",
     finite number, CheckpointError if `checkpoint` cannot be resumed from.
     """
     _check_settings(epochs, lr, seed, clip)
+    loss_of = recipe.cross_entropy(label_smoothing)
     if resume and checkpoint is None:
         raise ValueError("resume=True needs a checkpoint to resume from: checkpoint='path'")
     ctx = ctx or _device(net)
@@ -101,7 +104,8 @@ def fit(net, train_iter, test_iter=None, epochs=10, lr=1.0, *, optimizer="sgd",
         options["lr_scheduler"] = scheduler
     settings = _plain({
         "optimizer": optimizer, "lr": lr, **(optimizer_params or {}), "schedule": schedule,
-        "clip": clip, "seed": seed, **({} if scheduler is None else {"epochs": epochs}),
+        "clip": clip, "label_smoothing": label_smoothing or None, "seed": seed,
+        **({} if scheduler is None else {"epochs": epochs}),
         **(settings or {})})
     seed_everything(seed)
     _initialize(net, train_iter, ctx)
@@ -124,8 +128,8 @@ def fit(net, train_iter, test_iter=None, epochs=10, lr=1.0, *, optimizer="sgd",
                     signals.deliver()
 
             _tell(callbacks, "on_epoch_start", epoch, _length(train_iter))
-            _train_epoch(net, train_iter, trainer, ctx, clip, seed, epoch, run, callbacks, signals,
-                         stop_if_asked, group=GROUP if checkpoint else 1)
+            _train_epoch(net, train_iter, loss_of, trainer, ctx, clip, seed, epoch, run, callbacks,
+                         signals, stop_if_asked, group=GROUP if checkpoint else 1)
             accuracy = None if test_iter is None else evaluate(
                 net, _asking_after_each(test_iter, stop_if_asked), ctx)
             done.append({"epoch": epoch, "train_loss": run.loss / run.examples,
@@ -150,10 +154,9 @@ class _Sums:
     seconds: float = 0.0
 
 
-def _train_epoch(net, train_iter, trainer, ctx, clip, seed, epoch, run, callbacks, signals,
-                 stop_if_asked, group):
+def _train_epoch(net, train_iter, loss_of, trainer, ctx, clip, seed, epoch, run, callbacks,
+                 signals, stop_if_asked, group):
     """Train on the batches of an epoch that `run` has not seen yet, and add them to `run`."""
-    cross_entropy = gluon.loss.SoftmaxCrossEntropyLoss()
     waiting = collections.deque()  # what the network said of the last batches, not read yet
 
     def read(loss, scores, y):
@@ -178,7 +181,7 @@ def _train_epoch(net, train_iter, trainer, ctx, clip, seed, epoch, run, callback
         X, y = X.as_in_context(ctx), y.as_in_context(ctx)
         with autograd.record(train_mode=True):
             scores = net(X)
-            loss = cross_entropy(scores, y)
+            loss = loss_of(scores, y)
         loss.backward()
         if clip is not None:
             recipe.clip_gradients(trainer, clip * len(y))  # backward gave that of the sum

@@ -16,7 +16,7 @@ import pytest
 from mxnet import autograd, nd
 from mxnet.gluon import nn
 
-from gluon_bn import BatchNorm, training
+from gluon_bn import BatchNorm, recipe, training
 from gluon_bn.checkpoint import previous, read_checkpoint, save_checkpoint, write_atomically
 from gluon_bn.data import Batches
 from gluon_bn.models import lenet
@@ -646,7 +646,47 @@ def test_clipped_gradients():
     assert_same(step(clip=norm * 10), free)
 
 
+@pytest.mark.parametrize("numpy_arrays", [False, True])
+def test_smoothed_labels(numpy_arrays):
+    """Against the definition in float64, and against finite differences of it."""
+    random_state = np.random.RandomState(3)
+    scores, y = 3 * random_state.randn(6, 5), np.array([0, 4, 2, 2, 1, 3])
+    target = 0.9 * np.eye(5)[y] + 0.1 / 5
+
+    def expected(scores):
+        return -(target * (scores - np.log(np.exp(scores).sum(axis=1, keepdims=True)))).sum(axis=1)
+
+    new = mx.np.array if numpy_arrays else nd.array
+    with mx.util.np_array(numpy_arrays):
+        X = new(scores, dtype="float32")
+        X.attach_grad()
+        with autograd.record():
+            loss = recipe.cross_entropy(0.1)(X, new(y))
+        loss.backward()
+    np.testing.assert_allclose(loss.asnumpy(), expected(scores), rtol=1e-5)
+    for place in np.ndindex(scores.shape):
+        step = np.zeros_like(scores)
+        step[place] = 1e-5
+        slope = (expected(scores + step) - expected(scores - step))[place[0]] / 2e-5
+        assert abs(X.grad.asnumpy()[place] - slope) < 1e-5
+
+
+def test_fit_with_smoothed_labels(tmp_path):
+    """A network sure of its answers is told to be less so: its loss is not small any more."""
+    net = nn.Dense(2, in_units=1, use_bias=False)
+    net.initialize(mx.init.Constant(0))
+    net.weight.set_data(mx.nd.array([[30.0], [-30.0]]))
+    data = [(mx.nd.ones((4, 1)), mx.nd.zeros(4))]
+    free, = fit(net, data, None, 1, 1e-30)
+    smoothed, = fit(net, data, None, 1, 1e-30, label_smoothing=0.1, checkpoint=tmp_path / "c")
+    assert free["train_loss"] < 1e-6 and smoothed["train_loss"] == pytest.approx(0.05 * 60)
+    with pytest.raises(CheckpointError, match="label_smoothing"):
+        fit(net, data, None, 2, 1e-30, checkpoint=tmp_path / "c", resume=True)
+
+
 @pytest.mark.parametrize("bad, says", [
+    ({"label_smoothing": 1}, "less than 1"), ({"label_smoothing": -0.1}, "-0.1"),
+    ({"label_smoothing": "0.1"}, "label_smoothing"),
     ({"schedule": "linear"}, "constant, cosine, one-cycle"), ({"optimizer": "sgdd"}, "adam"),
     ({"optimizer_params": {"momentun": 0.9}}, "momentun"), ({"clip": 0}, "clip"),
     ({"clip": "1"}, "clip")])
