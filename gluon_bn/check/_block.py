@@ -53,8 +53,9 @@ def block(made):
 
 def examine(report, layer):
     """Everything that is asked of a layer, conditional or not."""
-    if shares_state(layer, 4):  # then every answer depends on what other layers were asked before
-        separate(report, layer, 4)
+    shares = shares_state(layer, 4)
+    if shares:  # then every answer depends on what other layers were asked before
+        separate(report, shares)
         report.note("nothing else was looked at, for the same reason")
         return False
     if not runs(report, layer):
@@ -98,7 +99,7 @@ def examine(report, layer):
     remembers(report, layer, ranks[0])
     trained(report, layer, ranks[0])
     saved(report, layer, ranks[0])
-    separate(report, layer, ranks[0])
+    separate(report, shares_state(layer, ranks[0]) if shares is None else shares)
     hybridized(report, layer, ranks[0])
     if set(NAMES) == {r for r, h in found.items() if h.parameter is not None}:
         types_and_shapes(report, layer, ranks)

@@ -203,16 +203,14 @@ def shares_state(layer, rank):
         return None
 
 
-def separate(report, layer, rank):
-    """Two layers of a network have nothing in common; False if they have."""
-    shares = shares_state(layer, rank)
+def separate(report, shares):
+    """Two layers of a network have nothing in common; `shares` is what `shares_state` found."""
     if shares:
         report.not_yet("two layers", "Training one layer changes what another predicts: they share "
                        "an array, perhaps an attribute of the class or a default argument.",
                        ("state shared between layers",))
     elif shares is False:
         report.ok("two layers keep their statistics apart")
-    return not shares
 
 
 def hybridized(report, layer, rank):
