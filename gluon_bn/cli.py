@@ -143,6 +143,8 @@ LabelSmoothingOption = typer.Option(0.0, min=0, max=0.99, help=(
     "The share of the probability that all classes get alike, 0.1 for example."))
 AugmentOption = typer.Option("none", callback=_check_augment, metavar="NAME", help=(
     "Change the training images: none, crop, flip, erase, crop-flip or flip-erase."))
+ResizeOption = typer.Option(None, min=28, help=(
+    "Enlarge the images to so many pixels a side, as the book does (96)."))
 BatchSizeOption = typer.Option(256, min=1, help="Images in a batch.")
 SeedOption = typer.Option(0, min=0, max=2**32 - 1, help="The same seed gives the same run.")
 DataDirOption = typer.Option(None, help=(
@@ -175,6 +177,7 @@ def train(
     clip: Optional[float] = ClipOption,
     label_smoothing: float = LabelSmoothingOption,
     augment: str = AugmentOption,
+    resize: Optional[int] = ResizeOption,
     seed: int = SeedOption,
     data_dir: Optional[Path] = DataDirOption,
     limit: Optional[int] = LimitOption,
@@ -205,7 +208,7 @@ def train(
         try:
             metrics, net = _train(
                 model, norm, data, epochs, batch_size, lr, seed, bars, folder=folder,
-                resume=resume, augment=augment, optimizer=optimizer,
+                resume=resume, augment=augment, resize=resize, optimizer=optimizer,
                 optimizer_params={"wd": weight_decay,
                                   **({} if momentum is None else {"momentum": momentum})},
                 schedule=schedule, clip=clip, label_smoothing=label_smoothing,
@@ -225,7 +228,7 @@ def train(
 
 
 def _train(model, norm, data, epochs, batch_size, lr, seed, bars, *, label=None, folder=None,
-           resume=False, augment="none", hybridize=True, **options):
+           resume=False, augment="none", resize=None, hybridize=True, **options):
     """Train one network under a progress bar; return the record of the run, and the network.
 
     folder : where the metrics go, epoch by epoch, and the checkpoint; None: nothing is written.
@@ -235,12 +238,12 @@ def _train(model, norm, data, epochs, batch_size, lr, seed, bars, *, label=None,
     from gluon_bn.models import MODELS
 
     settings = {"model": model, "norm": norm, "batch_size": batch_size, "augment": augment,
-                "hybridize": hybridize}
+                "resize": resize, "hybridize": hybridize}
 
     def metrics_of(records):
         return training.record(model, norm, seed, data.summary(), records, lr=lr, **options,
                                **{name: settings[name] for name in
-                                  ("batch_size", "augment", "hybridize")})
+                                  ("batch_size", "augment", "resize", "hybridize")})
 
     def write_metrics(records):
         if folder:
@@ -271,7 +274,7 @@ def _train(model, norm, data, epochs, batch_size, lr, seed, bars, *, label=None,
     net = MODELS[model](norm)
     if hybridize:
         net.hybridize()
-    train_iter, test_iter = data.batches(batch_size, seed=seed, augment=augment)
+    train_iter, test_iter = data.batches(batch_size, resize, seed=seed, augment=augment)
     records = training.fit(
         net, train_iter, test_iter, epochs, lr, seed=seed, callbacks=[Bar()],
         checkpoint=folder and folder / "checkpoint", resume=resume,

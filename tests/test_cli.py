@@ -126,6 +126,18 @@ def test_two_runs_and_a_resumed_run_are_the_same(trained, tmp_path):
     assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
+def test_enlarged_images_and_smoothed_labels(tmp_path):
+    train(tmp_path, "--epochs", 1, "--resize", 32, "--label-smoothing", 0.1)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    check_metrics(metrics, resize=32, label_smoothing=0.1)
+    assert metrics["epochs"][0]["train_loss"] > 0.5  # the entropy of (0.91, 0.01, ...) is 0.50
+    weights = read_checkpoint(tmp_path / "checkpoint")[1].values()
+    assert (120, 16 * 5 * 5) in {w.shape for w in weights}  # LeNet keeps 4 x 4 of 28 x 28
+    _, stderr = train(tmp_path, "--epochs", 1, "--resize", 40, "--label-smoothing", 0.1, "--resume",
+                      code=1)
+    assert "resize = 32" in stderr and "resize = 40" in stderr
+
+
 def test_resume_with_another_norm_or_a_broken_checkpoint(trained):
     folder, _ = trained
     _, stderr = train(folder, "--norm", "gluon", "--seed", 3, "--resume", code=1)
@@ -200,6 +212,8 @@ def test_stopped_while_the_data_is_made(tmp_path):
     (["train", "lenet", "--limit", "70000", "--stand-in"], "60000"),
     (["train", "lenet", "--seed", "-1"], "seed"),
     (["train", "lenet", "--threads", "0"], "threads"),
+    (["train", "lenet", "--resize", "20"], "resize"),
+    (["train", "lenet", "--label-smoothing", "1"], "smoothing"),
     (["train", "lenet", "--output", __file__], "output"),
     (["demo", "--epochs", "0"], "epochs"),
     (["data", "burn"], "burn"),
