@@ -8,6 +8,7 @@ Each part writes benchmarks/results/PART.json.
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -67,16 +68,19 @@ def recalibration(epochs=10, batch_size=256, lr=1.0, seeds=(0, 1, 2)):
 
 
 def folding(models=("lenet", "resnet18", "densenet"), repeats=15):
-    """Trained networks with and without their batch norm: the same predictions, and faster?"""
-    data = dataset()
-    _, test_iter = data.batches(1000)
-    X = next(iter(test_iter))[0][:256]
-    result = {}
+    """Trained networks with and without their batch norm: the same predictions, and faster?
+
+    Each predicts images as large as it was trained on.
+    """
+    data, result = dataset(), {}
     for model in models:
         file = RUNS / f"{model}-auto-0" / "model.params"
         if not file.exists():
             print(f"{model}: no {file}; run benchmarks/train.py first")
             continue
+        metrics = json.loads(file.with_name("metrics.json").read_text())
+        _, test_iter = data.batches(1000, metrics.get("resize"))
+        X = next(iter(test_iter))[0][:256]
         nets = {name: MODELS[model](name) for name in ("auto", "gluon")}
         for net in nets.values():
             net.load_parameters(str(file))
@@ -87,7 +91,7 @@ def folding(models=("lenet", "resnet18", "densenet"), repeats=15):
             difference = max(float(abs(nets["folded"](x) - nets["auto"](x)).max().asscalar())
                              for x, _ in test_iter)
 
-        def predict(net):
+        def predict(net, X=X):
             def run():
                 with autograd.pause(train_mode=False):
                     net(X).wait_to_read()
@@ -95,7 +99,7 @@ def folding(models=("lenet", "resnet18", "densenet"), repeats=15):
 
         seconds = take_turns({name: predict(net) for name, net in nets.items()}, repeats)
         result[model] = {
-            "largest_difference_in_logits": difference, "images": 10_000,
+            "largest_difference_in_logits": difference, "images": 10_000, "pixels": X.shape[2],
             "largest_logit": float(max(abs(nets["auto"](x)).max().asscalar()
                                        for x, _ in test_iter)),
             "test_accuracy": {name: evaluate(net, test_iter) for name, net in nets.items()},

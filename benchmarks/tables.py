@@ -102,11 +102,11 @@ def networks():
             last = [run["test_accuracy"] for run in runs]
             rows.append([model, label, str(len(runs[0]["epochs"])), f"{sum(last) / len(last):.4f}",
                          " ".join(f"{a:.4f}" for a in last),
-                         f"{sum(r['epochs'][-1]['train_loss'] for r in runs) / len(runs):.3f}"])
+                         f"{sum(r['epochs'][-1]['train_accuracy'] for r in runs) / len(runs):.3f}"])
         sources.append(f"`{result['recipe']}`")
     first = result["runs"][0]
     return table(["network", "layer", "epochs", "test accuracy, mean", "by seed (0, 1, 2)",
-                  "training loss"], rows) + (
+                  "training accuracy"], rows) + (
         f"\nFashion-MNIST, {first['dataset']['train']:,} training images, all 10,000 test images, "
         f"accuracy after the last epoch; {first['machine']['cpu']}, {first['machine']['threads']} "
         f"thread; `python benchmarks/train.py --threads 1`, which runs\n"
@@ -131,10 +131,11 @@ def recalibration():
 def folding():
     """Trained networks without their batch norm layers."""
     result = json.loads((RESULTS / "folding.json").read_text())
-    rows = [[model, f"{found['largest_difference_in_logits']:.1e}",
+    rows = [[model, f"{found['pixels']}x{found['pixels']}",
+             f"{found['largest_difference_in_logits']:.1e}",
              *(f"{found['milliseconds_for_256_images'][n]:.1f}" for n in
                ("auto", "gluon", "folded"))] for model, found in result["models"].items()]
-    return table(["network", "largest difference of a logit", "256 images with ours (ms)",
+    return table(["network", "images", "largest difference of a logit", "256 images with ours (ms)",
                   "with Gluon's (ms)", "folded (ms)"], rows) + origin(result)
 
 
