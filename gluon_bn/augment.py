@@ -9,7 +9,7 @@ images of the same shape and type. Only training images are augmented, each pass
 import numpy as np
 
 # Pixels a garment moves at most, up, down, left or right. A pixel is much for a stem of stride 4:
-# ResNet-18 gets 0.930 with crops of 1, and 0.927 without (15 epochs, seed 0).
+# ResNet-18 gets 0.930 with crops of 1, and 0.927 without (28x28, 15 epochs, seed 0).
 PADDING = 1
 
 
