@@ -132,7 +132,9 @@ NormOption = typer.Option("auto", "--norm", callback=_check_norm, help=(
 EpochsOption = functools.partial(typer.Option, min=1, help="Passes over the training images.")
 LrOption = typer.Option(1.0, "--lr", callback=_check_lr,
                         help="The learning rate, at its largest.")
-OptimizerOption = typer.Option("sgd", help="One of Gluon's optimizers: sgd, nag, adam, ...")
+OptimizerOption = typer.Option("sgd", help=(
+    "One of Gluon's optimizers: sgd, adam, nag (in MXNet 1.9.1 not the same to the last bit in two "
+    "runs), ..."))
 MomentumOption = typer.Option(None, min=0, max=1, help="Momentum, for sgd and nag.")
 WeightDecayOption = typer.Option(0.0, min=0, help="Weight decay.")
 ScheduleOption = typer.Option("constant", callback=_check_schedule, metavar="NAME", help=(

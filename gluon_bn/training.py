@@ -76,12 +76,12 @@ def fit(net, train_iter, test_iter=None, epochs=10, lr=1.0, *, optimizer="sgd",
         `recipe.cross_entropy`); the train_loss of the record is then that of the smoothed labels.
     seed : with the same seed, data and number of threads, two runs give the same numbers to the
         last digit. The random numbers of MXNet, NumPy and Python start anew every few batches.
-        (Not with 'nag': two runs of Gluon's own layers differ there in MXNet 1.9.1, too.)
+        (Not with 'nag', which in MXNet 1.9.1 does not round the same way in every run.)
     ctx : the device, by default the one of the network's parameters, or else the CPU.
     checkpoint : a path; the state is written there before the first epoch, after each one, and
         when Ctrl-C or SIGTERM stops the run.
     resume : go on from `checkpoint` if that file exists. The result is, bit for bit, that of a run
-        that was never stopped (with 'nag', that of one that might have been).
+        that was never stopped ('nag' excepted, for the same reason).
     settings : a dict of plain values that must be the same when the run is resumed.
 
     A record is a dict: epoch (from 1), train_loss and train_accuracy (averages over the epoch,
