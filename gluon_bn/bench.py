@@ -22,8 +22,9 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon, nd
 
-from gluon_bn import blocks, kernels, runtime
+from gluon_bn import blocks, kernels, plotting, runtime
 from gluon_bn.models import MODELS
+from gluon_bn.training import write_figure, write_json
 
 SHAPES = [(256, 120), (256, 6, 24, 24), (256, 16, 8, 8), (128, 64, 24, 24), (32, 64, 24, 24),
           (64, 256, 12, 12), (128, 512, 3, 3)]
@@ -31,6 +32,7 @@ NETWORKS = {"lenet": (256, 1, 28, 28), "resnet18": (64, 1, 28, 28), "densenet": 
 GROWTH = [10 ** n for n in range(3, 9)]
 PARTS = ("accuracy", "memory", "first_call", "layer", "network", "growth")
 REFERENCE = "gluon"
+STATUS = Path("/proc/self/status")
 
 
 def run(parts=PARTS, threads=(1, 2), quick=False, say=print):
@@ -39,7 +41,9 @@ def run(parts=PARTS, threads=(1, 2), quick=False, say=print):
     chosen = "".join(f" --only {p}" for p in parts) if tuple(parts) != PARTS else ""
     result = {"command": "gluon-bn bench" + " --quick" * quick + chosen, "quick": quick}
     for part in parts:
-        if part in ("layer", "network", "growth"):
+        if part == "memory" and not STATUS.exists():
+            say("memory is left out: only Linux says, in /proc, how much a process had at most")
+        elif part in ("layer", "network", "growth"):
             result[part] = {}
             for n in threads:
                 say(f"{part}, {n} thread{'s' * (n > 1)} ...")
@@ -404,9 +408,8 @@ def peak_of_a_step(name, shape=(128, 64, 24, 24)):
 def peak_memory():
     """Bytes this process has had in memory at most. From /proc, so Linux only: what getrusage says
     is inherited from the program that started this one."""
-    with open("/proc/self/status", encoding="ascii") as file:
-        kilobytes = next(line.split()[1] for line in file if line.startswith("VmHWM"))
-    return 1024 * int(kilobytes)
+    lines = STATUS.read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 # --------------------------------------------------------------------------------------- report
@@ -414,10 +417,8 @@ def peak_memory():
 
 def write(result, folder):
     """`bench.json` and `bench.png` in `folder`; returns their paths."""
-    from gluon_bn import plotting
-
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "bench.json").write_text(json.dumps(result, indent=1) + "\n")
-    plotting.plot_bench(result).savefig(folder / "bench.png")
+    write_json(folder / "bench.json", result)
+    write_figure(folder / "bench.png", plotting.plot_bench(result))
     return folder / "bench.json", folder / "bench.png"
