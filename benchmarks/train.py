@@ -22,10 +22,10 @@ NORMS, SEEDS = ("auto", "gluon"), (0, 1, 2)
 
 RECIPES = {
     "lenet": "--epochs 10 --batch-size 256 --lr 1.0 --momentum 0.9 --schedule one-cycle",
-    "resnet18": "--epochs 15 --batch-size 128 --resize 32 --lr 0.1 --optimizer nag --momentum 0.9 "
+    "resnet18": "--epochs 15 --batch-size 128 --resize 32 --lr 0.1 --momentum 0.9 "
                 "--weight-decay 5e-4 --schedule one-cycle --augment crop-flip "
                 "--label-smoothing 0.1",
-    "densenet": "--epochs 15 --batch-size 128 --resize 32 --lr 0.1 --optimizer nag --momentum 0.9 "
+    "densenet": "--epochs 15 --batch-size 128 --resize 40 --lr 0.1 --momentum 0.9 "
                 "--weight-decay 5e-4 --schedule one-cycle --augment flip",
 }
 

@@ -13,11 +13,11 @@ def in_place(report, subject):
     """What was passed in is what the caller still has."""
     names = list(dict.fromkeys(n for n, _ in sorted(subject.changed)))
     for name in [n for n in names if not n.startswith("moving")]:
-        who = ("the Trainer moves it, along its gradient, and nobody else" if
-               name in ("gamma", "beta") and hasattr(subject, "made") else
-               "whoever called finds other numbers in it afterwards")
-        report.not_yet(f"{name} is left as it was", f"{name} is changed in place: {who}. Look for "
-                       "-=, *= or [:] =.", (f"{name} changed in place",))
+        if name in ("gamma", "beta") and hasattr(subject, "made"):
+            report.changed_in_place(name, "the Trainer moves it, along its gradient, and nobody "
+                                    "else")
+        else:
+            report.changed_in_place(name)
     if any(n.startswith("moving") for n in names):
         report.note("the moving statistics that were passed in are changed in place; d2l's "
                     "function leaves them and returns new ones")

@@ -43,6 +43,12 @@ class Report:
                      (problem.mistake,))
         return self
 
+    def changed_in_place(self, name,
+                         who="whoever called finds other numbers in it afterwards"):
+        """An array that was passed in is not what it was; `who` says whose business that is."""
+        self.not_yet(f"{name} is left as it was", f"{name} is changed in place: {who}. Look for "
+                     "-=, *= or [:] =.", (f"{name} changed in place",))
+
     @property
     def mistakes(self):
         return tuple(dict.fromkeys(name for line in self.lines for name in line.mistakes))
