@@ -13,6 +13,10 @@ import numpy as np
 from mxnet import nd
 
 FLOATS = ("float16", "float32", "float64")
+# What to say of one value per channel in training.
+ONE_VALUE = ("its variance is 0 and the output is beta whatever X is, so nothing can be learned "
+             "(PyTorch refuses, Gluon says nothing). Use a larger batch, or leave this layer out "
+             "of training with use_global_stats=True")
 ACTIVATIONS = ("relu", "sigmoid", "softrelu", "softsign", "tanh")
 
 

@@ -19,6 +19,7 @@ from mxnet.gluon import nn
 
 from gluon_bn import kernels
 from gluon_bn.arguments import (
+    ONE_VALUE,
     cast,
     check_axis,
     check_batch,
@@ -199,9 +200,7 @@ class BatchNorm(ArrayBlock):
             self._warned = True
             warnings.warn(
                 f"{self.name} was given one value per channel in training, X of shape {X.shape}: "
-                "its variance is 0 and the output is beta whatever X is, so nothing can be learned "
-                "(PyTorch refuses, Gluon says nothing). Use a larger batch, or leave this layer "
-                "out of training with use_global_stats=True", stacklevel=9)  # who calls it
+                f"{ONE_VALUE}", stacklevel=9)  # who calls it
 
     def cast(self, dtype):
         """Parameters and statistics stay in float32 when the network goes to float16, as Gluon's:

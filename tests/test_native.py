@@ -573,3 +573,34 @@ def test_two_processes_may_compile_at_once(tmp_path):
                              stdout=subprocess.PIPE) for _ in range(2)]
     assert [p.communicate()[0].strip() for p in both] == ["None", "None"]
     assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+ONE_VALUE = """
+import warnings
+from mxnet import autograd, nd
+from mxnet.gluon import nn
+from gluon_bn import BatchNorm
+
+net = nn.HybridSequential()
+net.add(BatchNorm(3, kernel="native"), BatchNorm(3, kernel="native"))
+net.initialize()
+net.hybridize()
+
+def said(training, *shape):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with autograd.record(train_mode=training):
+            net(nd.ones(shape))
+        nd.waitall()
+    return [str(w.message).split(" in training")[0] for w in caught if w.category is UserWarning]
+
+print(said(False, 1, 3), said(True, 2, 3), said(True, 1, 3), said(True, 1, 3))
+"""
+
+
+def test_one_value_per_channel_warns_once_in_a_graph_too():
+    """In a process of its own: it warns once a process."""
+    done = subprocess.run([sys.executable, "-c", ONE_VALUE], capture_output=True, text=True,
+                          check=True)
+    sentence = "a BatchNorm of 3 channels, in a hybridized network, was given one value per channel"
+    assert done.stdout.strip() == f"[] [] ['{sentence}'] []"

@@ -6,6 +6,7 @@ seconds), kept in a cache, and loaded with `mx.library.load`. Without a compiler
 rung less, and `available()` says why.
 """
 
+import ctypes
 import hashlib
 import itertools
 import os
@@ -14,10 +15,13 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import warnings
 
 import mxnet as mx
 import numpy as np
 from mxnet import autograd, nd
+
+from gluon_bn.arguments import ONE_VALUE
 
 _SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "native.cc")
 _ACTIVATIONS = {None: 0, "relu": 1, "sigmoid": 2}
@@ -141,11 +145,20 @@ def _load():
         if not _state["tried"]:
             try:
                 if not hasattr(mx.nd, "gluon_bn_native"):
-                    mx.library.load(_library(), verbose=False)
+                    path = _library()
+                    mx.library.load(path, verbose=False)
+                    ctypes.CDLL(path).gluon_bn_on_single(_warn_of_single)
             except Exception as error:  # whatever it is: the ladder steps down and tells
                 _state["problem"] = (str(error).splitlines() or [repr(error)])[0]
             _state["tried"] = True
         return _state["problem"]
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_long)
+def _warn_of_single(channels):
+    """A layer in a graph trains on one value per channel. A thread of MXNet's engine calls."""
+    warnings.warn(f"a BatchNorm of {channels} channels, in a hybridized network, was given one "
+                  f"value per channel in training: {ONE_VALUE}", stacklevel=1)
 
 
 def _operator(module):
