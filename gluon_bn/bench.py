@@ -59,11 +59,15 @@ def run(parts=PARTS, threads=(1, 2), quick=False, say=print):
 
 def in_a_process(part, threads, repeats, say):
     """A contest in a process of its own: one process never changes its number of threads, for
-    oneDNN keeps what it prepared for the first number, and that is too small for a larger one."""
+    oneDNN keeps what it prepared for the first number, and that is too small for a larger one.
+
+    (Here and below close_fds=False lets Python 3.9 start it without a fork, which MXNet may not
+    survive.)"""
     code = (f"import json; from gluon_bn import bench, runtime; runtime.configure({threads}); "
             f"found = bench.{part}({threads}, {repeats}, lambda line: print(line, flush=True)); "
             "print(json.dumps(found))")
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True,
+                          close_fds=False) as child:
         last = ""
         for line in child.stdout:
             if last:
@@ -322,7 +326,8 @@ def first_call():
             caches = {**os.environ, "GLUON_BN_CACHE": cache, "NUMBA_CACHE_DIR": cache}
             code = [sys.executable, "-c", STEP.format(kernel=kernel)]
             cold, warm = (list(map(float, subprocess.run(
-                code, env=caches, capture_output=True, text=True, check=True).stdout.split()))
+                code, env=caches, capture_output=True, text=True, check=True,
+                close_fds=False).stdout.split()))
                 for _ in range(2))
         found[kernel] = {"import": warm[0], "cold": cold[1], "warm": warm[1]}
     return found
@@ -379,7 +384,7 @@ def memory():
     """
     names = [n for n in kernels.available() if n != "gluon"] + [REFERENCE]
     return {name: float(subprocess.run([sys.executable, "-c", PEAK.format(name=name)], check=True,
-                                       capture_output=True, text=True).stdout)
+                                       capture_output=True, text=True, close_fds=False).stdout)
             for name in names}
 
 

@@ -25,6 +25,8 @@ from pathlib import Path
 import numpy as np
 from mxnet import nd
 
+from gluon_bn import runtime
+
 WHAT, VERSION = "gluon_bn checkpoint", 2
 ZIP = b"PK\3\4"  # how a zip file starts
 
@@ -38,6 +40,7 @@ def save_checkpoint(path, net, trainer, header):
 
     At every moment, whatever interrupts it, the file is complete: the old one or the new one.
     """
+    runtime.settle()
     arrays = {f"parameter/{name}": parameter.data().asnumpy()
               for name, parameter in named_parameters(net).items()}
     updater, optimizer = _updater(trainer), trainer.optimizer

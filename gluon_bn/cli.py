@@ -335,7 +335,10 @@ def _progress_bars():
 
 
 def _parameters_writer(net):
+    from gluon_bn import runtime
+
     def write(file):
+        runtime.settle()
         net.save_parameters(file.name)  # MXNet writes by name
     return write
 

@@ -11,6 +11,7 @@ Two questions, because two networks that differ in the last digit do not stay th
 import numpy as np
 from mxnet import autograd, gluon, init, nd
 
+from gluon_bn import runtime
 from gluon_bn.checkpoint import named_parameters
 from gluon_bn.models import MODELS
 from gluon_bn.training import seed_everything
@@ -81,6 +82,7 @@ def _differences(one, other):
 
 
 def _copy(source, target):
+    runtime.settle()
     parameters = named_parameters(target)
     for name, parameter in named_parameters(source).items():
         parameters[name].set_data(nd.array(parameter.data().asnumpy()))

@@ -59,6 +59,19 @@ def configure(threads=None):
     return describe()
 
 
+def settle():
+    """Wait until everything is computed that MXNet was asked for. Before weights are read.
+
+    In prediction a convolution or a dense layer of oneDNN rearranges its weights, once it has used
+    them, into a layout of its own. Whoever reads them meanwhile (`asnumpy`, `save_parameters`) gets
+    the right numbers in the wrong order: MXNet 1.9.1 does not make him wait. It is rare, one
+    network in some hundreds on a busy machine.
+    """
+    import mxnet as mx
+
+    mx.nd.waitall()
+
+
 def describe():
     """What a record of a run says of the machine: a dict of plain values."""
     return {

@@ -6,10 +6,18 @@ thread several times faster than two that wait for each other. What needs more h
 own.
 """
 
+import functools
 import os
 import signal
+import subprocess
+import sys
 
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# Before 3.10 Python forks to start a program, MXNet starts its engine anew in the child, and now and
+# then that hangs. A program that inherits all open files is started without a fork.
+if sys.version_info < (3, 10):
+    subprocess.Popen.__init__ = functools.partialmethod(subprocess.Popen.__init__, close_fds=False)
 
 # Where the tests run in the background of a shell, Ctrl-C is ignored, by what they start too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -11,6 +11,7 @@ from mxnet import autograd, gluon, nd
 from gluon_bn import adversarial
 from gluon_bn.data import dataset
 from gluon_bn.models import discriminator, generator, lenet
+from gluon_bn.runtime import settle
 from gluon_bn.training import TrainingError, seed_everything
 
 RECORDED = Path(__file__).parent.parent / "benchmarks" / "results" / "gan"
@@ -28,6 +29,7 @@ def initialized(net):
 
 
 def values(net):
+    settle()
     return [parameter.data().asnumpy().copy() for parameter in net.collect_params().values()
             if parameter.grad_req != "null"]
 

@@ -19,6 +19,7 @@ from gluon_bn.inference import (
     to_gluon,
 )
 from gluon_bn.models import densenet, lenet, resnet18
+from gluon_bn.runtime import settle
 
 either = pytest.mark.parametrize("norm", ["auto", "gluon"])
 hybrid = pytest.mark.parametrize("hybridized", [False, True])
@@ -33,6 +34,7 @@ def parameters(net):
 
 
 def values(net):
+    settle()
     return {name: p.data().asnumpy() for name, p in parameters(net).items()}
 
 

@@ -12,6 +12,7 @@ from gluon_bn import BatchNorm
 from gluon_bn.blocks import ConditionalBatchNorm
 from gluon_bn.inspection import activation_report
 from gluon_bn.models import densenet, lenet, resnet18
+from gluon_bn.runtime import settle
 from gluon_bn.training import seed_everything
 
 
@@ -32,6 +33,7 @@ def ready(net, X):
 
 def state(net):
     """Everything that must not move, as NumPy arrays and plain values."""
+    settle()
     found = {}
     for name, p in net._collect_params_with_prefix().items():
         found[name] = p.data().asnumpy()

@@ -9,6 +9,7 @@ from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
 
 from gluon_bn import kernels
 from gluon_bn.models import MODELS, densenet, resnet18
+from gluon_bn.runtime import settle
 
 OWN = ["auto", *(name for name in kernels.available() if name != "gluon")]
 cross_entropy = SoftmaxCrossEntropyLoss()
@@ -129,6 +130,7 @@ def started(net, X, seed=1):
             parameter.set_data(nd.random.uniform(0.5, 1.5, parameter.shape))
         elif not name.endswith("weight"):
             parameter.set_data(nd.random.normal(0, 0.1, parameter.shape))
+    settle()
     return net
 
 

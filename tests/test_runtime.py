@@ -5,7 +5,9 @@ import os
 import platform
 import subprocess
 import sys
+import time
 
+import mxnet as mx
 import pytest
 
 from gluon_bn import runtime
@@ -156,3 +158,23 @@ def test_describe_and_versions_are_plain_values():
     assert versions["python"] == platform.python_version()
     assert {"gluon_bn", "mxnet", "numpy"} <= versions.keys()
     assert all(isinstance(value, str) for value in versions.values())
+
+
+@mx.operator.register("slow_operator_of_a_test")
+class Slow(mx.operator.CustomOpProp):
+    done = []
+
+    def create_operator(self, ctx, shapes, dtypes):
+        class Sleeps(mx.operator.CustomOp):
+            def forward(self, is_train, req, in_data, out_data, aux):
+                time.sleep(0.3)
+                Slow.done.append(True)
+
+        return Sleeps()
+
+
+def test_settle_waits_for_what_nobody_has_asked_the_result_of():
+    mx.nd.Custom(mx.nd.ones(1), op_type="slow_operator_of_a_test")
+    assert not Slow.done
+    runtime.settle()
+    assert Slow.done

@@ -20,6 +20,7 @@ from gluon_bn import BatchNorm, recipe, training
 from gluon_bn.checkpoint import previous, read_checkpoint, save_checkpoint, write_atomically
 from gluon_bn.data import Batches
 from gluon_bn.models import lenet
+from gluon_bn.runtime import settle
 from gluon_bn.training import Callback, CheckpointError, TrainingError, evaluate, fit
 
 
@@ -46,6 +47,7 @@ def small_net():
 
 
 def parameters(net):
+    settle()
     return {name: p.data().asnumpy() for name, p in net._collect_params_with_prefix().items()}
 
 
