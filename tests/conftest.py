@@ -14,8 +14,8 @@ import sys
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
-# Before 3.10 Python forks to start a program, MXNet starts its engine anew in the child, and now and
-# then that hangs. A program that inherits all open files is started without a fork.
+# Before 3.10 Python forks to start a program, MXNet starts its engine anew in the child, and now
+# and then that hangs. A program that inherits all open files is started without a fork.
 if sys.version_info < (3, 10):
     subprocess.Popen.__init__ = functools.partialmethod(subprocess.Popen.__init__, close_fds=False)
 
