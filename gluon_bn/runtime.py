@@ -65,7 +65,8 @@ def settle():
     In prediction a convolution or a dense layer of oneDNN rearranges its weights, once it has used
     them, into a layout of its own. Whoever reads them meanwhile (`asnumpy`, `save_parameters`) gets
     the right numbers in the wrong order: MXNet 1.9.1 does not make him wait. It is rare, one
-    network in some hundreds on a busy machine.
+    network in some hundreds on a busy machine, and cannot happen once the result of the prediction
+    has been read.
     """
     import mxnet as mx
 
