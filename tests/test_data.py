@@ -451,7 +451,8 @@ def test_only_what_is_missing_is_downloaded(server, folder):
     ["fails", "truncates", "lies"],
 ])
 def test_a_broken_download_is_started_again(server, monkeypatch, tmp_path, acts):
-    monkeypatch.setattr(data, "STALL_SECONDS", 0.3)
+    if "hangs" in acts:  # the others answer, but on a busy machine not in so short a time
+        monkeypatch.setattr(data, "STALL_SECONDS", 0.3)
     server.script = {name: list(acts) for name in NAMES}
     data.fetch(tmp_path)
     assert {name: content for name, content in contents(tmp_path).items()
@@ -465,7 +466,8 @@ def test_a_broken_download_is_started_again(server, monkeypatch, tmp_path, acts)
 ])
 def test_a_mirror_that_never_works_is_given_up(server, monkeypatch, tmp_path, act, reason,
                                                requests):
-    monkeypatch.setattr(data, "STALL_SECONDS", 0.2)
+    if act == "hangs":
+        monkeypatch.setattr(data, "STALL_SECONDS", 0.2)
     server.script = {NAMES[0]: [act] * 20}
     with pytest.raises(data.DatasetNotFound) as error:
         data.fetch(tmp_path)
