@@ -59,13 +59,11 @@ def run(parts=PARTS, threads=(1, 2), quick=False, say=print):
 
 def in_a_process(part, threads, repeats, say):
     """A contest in a process of its own: one process never changes its number of threads, for
-    oneDNN keeps what it prepared for the first number, and that is too small for a larger one.
-
-    (Here and below close_fds=False lets Python 3.9 start it without a fork, which MXNet may not
-    survive.)"""
+    oneDNN keeps what it prepared for the first number, and that is too small for a larger one."""
     code = (f"import json; from gluon_bn import bench, runtime; runtime.configure({threads}); "
             f"found = bench.{part}({threads}, {repeats}, lambda line: print(line, flush=True)); "
             "print(json.dumps(found))")
+    # close_fds=False lets Python 3.9 start it without a fork, which MXNet may not survive.
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True,
                           close_fds=False) as child:
         last = ""
@@ -77,6 +75,13 @@ def in_a_process(part, threads, repeats, say):
         raise RuntimeError(f"the {part} contest with {threads} threads ended with exit code "
                            f"{child.returncode}")
     return json.loads(last)
+
+
+def printed_by(code, env=None):
+    """The numbers that a program prints, run in a process of its own."""
+    child = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True,
+                           check=True, close_fds=False)  # no fork, as above
+    return [float(word) for word in child.stdout.split()]
 
 
 def take_turns(contestants, repeats, warm_up=2, clock=time.perf_counter):
@@ -324,11 +329,7 @@ def first_call():
     for kernel in (n for n in kernels.available() if n != "gluon"):
         with tempfile.TemporaryDirectory() as cache:
             caches = {**os.environ, "GLUON_BN_CACHE": cache, "NUMBA_CACHE_DIR": cache}
-            code = [sys.executable, "-c", STEP.format(kernel=kernel)]
-            cold, warm = (list(map(float, subprocess.run(
-                code, env=caches, capture_output=True, text=True, check=True,
-                close_fds=False).stdout.split()))
-                for _ in range(2))
+            cold, warm = (printed_by(STEP.format(kernel=kernel), caches) for _ in range(2))
         found[kernel] = {"import": warm[0], "cold": cold[1], "warm": warm[1]}
     return found
 
@@ -383,9 +384,7 @@ def memory():
     A process for each contestant; what X, dX and dY need themselves is not counted.
     """
     names = [n for n in kernels.available() if n != "gluon"] + [REFERENCE]
-    return {name: float(subprocess.run([sys.executable, "-c", PEAK.format(name=name)], check=True,
-                                       capture_output=True, text=True, close_fds=False).stdout)
-            for name in names}
+    return {name: printed_by(PEAK.format(name=name))[0] for name in names}
 
 
 def peak_of_a_step(name, shape=(128, 64, 24, 24)):
