@@ -89,7 +89,9 @@ def test_no_markup_is_left_over(read, name):
 @pytest.mark.parametrize("name", [f"chapters/{name}" for name in CHAPTERS])
 def test_a_chapter_has_its_figures_its_notebook_and_its_neighbours(read, site, name):
     page, file = read(name), (ROOT / f"{name}.ipynb")
-    assert page.select(".cell_output img"), "no figure"
+    figures = page.select(".cell_output img")
+    assert figures, "no figure"
+    assert all(" " in figure["alt"] for figure in figures), "a path is no description"
     assert page.select("p.predict"), "no question"
     notebook = site / "_sources" / f"{name}.ipynb"
     assert notebook.read_bytes() == file.read_bytes()

@@ -76,8 +76,23 @@ def test_the_outputs_are_those_a_reader_should_see(text):
         assert not re.search(r"/work/|/home/|/root/|/tmp/|/Users/", words), words
         assert not re.search(r" at 0x[0-9a-f]{6,}", words), f"an address in memory: {words}"
         assert not any(mark in words for mark in notebooks.NOT_FOR_READERS), words
-    assert notebook.metadata == notebooks.METADATA, "not written by make notebooks"
-    assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells)
+    assert notebook.metadata == notebooks.metadata(notebook), (
+        "not written by make notebooks, or before a recorded result was measured again")
+    assert all(set(cell.metadata) <= set(notebooks.KEPT) for cell in notebook.cells)
+
+
+def descriptions(notebook):
+    """What the cells with a picture say about it, for those who do not see it; None: nothing."""
+    for cell in notebook.cells:
+        if any("image/png" in output.get("data", {}) for output in cell.get("outputs", [])):
+            yield cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
+
+
+def test_every_picture_is_described():
+    for text in TEXTS + notebooks.solutions():
+        found = list(descriptions(read(text)))
+        assert all(found) and len(set(found)) == len(found), text.stem
+        assert all(30 < len(description) < 260 for description in found), text.stem
 
 
 @each_chapter
@@ -245,6 +260,23 @@ def test_make_notebooks_writes_no_numbers_that_mean_nothing(chapter, capfd, mark
     assert make_notebooks(chapter) == 1
     assert not chapter.with_suffix(".ipynb").exists()
     assert "not those of the text" in capfd.readouterr().err
+
+
+def test_make_notebooks_executes_what_shows_a_result_that_was_measured_again(
+        chapter, capfd, monkeypatch, tmp_path):
+    result = tmp_path / "benchmarks" / "results" / "runs.json"
+    result.parent.mkdir(parents=True)
+    result.write_text("[1]")
+    monkeypatch.setattr(notebooks, "ROOT", tmp_path)
+    chapter.write_text(CHAPTER.replace('print("two")', (
+        'print("recorded in benchmarks/results/runs.json by `x` on a machine")\n'
+        'print(open("../benchmarks/results/runs.json").read())')), encoding="utf-8")
+    assert make_notebooks(chapter) == 0
+    assert make_notebooks(chapter, "--check") == 0
+    result.write_text("[2]")
+    assert make_notebooks(chapter, "--check") == 1
+    assert make_notebooks(chapter) == 0
+    assert "[2]" in read(chapter).cells[3].outputs[0].text
 
 
 def test_make_notebooks_names_the_chapters_there_are(chapter, capsys):

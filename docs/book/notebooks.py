@@ -5,14 +5,15 @@
     python docs/book/notebooks.py solutions/03_backward    # the same for worked solutions
     python docs/book/notebooks.py --check            # name those that changed, execute nothing
 
-A chapter has changed when its cells differ from those of its notebook: times of files say nothing
-after a `git checkout`. Jupytext reads the text, nbclient executes it; this file decides when, and
+A chapter has changed when its cells differ from those of its notebook, or a recorded result that it
+shows has been measured again: times of files say nothing after a `git checkout`. Jupytext reads the text, nbclient executes it; this file decides when, and
 keeps out of the notebook what would differ from run to run without meaning anything.
 """
 
 import argparse
 import hashlib
 import os
+import re
 import sys
 import tempfile
 import time
@@ -23,7 +24,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-CHAPTERS = Path(__file__).resolve().parents[2] / "chapters"
+ROOT = Path(__file__).resolve().parents[2]
+CHAPTERS = ROOT / "chapters"
 SECONDS_PER_CELL = 1200
 WIDGET = "application/vnd.jupyter.widget-view+json"
 METADATA = {  # no versions: they would differ from machine to machine
@@ -31,6 +33,9 @@ METADATA = {  # no versions: they would differ from machine to machine
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python", "pygments_lexer": "ipython3"},
 }
+KEPT = ("tags", "mystnb")  # of a cell's metadata: for the web site, what a picture shows
+# What `gluon_bn.lesson.recorded` prints of a file.
+RECORDED = re.compile(r"^recorded in (benchmarks/results/\S+) by ", flags=re.M)
 # What `gluon_bn.lesson` prints when the numbers are not those the text speaks of.
 NOT_FOR_READERS = {
     "FAST setting": "GLUON_BN_FAST is set: unset it",
@@ -49,19 +54,34 @@ def solutions(folder=CHAPTERS):
 
 
 def steps(notebook):
-    """What a notebook is apart from its outputs: kind, source and tags of its cells."""
-    return [(cell.cell_type, cell.source, cell.metadata.get("tags", []))
-            for cell in notebook.cells]
+    """What a notebook is apart from its outputs: kind, source and metadata of its cells."""
+    return [(cell.cell_type, cell.source, kept(cell)) for cell in notebook.cells]
+
+
+def kept(cell):
+    return nbformat.from_dict({k: v for k, v in cell.metadata.items() if k in KEPT})
+
+
+def metadata(notebook):
+    """The metadata of an executed notebook: ours, and what it read of recorded results, as the
+    files are now."""
+    said = "".join(output.get("text", "") for cell in notebook.cells
+                   for output in cell.get("outputs", []))
+    read = {name: hashlib.sha256((ROOT / name).read_bytes()).hexdigest()[:16]
+            for name in sorted(set(RECORDED.findall(said)))}
+    return nbformat.from_dict({**METADATA, **({"recorded": read} if read else {})})
 
 
 def in_step(text):
-    """Whether the notebook is the chapter's: the cells of its text, run once, in order, by us."""
+    """Whether the notebook is the chapter's: the cells of its text, run once, in order, by us, and
+    with the results that are recorded now."""
     path = text.with_suffix(".ipynb")
     if not path.exists():
         return False
     notebook = nbformat.read(path, as_version=4)
     counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
-    return (steps(notebook) == steps(jupytext.read(text)) and notebook.metadata == METADATA
+    return (steps(notebook) == steps(jupytext.read(text))
+            and notebook.metadata == metadata(notebook)
             and counts == list(range(1, len(counts) + 1)))
 
 
@@ -88,7 +108,7 @@ def tidy(notebook):
 
     A widget lives as long as its kernel; in a file it is a box that nobody can open.
     """
-    notebook.metadata = nbformat.from_dict(METADATA)
+    notebook.metadata = metadata(notebook)
     seen = set()
     for cell in notebook.cells:
         name, copies = cell.source, 0
@@ -96,7 +116,7 @@ def tidy(notebook):
             copies += 1
         seen.add(identity)
         cell.id = identity
-        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k == "tags"})
+        cell.metadata = kept(cell)
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if WIDGET not in o.get("data", {})]
     notebook.nbformat, notebook.nbformat_minor = 4, 5
