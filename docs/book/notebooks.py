@@ -6,8 +6,9 @@
     python docs/book/notebooks.py --check            # name those that changed, execute nothing
 
 A chapter has changed when its cells differ from those of its notebook, or a recorded result that it
-shows has been measured again: times of files say nothing after a `git checkout`. Jupytext reads the text, nbclient executes it; this file decides when, and
-keeps out of the notebook what would differ from run to run without meaning anything.
+shows has been measured again: times of files say nothing after a `git checkout`. Jupytext reads the
+text, nbclient executes it; this file decides when, and keeps out of the notebook what would differ
+from run to run without meaning anything.
 """
 
 import argparse
