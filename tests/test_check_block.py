@@ -366,6 +366,17 @@ def test_conditional_right(f):
     report = check.conditional(f)
     assert report or {line.what for line in report.lines if line.status == "not yet"} <= {
         "X of type float64"} and f is ByOneHot, report
+    assert "besides gamma and beta" not in str(report)
+
+
+def test_a_whole_batch_norm_inside():
+    class Twice(ByOneHot):
+        def __init__(self, num_features, num_classes):
+            super().__init__(num_features, num_classes)
+            self.bn = nn.BatchNorm()
+
+    report = check.conditional(Twice)
+    assert "besides gamma and beta it trains bn.gamma and bn.beta" in str(report), report
 
 
 CONDITIONAL_MISTAKES = {

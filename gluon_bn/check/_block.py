@@ -19,6 +19,7 @@ from gluon_bn.check._life import (
     saved,
     separate,
     shares_state,
+    spare,
     starts,
     trained,
 )
@@ -98,6 +99,7 @@ def examine(report, layer):
     gradients(report, layer, training)
     remembers(report, layer, ranks[0])
     trained(report, layer, ranks[0])
+    spare(report, layer, ranks[0])
     saved(report, layer, ranks[0])
     separate(report, shares_state(layer, ranks[0]) if shares is None else shares)
     hybridized(report, layer, ranks[0])

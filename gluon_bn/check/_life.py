@@ -111,6 +111,25 @@ def trained(report, layer, rank):
         report.ok(f"{what} moves gamma and beta, and leaves the statistics")
 
 
+def spare(report, layer, rank):
+    """A second scale and shift, such as those of a whole batch norm inside the layer."""
+    s = layer.adapt(probes.ordinary(rank, labels=layer.labels))
+    try:
+        with layer.at_work():
+            net, found = layer.prepared(s)
+            layer.step(net, s)
+            known = [h.parameter for h in found.values()]
+            more = [name for name, p in net._collect_params_with_prefix().items()
+                    if p.grad_req != "null" and not any(p is k for k in known)
+                    and p.grad().asnumpy().any()]
+    except Failure:
+        return  # said with the gradients
+    if more:
+        report.note(f"besides gamma and beta it trains {' and '.join(more)}: two numbers do the "
+                    "work of one, and weight decay and learning rate act on both. A batch norm "
+                    "inside the layer needs none of its own: center=False, scale=False")
+
+
 def saved(report, layer, rank):
     """A file carries the layer, with its statistics, into a new one."""
     s = layer.adapt(probes.ordinary(rank, labels=layer.labels))
