@@ -5,6 +5,8 @@ or raises a `TypeError` or `ValueError` that says what was wrong, what was expec
 It runs before anything is computed, so a refused call changes nothing.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import wraps
 from numbers import Integral, Real
 
@@ -276,6 +278,59 @@ def check_labels(labels, X, num_classes):
         raise ValueError(f"label {values[first]} at index {first} is {problem}: labels are "
                          f"integers from 0 to {num_classes - 1}")
     return values.astype("int64")
+
+
+def check_data(name, data, passes):
+    """Batches that can be gone over `passes` times."""
+    if not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
+        raise TypeError(f"{name} must yield batches (X, y), as a list of them or a DataLoader "
+                        f"does, got {type(data).__name__}")
+    if isinstance(data, Iterator) and passes > 1:
+        raise TypeError(f"{name} can be gone over once only, being a {type(data).__name__}, and is "
+                        f"needed {passes} times: make a list of it, list({name})")
+
+
+def check_pair(batch):
+    """One batch of examples and their classes: arrays X, (N, ...), and y, (N,)."""
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        got = f"{type(batch).__name__} of {len(batch)}" if hasattr(batch, "__len__") else (
+            type(batch).__name__)
+        raise TypeError(f"a batch must be a pair (X, y), examples and their classes, got {got}")
+    X, y = batch
+    for name, value in (("X", X), ("y", y)):
+        if not isinstance(value, nd.NDArray):
+            raise TypeError(f"{name} of a batch must be an mx.nd.NDArray or an mx.np.ndarray, got "
+                            f"{type(value).__name__}; mx.nd.array({name}) makes one")
+    if y.shape != X.shape[:1]:
+        hint = ""
+        if y.shape[:1] == X.shape[:1]:
+            hint = "; try y.argmax(axis=1)" if y.size > len(X) else "; try y.reshape(-1)"
+        raise ValueError(f"y must have shape ({X.shape[0]},), the class of each example of X of "
+                         f"shape {X.shape}, got {y.shape}{hint}")
+    return X, y
+
+
+def check_scores(scores, X):
+    """What a classifier says of X: a score for each example and class, (N, classes)."""
+    shape = getattr(scores, "shape", None)
+    if shape is None or len(shape) != 2 or shape[0] != len(X):
+        got = f"an array of shape {shape}" if shape else type(scores).__name__
+        raise ValueError(f"the network must return scores of shape ({len(X)}, classes) for X of "
+                         f"shape {X.shape}, got {got}")
+    return scores
+
+
+@contextmanager
+def accepting(*inputs):
+    """In here a network is given its inputs. If MXNet refuses them, say which, and its reason."""
+    try:
+        yield
+    except mx.MXNetError as error:
+        given = " and ".join(f"{np.dtype(X.dtype).name} of shape {X.shape}" for X in inputs)
+        reason = str(error).strip().splitlines()[-1]
+        raise ValueError(f"the network does not take {given}. MXNet says: {reason} (A network "
+                         "whose sizes were found from a first batch takes that kind of batch only.)"
+                         ) from None
 
 
 def check_count(name, value, least=0):

@@ -15,6 +15,7 @@ The zip format inside `.npz` keeps a checksum of each array and a directory at i
 was cut short or damaged is recognized, never believed.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -139,6 +140,8 @@ def write_atomically(path, write, keep_previous=False):
     new one, complete. With `keep_previous` the old one gets a second name first: `previous(path)`.
     """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(path.parent))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:

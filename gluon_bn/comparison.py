@@ -12,6 +12,7 @@ import numpy as np
 from mxnet import autograd, gluon, init, nd
 
 from gluon_bn import runtime
+from gluon_bn.arguments import check_data, check_pair
 from gluon_bn.checkpoint import named_parameters
 from gluon_bn.models import MODELS
 from gluon_bn.training import seed_everything
@@ -34,8 +35,11 @@ def compare_with_gluon(model, batches, steps, lr, *, norm="auto", seed=0, on_ste
     last two hold the largest absolute difference of the "outputs" (the scores), of the "gradients"
     (of the mean loss) and of the "running_statistics" (after the step).
     """
+    if model not in MODELS:
+        raise ValueError(f"model {model!r} is unknown; choose one of {', '.join(MODELS)}")
     seed_everything(seed)
     ours, theirs, shadow = (MODELS[model](n, **options) for n in (norm, "gluon", "gluon"))
+    check_data("batches", batches, passes=steps)
     batches = _endless(batches)
     X, y = next(batches)
     for net in (ours, theirs, shadow):
@@ -90,4 +94,4 @@ def _copy(source, target):
 
 def _endless(batches):
     while True:
-        yield from batches
+        yield from map(check_pair, batches)

@@ -62,6 +62,8 @@ def trainer(net, optimizer, options):
                          f"{', '.join(sorted(known))}")
     # A list, because a Trainer sorts what it gets as a dict, by names like dense10 and dense9.
     parameters = list(net.collect_params().values())
+    if not parameters:
+        raise ValueError("the network has no parameters, so there is nothing to train")
     try:
         return gluon.Trainer(parameters, optimizer, options, kvstore=None)
     except TypeError as error:

@@ -29,6 +29,13 @@ from mxnet import autograd
 
 from gluon_bn import checkpoint as files
 from gluon_bn import recipe, runtime
+from gluon_bn.arguments import (
+    accepting,
+    check_data,
+    check_labels,
+    check_pair,
+    check_scores,
+)
 from gluon_bn.checkpoint import CheckpointError
 
 __all__ = ["Callback", "CheckpointError", "TrainingError", "evaluate", "fit", "initialize",
@@ -91,10 +98,14 @@ def fit(net, train_iter, test_iter=None, epochs=10, lr=1.0, *, optimizer="sgd",
     Ctrl-C takes effect between batches (with a checkpoint between groups of eight, where the random
     numbers start anew), as KeyboardInterrupt. A second Ctrl-C takes effect at once.
 
-    Raises ValueError for settings that make no sense, TrainingError if the loss is no longer a
+    Raises ValueError for settings that make no sense, TypeError or ValueError for batches as
+    `evaluate` does (for a label up to three batches late), TrainingError if the loss is no longer a
     finite number, CheckpointError if `checkpoint` cannot be resumed from.
     """
     _check_settings(epochs, lr, seed, clip)
+    check_data("train_iter", train_iter, passes=epochs + 1)  # and the first batch, for the shapes
+    if test_iter is not None:
+        check_data("test_iter", test_iter, passes=epochs)
     loss_of = recipe.cross_entropy(label_smoothing)
     if resume and checkpoint is None:
         raise ValueError("resume=True needs a checkpoint to resume from: checkpoint='path'")
@@ -161,9 +172,9 @@ def _train_epoch(net, train_iter, loss_of, trainer, ctx, clip, seed, epoch, run,
     waiting = collections.deque()  # what the network said of the last batches, not read yet
 
     def read(loss, scores, y):
+        run.correct += _count_correct(scores, y)
         run.batches, run.examples = run.batches + 1, run.examples + len(y)
         run.loss += float(loss.asnumpy().sum(dtype=np.float64))
-        run.correct += _count_correct(scores, y)
         if not math.isfinite(run.loss):
             raise TrainingError(
                 f"The loss became {run.loss} in batch {run.batches} of epoch {epoch}: the weights "
@@ -176,12 +187,12 @@ def _train_epoch(net, train_iter, loss_of, trainer, ctx, clip, seed, epoch, run,
             read(*waiting.popleft())
 
     seen, before, start = run.batches, run.seconds, time.perf_counter()
-    for number, (X, y) in enumerate(_seeded(train_iter, seed, epoch), 1):
+    for number, batch in enumerate(_seeded(train_iter, seed, epoch), 1):
         if number <= seen:
             continue
-        X, y = X.as_in_context(ctx), y.as_in_context(ctx)
+        X, y = (array.as_in_context(ctx) for array in check_pair(batch))
         with autograd.record(train_mode=True):
-            scores = net(X)
+            scores = _scores(net, X)
             loss = loss_of(scores, y)
         loss.backward()
         if clip is not None:
@@ -229,21 +240,33 @@ def evaluate(net, data_iter, ctx=None):
     prediction mode, with its running statistics, even inside `autograd.record`, and it is given X
     alone, never y. An example whose scores are not numbers counts as wrong.
 
-    Raises ValueError if there is no example.
+    Raises ValueError if there is no example, TypeError or ValueError for batches that are no
+    (X, y), that the network does not take, or that have a label it has no score for.
     """
     ctx = ctx or _device(net)
+    check_data("data_iter", data_iter, passes=1)
     correct = examples = 0
     with autograd.pause(train_mode=False):
-        for X, y in data_iter:
-            correct += _count_correct(net(X.as_in_context(ctx)), y)
+        for X, y in map(check_pair, data_iter):
+            correct += _count_correct(_scores(net, X.as_in_context(ctx)), y)
             examples += len(y)
     if not examples:
         raise ValueError("there is nothing to evaluate: data_iter yielded no batch")
     return correct / examples
 
 
+def _scores(net, X):
+    with accepting(X):
+        return check_scores(net(X), X)
+
+
 def _count_correct(scores, y):
-    scores, y = scores.asnumpy(), y.asnumpy()
+    """How many rows of `scores` are the largest at the class in `y`; classes that are none raise.
+
+    (The loss does not: MXNet takes the last class for a label that is too large.)
+    """
+    y = check_labels(y, scores, scores.shape[1])
+    scores = scores.asnumpy()
     return int(((scores.argmax(axis=1) == y) & ~np.isnan(scores).any(axis=1)).sum())
 
 
@@ -296,8 +319,9 @@ def initialize(net, ctx=None):
 def _initialize(net, data_iter, ctx):
     """The first values, and for a deferred parameter its shape."""
     initialize(net, ctx)
-    for X, _ in data_iter:
-        net(X[:1].as_in_context(ctx))  # prediction mode: no running statistic moves
+    for X, _ in map(check_pair, data_iter):
+        with accepting(X):
+            net(X[:1].as_in_context(ctx))  # prediction mode: no running statistic moves
         break
 
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from mxnet import nd
 from test_cli import run
 from test_training import batches
 
@@ -67,3 +68,12 @@ def test_the_command(tmp_path):
 def test_only_ours_is_compared(norm):
     _, stderr = run("compare", "lenet", "--norm", norm, "--stand-in", code=2)
     assert "our batch norm" in stderr
+
+
+def test_what_cannot_be_compared():
+    with pytest.raises(ValueError, match="'alexnet' is unknown; choose one of lenet"):
+        comparison.compare_with_gluon("alexnet", batches(), 1, 0.1)
+    with pytest.raises(TypeError, match="pair"):
+        comparison.compare_with_gluon("lenet", [nd.zeros((4, 1, 28, 28))], 1, 0.1)
+    with pytest.raises(TypeError, match="needed 2 times"):
+        comparison.compare_with_gluon("lenet", iter(batches()), 2, 0.1)

@@ -245,8 +245,14 @@ def test_what_cannot_be_measured():
     before = values(net)
     with pytest.raises(ValueError, match="'1' is not finite"):
         recalibrate(net, [X, X * np.nan])
-    with pytest.raises(mx.base.MXNetError):
+    with pytest.raises(ValueError, match=r"does not take float32 of shape \(8, 5\)"):
         recalibrate(net, [X, numbers(8, 5)])  # an error in the middle of the data
+    with pytest.raises(TypeError, match=r"one array, of shape \(8, 4\)"):
+        recalibrate(net, X)
+    with pytest.raises(TypeError, match="got ndarray"):
+        recalibrate(net, [X.asnumpy()])
+    with pytest.raises(TypeError, match="a Gluon network is expected, got int"):
+        recalibrate(3, [X])
     assert all(np.array_equal(value, before[name]) for name, value in values(net).items())
     assert "forward" not in net[1].__dict__
     per_class = ConditionalBatchNorm(4, 3, per_class_statistics=True)
@@ -423,6 +429,10 @@ def test_what_cannot_be_folded():
     broken[1].running_var.set_data(nd.array([1, np.nan, 1, 1]))
     with pytest.raises(ValueError, match="recalibrate"):
         fold_batch_norm(broken, X)
+    with pytest.raises(ValueError, match=r"does not take float32 of shape \(2, 5\)"):
+        fold_batch_norm(broken, numbers(2, 5))
+    with pytest.raises(TypeError, match="a Gluon network is expected, got int"):
+        fold_batch_norm(3, X)
 
 
 # Conversion ---------------------------------------------------------------------------------------

@@ -86,6 +86,8 @@ def test_norm_may_be_a_function():
 
     lenet(norm)
     assert calls == [(6, 4), (16, 4), (120, 2), (84, 2)]
+    with pytest.raises(TypeError, match="must return a Block, got NoneType"):
+        lenet(lambda num_features, num_dims: None)
 
 
 @pytest.mark.parametrize("norm", ["layer", "instance", "group", "pixel", "renorm", "LayerNorm",

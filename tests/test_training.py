@@ -187,6 +187,64 @@ def test_no_data():
         fit(lenet("none"), [], None, 1)
 
 
+X_BAD, Y_BAD = nd.zeros((4, 1, 28, 28)), nd.array([0, 1, 2, 3])
+BAD_BATCHES = {
+    "no pair": (X_BAD, TypeError, "pair"),
+    "three things": ((X_BAD, Y_BAD, Y_BAD), TypeError, "got tuple of 3"),
+    "NumPy": ((X_BAD.asnumpy(), Y_BAD), TypeError, r"mx.nd.array\(X\)"),
+    "y of NumPy": ((X_BAD, Y_BAD.asnumpy()), TypeError, r"mx.nd.array\(y\)"),
+    "lengths": ((X_BAD, Y_BAD[:3]), ValueError, r"shape \(4,\).*got \(3,\)$"),
+    "one-hot": ((X_BAD, nd.one_hot(Y_BAD, 10)), ValueError, "argmax"),
+    "a column": ((X_BAD, Y_BAD.reshape((4, 1))), ValueError, "reshape"),
+    "counted from 1": ((X_BAD, Y_BAD + 7), ValueError, "label 10.0 at index 3"),
+    "negative": ((X_BAD, Y_BAD - 1), ValueError, "label -1.0 at index 0"),
+    "halves": ((X_BAD, Y_BAD / 2), ValueError, "label 0.5 at index 1 is not an integer"),
+    "other images": ((nd.zeros((4, 1, 32, 32)), Y_BAD), ValueError, r"float32 of shape \(4, 1, 32"),
+}
+
+
+@pytest.mark.parametrize("hybridize", [False, True], ids=["imperative", "hybridized"])
+@pytest.mark.parametrize("name", BAD_BATCHES)
+def test_bad_batches(name, hybridize):
+    """MXNet's loss takes the last class for a label that is too large; the rest it says in C++."""
+    batch, error, says = BAD_BATCHES[name]
+    net = lenet("textbook")
+    net.initialize(mx.init.Xavier())
+    net(X_BAD)
+    if hybridize:
+        net.hybridize()
+    for refuse in (lambda: fit(net, [batch], None, 1), lambda: evaluate(net, [batch])):
+        with pytest.raises(error, match=says) as refused:
+            refuse()
+        assert "Traceback" not in str(refused.value)
+
+
+@pytest.mark.parametrize("last", [lambda F, X: X, lambda F, X: F.split(X, num_outputs=2),
+                                  lambda F, X: F.mean(X, axis=(1, 2, 3))])
+def test_scores_of_another_shape(last):
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(10, 28), nn.HybridLambda(last))
+    with pytest.raises(ValueError, match=r"scores of shape \(4, classes\)"):
+        fit(net, [(X_BAD, Y_BAD)], None, 1)
+
+
+def test_nothing_to_train():
+    with pytest.raises(ValueError, match="no parameters"):
+        fit(nn.Flatten(), [(X_BAD, Y_BAD)], None, 1)
+
+
+def test_data_that_can_be_gone_over_once():
+    net = lenet("none")
+    with pytest.raises(TypeError, match=r"train_iter .* generator, .* list\(train_iter\)"):
+        fit(net, (batch for batch in batches()), None, 1)
+    with pytest.raises(TypeError, match="test_iter .* needed 2 times"):
+        fit(net, batches(), iter([]), 2)
+    with pytest.raises(TypeError, match="train_iter must yield batches.* got int"):
+        fit(net, 5, None, 1)
+    assert len(fit(net, batches(), (batch for batch in batches()), 1, 0.1)) == 1
+    assert evaluate(net, (batch for batch in batches())) >= 0
+
+
 def test_seed_everything():
     def draw():
         return (mx.nd.random.uniform(shape=4).asnumpy().tolist(), np.random.rand(), random.random())
@@ -383,6 +441,12 @@ def test_another_network_is_refused_and_nothing_changed(checkpoint):
     net = lenet("gluon")
     with pytest.raises(CheckpointError, match="another network: parameter 1.beta"):
         fit(net, batches(), None, 2, checkpoint=checkpoint, resume=True)
+
+
+def test_a_checkpoint_where_no_folder_is(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such folder") as refused:
+        fit(lenet("none"), batches(), None, 1, checkpoint=tmp_path / "none" / "checkpoint")
+    assert refused.value.filename == str(tmp_path / "none")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

@@ -9,6 +9,7 @@ from mxnet.gluon import HybridBlock, nn
 from mxnet.gluon.nn import conv_layers
 from mxnet.util import is_np_array
 
+from gluon_bn.arguments import accepting
 from gluon_bn.blocks import BatchNorm, ConditionalBatchNorm
 from gluon_bn.hybrid import as_nd
 from gluon_bn.inference.networks import (
@@ -87,15 +88,16 @@ def fold_batch_norm(net, example):
     norm without a layer of its own; and if the copy does not predict the same on `example`.
     """
     inputs = tuple(example) if isinstance(example, (tuple, list)) else (example,)
+    norms = {}
+    for name, layer in named_blocks(net):
+        if isinstance(layer, ConditionalBatchNorm):
+            raise ValueError(f"layer {name!r} is a ConditionalBatchNorm: its scale and shift "
+                             "depend on the label and fit into no weight")
+        if isinstance(layer, (BatchNorm, nn.basic_layers._BatchNorm)):
+            norms[name] = layer
     with autograd.pause(train_mode=False):
-        expected = net(*inputs)
-        norms = {}
-        for name, layer in named_blocks(net):
-            if isinstance(layer, ConditionalBatchNorm):
-                raise ValueError(f"layer {name!r} is a ConditionalBatchNorm: its scale and shift "
-                                 "depend on the label and fit into no weight")
-            if isinstance(layer, (BatchNorm, nn.basic_layers._BatchNorm)):
-                norms[name] = layer
+        with accepting(*inputs):
+            expected = net(*inputs)
         seen = _inputs_of(norms, net, inputs)
         lines = {id(layer): _as_line(layer, *seen[id(layer)]) for layer in norms.values()}
         folded = copy_of(net, lines)

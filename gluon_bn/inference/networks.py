@@ -12,6 +12,8 @@ GLUONS = (nn.BatchNorm, nn.BatchNormReLU)
 def named_blocks(net, name="", seen=None):
     """(name, Block) for the network and all Blocks in it, named as in `save_parameters` files; a
     Block that stands in several places comes once."""
+    if not isinstance(net, Block):
+        raise TypeError(f"a Gluon network is expected, got {type(net).__name__}")
     seen = set() if seen is None else seen
     if id(net) in seen:
         return
@@ -27,8 +29,6 @@ def all_blocks(net):
 
 def new_memo(net):
     """What `copy.deepcopy` must not copy in its own way: by id, the copy to take instead."""
-    if not isinstance(net, Block):
-        raise TypeError(f"a Gluon network is expected, got {type(net).__name__}")
     memo, blocks = {}, all_blocks(net)
     inside = {id(block) for block in blocks}
     for block in blocks:

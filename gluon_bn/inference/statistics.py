@@ -7,6 +7,7 @@ import numpy as np
 from mxnet import autograd, nd
 
 from gluon_bn import functional
+from gluon_bn.arguments import accepting
 from gluon_bn.blocks import BatchNorm, ConditionalBatchNorm
 from gluon_bn.hybrid import as_nd
 from gluon_bn.inference.networks import GLUONS, layer_by_layer, named_blocks, set_values
@@ -95,6 +96,9 @@ class _Totals:
 
 def _measure(net, data, forward):
     """name -> (layer, its _Totals), in the order of the network."""
+    if isinstance(data, nd.NDArray):
+        raise TypeError(f"data must yield batches, and this is one array, of shape {data.shape}: "
+                        "put it into a list, [X]")
     layers = {name: layer for name, layer in named_blocks(net)
               if isinstance(layer, (BatchNorm, *GLUONS)) and not _frozen(layer)}
     if not layers:
@@ -106,10 +110,14 @@ def _measure(net, data, forward):
     totals = {name: _Totals() for name in layers}
     if forward is None:
         def forward(net, batch):
-            X = batch[0] if isinstance(batch, (tuple, list)) else batch
+            X = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
+            if not isinstance(X, nd.NDArray):
+                raise TypeError("a batch must be X or (X, y), X an mx.nd.NDArray or an "
+                                f"mx.np.ndarray, got {type(X).__name__}")
             if 0 in X.shape:
                 raise ValueError(f"a batch holds nothing to measure: its X has shape {X.shape}")
-            return net(X)
+            with accepting(X):
+                return net(X)
 
     batches = iter(data)
     first = next(batches, None)

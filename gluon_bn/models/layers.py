@@ -12,7 +12,7 @@
 """
 
 import mxnet as mx
-from mxnet.gluon import nn
+from mxnet.gluon import Block, nn
 from mxnet.symbol import Symbol
 
 from gluon_bn import kernels, relatives
@@ -62,7 +62,7 @@ def make_norm(norm):
         if not callable(norm):
             raise TypeError(f"norm must be a name or a function norm(num_features, num_dims) that "
                             f"returns a Block, not {norm!r}")
-        return norm
+        return _returning_a_block(norm)
     if norm == "none":
         return lambda num_features, num_dims: Identity()
     if norm == "gluon":
@@ -77,6 +77,16 @@ def make_norm(norm):
     if norm in KERNELS:
         why = f"does not work on this machine ({kernels.why_not(norm)})"
     raise ValueError(f"norm {norm!r} {why}; choose one of {', '.join(norm_names())}")
+
+
+def _returning_a_block(norm):
+    def checked(num_features, num_dims):
+        layer = norm(num_features, num_dims)
+        if not isinstance(layer, Block):
+            raise TypeError("norm(num_features, num_dims) must return a Block, got "
+                            f"{type(layer).__name__}")
+        return layer
+    return checked
 
 
 # After a dense layer there is one value per channel and example. Groups of channels can be averaged
