@@ -150,9 +150,7 @@ def check_batch(X, axis, num_dims=None, channels=None):
         raise ValueError("X must have a batch axis and a channel axis, so rank 2 or more; got "
                          f"rank {X.ndim}, shape {X.shape}" +
                          ("; try X.reshape((-1, 1))" if X.ndim == 1 else ""))
-    if num_dims is not None and X.ndim != num_dims:
-        raise ValueError(f"this layer was built for X of rank num_dims={num_dims}, got rank "
-                         f"{X.ndim}, shape {X.shape}")
+    check_rank(X.shape, num_dims)
     check_array("X", X)
     axis = check_axis(axis, X.ndim)
     if axis == 0:
@@ -162,6 +160,13 @@ def check_batch(X, axis, num_dims=None, channels=None):
         raise ValueError(f"this layer has {channels} channels, but X has {X.shape[axis]} on axis "
                          f"{axis}: its shape is {X.shape}")
     return axis
+
+
+def check_rank(shape, num_dims):
+    """The rank that a layer was built for, if it was for one."""
+    if num_dims is not None and len(shape) != num_dims:
+        raise ValueError(f"this layer was built for X of rank num_dims={num_dims}, got rank "
+                         f"{len(shape)}, shape {shape}")
 
 
 def check_spatial(X):

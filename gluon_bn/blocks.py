@@ -26,6 +26,7 @@ from gluon_bn.arguments import (
     check_count,
     check_labels,
     check_options,
+    check_rank,
     check_weights,
     compute_type,
 )
@@ -107,6 +108,10 @@ class BatchNorm(ArrayBlock):
         axis = check_batch(X, self.axis, self.num_dims, self.channels)
         check_weights(sample_weight, X, tuple(a for a in range(X.ndim) if a != axis))
 
+    def infer_shapes(self, X_shape):
+        check_rank(X_shape, self.num_dims)  # a graph asks here only
+        return super().infer_shapes(X_shape)
+
     def graph(self, X, *inputs, **parameters):
         """In a hybridized network: the native kernel's own operator where it fits, no Python in
         the step; otherwise an operator that calls this Block."""
@@ -123,7 +128,8 @@ class BatchNorm(ArrayBlock):
         Y = kernels.get("native").symbol(
             x, **arrays, eps=self.epsilon, momentum=self.momentum, axis=self.axis,
             unbiased=self.unbiased, use_global_stats=self.use_global_stats,
-            skip_nonfinite=self.skip_nonfinite, activation=self.activation if fused else None)
+            skip_nonfinite=self.skip_nonfinite, num_dims=self.num_dims,
+            activation=self.activation if fused else None)
         if not fused:
             Y = mx.sym.Activation(Y, act_type=self.activation)
         return Y.as_np_ndarray() if isinstance(X, mx.sym.np._Symbol) else Y

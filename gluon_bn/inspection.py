@@ -20,7 +20,7 @@ import numpy as np
 from mxnet import autograd, gluon, nd
 from mxnet.gluon import Block, HybridBlock, nn
 
-from gluon_bn.arguments import cast
+from gluon_bn.arguments import accepting, cast, check_labels, check_scores
 from gluon_bn.hybrid import as_nd
 from gluon_bn.inference.networks import all_blocks
 
@@ -70,7 +70,7 @@ def activation_report(net, X, y=None, loss=None, *, training=True, keep=10_000):
         for name, block in _rows(net):
             _listen(name, block, calls)
         with autograd.record(train_mode=training):
-            with warnings.catch_warnings(record=True) as caught:
+            with warnings.catch_warnings(record=True) as caught, accepting(X):
                 output = net(X)
             _warn_once(caught)
             if not calls:
@@ -78,7 +78,7 @@ def activation_report(net, X, y=None, loss=None, *, training=True, keep=10_000):
                                  "nothing to measure")
             weights = _weights(net)
             wanted = [probe for *_, probe in calls] + [array for array, _ in weights]
-            head = _reaching(_head(output, y, loss), wanted)
+            head = _reaching(_head(output, X, y, loss), wanted)
         slopes = [_length(g) for g in autograd.grad(head, wanted, train_mode=training)]
     by_parameter = {id(p): slope for (_, p), slope in zip(weights, slopes[len(calls):])}
     return ActivationReport([
@@ -195,9 +195,11 @@ def _check(net, X, y):
                              "net(X[:1]) first") from None
 
 
-def _head(output, y, loss):
+def _head(output, X, y, loss):
     """The number whose gradient is taken."""
     if loss is None and y is not None:
+        check_scores(output, X)
+        check_labels(y, output, output.shape[1])
         loss = gluon.loss.SoftmaxCrossEntropyLoss()
     if loss is not None:
         found = loss(output) if y is None else loss(output, y)

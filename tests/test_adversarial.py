@@ -125,10 +125,15 @@ def test_bad_arguments_of_the_generator(arguments):
         generator(**arguments)
 
 
-def test_bad_labels_are_named(networks):
-    G, _ = networks
-    with pytest.raises(ValueError, match="label 10"):
-        G(nd.random.normal(shape=(2, 64)), nd.array([0, 10]))
+@pytest.mark.parametrize("options", [{}, {"norm": "auto", "label_input": True}, {"norm": "auto"}])
+def test_bad_labels_are_named(networks, options):
+    """MXNet's one_hot makes a row of zeros of them."""
+    G, D = generator(**options), networks[1]
+    G.initialize()
+    for refuse in (lambda: G(nd.random.normal(shape=(2, 64)), nd.array([0, 10])),
+                   lambda: D(nd.zeros((2, 1, 28, 28)), nd.array([0, 10]))):
+        with pytest.raises(ValueError, match="label 10"):
+            refuse()
 
 
 # Training -----------------------------------------------------------------------------------------

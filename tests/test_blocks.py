@@ -694,6 +694,22 @@ def test_bad_input_changes_nothing(wrong):
         np.testing.assert_array_equal(p.data().asnumpy(), before[p.name])
 
 
+@pytest.mark.parametrize("kernel", ["native", "textbook"])
+def test_num_dims_in_a_graph(kernel, capfd):
+    """Python does not see the batches of a hybridized network; MXNet's operators ask the layer."""
+    if kernel not in kernels.available():
+        pytest.skip(f"no {kernel} here")
+    net = nn.HybridSequential()
+    net.add(BatchNorm(3, num_dims=2, kernel=kernel))
+    net.initialize()
+    net.hybridize()
+    with pytest.raises(mx.base.MXNetError) as refused:
+        net(nd.ones((2, 3, 4, 4)))
+    said = str(refused.value) + capfd.readouterr().out
+    assert "this layer was built for X of rank num_dims=2, got rank 4" in said
+    assert net(nd.ones((2, 3))).shape == (2, 3)
+
+
 def test_bad_input_at_the_first_batch_does_not_settle_the_shape():
     layer = started(BatchNorm())
     with pytest.raises(TypeError, match="int32"):

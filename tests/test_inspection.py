@@ -372,6 +372,12 @@ def test_errors_are_sentences():
         activation_report(lambda X: X, X)
     with pytest.raises(ValueError, match=r"each of the 6 examples of X, got \(3,\)"):
         activation_report(net, X, y[:3])
+    with pytest.raises(ValueError, match=r"label \d+(\.0)? at index 0 is not in \[0, 10\)"):
+        activation_report(net, X, y + 10)
+    with pytest.raises(ValueError, match=r"shape \(6,\).* got \(6, 10\)"):
+        activation_report(net, X, nd.one_hot(y, 10))
+    with pytest.raises(ValueError, match=r"does not take float32 of shape \(6, 1, 32, 32\)"):
+        activation_report(net, nd.zeros((6, 1, 32, 32)), y)
     report = activation_report(net, X, y)
     with pytest.raises(KeyError, match="there is no layer '99'"):
         report["99"]

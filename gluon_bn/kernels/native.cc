@@ -210,14 +210,14 @@ struct View {
 // ---- the layer ----------------------------------------------------------------------------------
 const double TRAINING = std::ldexp(1., 66);
 
-// All in one attribute, "train 1 1e-05 0.9 0 1 0": MXNet copies every attribute many times a call.
+// All in one attribute, "train 1 1e-05 0.9 0 1 0 0": MXNet copies every attribute many times a call.
 struct Options {
   char mode[16] = "";
-  int axis = 1, unbiased = 0, skip_nonfinite = 0, act = NONE;
+  int axis = 1, unbiased = 0, skip_nonfinite = 0, rank = 0, act = NONE;  // rank of X, 0: any
   double eps = 0, momentum = 0;
   explicit Options(const Attributes& a) {
-    std::sscanf(a.at("options").c_str(), "%15s %d %lf %lf %d %d %d", mode, &axis, &eps, &momentum,
-                &unbiased, &skip_nonfinite, &act);
+    std::sscanf(a.at("options").c_str(), "%15s %d %lf %lf %d %d %d %d", mode, &axis, &eps,
+                &momentum, &unbiased, &skip_nonfinite, &rank, &act);
   }
   bool is(const char* name) const { return !std::strcmp(mode, name); }
   // mode: "train", "predict", "global" (a layer that never trains), or "graph": the last number of
@@ -341,7 +341,13 @@ MXReturnValue types(const Attributes&, std::vector<int>* in, std::vector<int>* o
 }
 MXReturnValue shapes(const Attributes& a, std::vector<Shape>* in, std::vector<Shape>* out) {
   const Shape& x = in->at(0);  // the shapes of all others follow from X's
-  int axis = Options(a).axis;
+  const Options o(a);
+  if (o.rank && static_cast<int>(x.size()) != o.rank) {
+    MX_ERROR_MSG << "gluon_bn: this layer was built for X of rank num_dims=" << o.rank
+                 << ", got rank " << x.size();
+    return MX_FAIL;
+  }
+  int axis = o.axis;
   if (axis < 0) axis += x.size();
   if (x.size() < 2 || axis < 0 || axis >= static_cast<int>(x.size())) {
     MX_ERROR_MSG << "gluon_bn: X must have 2 dimensions or more and a known shape, and axis must "

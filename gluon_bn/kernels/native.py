@@ -204,9 +204,10 @@ def predict(X, gamma, beta, mean, var, eps, axis=1, activation=None):
     return _call(X, gamma, beta, mean, var, _options("predict", axis, eps, activation=activation))
 
 
-def _options(mode, axis, eps, momentum=0.0, unbiased=False, skip_nonfinite=False, activation=None):
+def _options(mode, axis, eps, momentum=0.0, unbiased=False, skip_nonfinite=False, activation=None,
+             num_dims=None):
     return (f"{mode} {axis} {float(eps)!r} {float(momentum)!r} {int(unbiased)} "
-            f"{int(skip_nonfinite)} {_ACTIVATIONS[activation]}")
+            f"{int(skip_nonfinite)} {num_dims or 0} {_ACTIVATIONS[activation]}")
 
 
 def _call(X, gamma, beta, mean, var, options, may_add=True):
@@ -231,7 +232,7 @@ def _leaf(array):
 
 
 def symbol(X, gamma, beta, running_mean, running_var, *, eps, momentum, axis, unbiased=False,
-           use_global_stats=False, skip_nonfinite=True, activation=None):
+           use_global_stats=False, skip_nonfinite=True, activation=None, num_dims=None):
     """The layer as a node of a hybridized network. It moves the running statistics itself, in
     training's forward pass.
 
@@ -252,7 +253,7 @@ def symbol(X, gamma, beta, running_mean, running_var, *, eps, momentum, axis, un
     else:
         mode, name = "graph", number + _NAME
         inputs.append(_training_flag(X, running_mean, running_var))
-    options = _options(mode, axis, eps, momentum, unbiased, skip_nonfinite, activation)
+    options = _options(mode, axis, eps, momentum, unbiased, skip_nonfinite, activation, num_dims)
     return _operator(mx.sym)(*inputs, options=options, name=name)[0]
 
 

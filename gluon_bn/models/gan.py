@@ -13,7 +13,7 @@ projection of Miyato and Koyama (2018), with spectral normalization of its weigh
 from mxnet import nd
 from mxnet.gluon import nn
 
-from gluon_bn.arguments import check_count
+from gluon_bn.arguments import check_count, check_labels
 from gluon_bn.blocks import ConditionalBatchNorm
 from gluon_bn.models.layers import make_norm
 from gluon_bn.relatives import SpectralNorm
@@ -60,6 +60,7 @@ class Generator(nn.Block):
             self.relu = nn.Activation("relu")
 
     def forward(self, z, labels):
+        check_labels(labels, z, self.num_classes)
         if self.label_input:
             z = nd.concat(z, nd.one_hot(labels, self.num_classes), dim=1)
         X = self.dense(z).reshape((0, -1, 7, 7))
@@ -103,6 +104,7 @@ class Discriminator(nn.Block):
             self.of_class = SpectralNorm(nn.Dense(3 * width, use_bias=False, in_units=num_classes))
 
     def forward(self, X, labels):
+        check_labels(labels, X, self.num_classes)
         phi = self.features(X).sum(axis=(2, 3))
         rows = self.of_class(nd.one_hot(labels, self.num_classes))
         return self.real(phi).reshape(-1) + (rows * phi).sum(axis=1)
