@@ -52,9 +52,10 @@ def learning_rates(schedule, lr, epochs, batches):
 
 
 def trainer(net, optimizer, options):
-    """A `gluon.Trainer` of all parameters of `net`.
+    """A `gluon.Trainer` of all parameters of `net`, one step for each backward pass.
 
-    Raises ValueError for a name or an option that Gluon does not know.
+    Raises ValueError for a name or an option that Gluon does not know, and for a network with
+    nothing to train, or whose gradients would add up over the steps.
     """
     known = mx.optimizer.Optimizer.opt_registry
     if isinstance(optimizer, str) and optimizer.lower() not in known:
@@ -64,6 +65,10 @@ def trainer(net, optimizer, options):
     parameters = list(net.collect_params().values())
     if not parameters:
         raise ValueError("the network has no parameters, so there is nothing to train")
+    for parameter in parameters:
+        if parameter.grad_req == "add":
+            raise ValueError(f"{parameter.name} has grad_req='add', so the gradients of all steps "
+                             "would add up: net.collect_params().setattr('grad_req', 'write')")
     try:
         return gluon.Trainer(parameters, optimizer, options, kvstore=None)
     except TypeError as error:

@@ -233,6 +233,13 @@ def test_nothing_to_train():
         fit(nn.Flatten(), [(X_BAD, Y_BAD)], None, 1)
 
 
+def test_gradients_that_would_add_up():
+    net = small_net()
+    net.collect_params().setattr("grad_req", "add")
+    with pytest.raises(ValueError, match="conv0_weight has grad_req='add'.*'write'"):
+        fit(net, batches(), None, 1)
+
+
 def test_data_that_can_be_gone_over_once():
     net = lenet("none")
     with pytest.raises(TypeError, match=r"train_iter .* generator, .* list\(train_iter\)"):
