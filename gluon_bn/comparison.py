@@ -8,11 +8,13 @@ Two questions, because two networks that differ in the last digit do not stay th
   as the training enlarges them. At a high learning rate it enlarges them fast, in any framework.
 """
 
+import itertools
+
 import numpy as np
 from mxnet import autograd, gluon, init, nd
 
 from gluon_bn import runtime
-from gluon_bn.arguments import check_data, check_pair
+from gluon_bn.arguments import check_count, check_data, check_pair
 from gluon_bn.checkpoint import named_parameters
 from gluon_bn.models import MODELS
 from gluon_bn.training import seed_everything
@@ -39,9 +41,10 @@ def compare_with_gluon(model, batches, steps, lr, *, norm="auto", seed=0, on_ste
         raise ValueError(f"model {model!r} is unknown; choose one of {', '.join(MODELS)}")
     seed_everything(seed)
     ours, theirs, shadow = (MODELS[model](n, **options) for n in (norm, "gluon", "gluon"))
-    check_data("batches", batches, passes=steps)
-    batches = _endless(batches)
-    X, y = next(batches)
+    check_count("steps", steps, least=1)
+    check_data("batches", batches, passes=1)
+    batches = itertools.islice(_endless(batches), steps)
+    X, _ = first = next(batches)
     for net in (ours, theirs, shadow):
         net.initialize(init.Xavier())
         net(X[:1])  # finds the shapes
@@ -50,7 +53,7 @@ def compare_with_gluon(model, batches, steps, lr, *, norm="auto", seed=0, on_ste
     trainers = [gluon.Trainer(list(net.collect_params().values()), "sgd", {"learning_rate": lr},
                               kvstore=None) for net in (ours, theirs)]
     records = []
-    for step in range(1, steps + 1):
+    for step, (X, y) in enumerate(itertools.chain([first], batches), 1):
         _copy(ours, shadow)
         loss, mine = _forward_and_backward(ours, X, y)
         loss_gluon, other = _forward_and_backward(theirs, X, y)
@@ -62,7 +65,6 @@ def compare_with_gluon(model, batches, steps, lr, *, norm="auto", seed=0, on_ste
             trainer.step(1)  # the loss is a mean already
         if on_step:
             on_step(records[-1])
-        X, y = next(batches)
     return records
 
 
@@ -94,4 +96,8 @@ def _copy(source, target):
 
 def _endless(batches):
     while True:
-        yield from map(check_pair, batches)
+        batch = None
+        for batch in batches:
+            yield check_pair(batch)
+        if batch is None:
+            raise ValueError("there is no batch, or no more of them, to compare the layers on")

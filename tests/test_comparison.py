@@ -75,5 +75,11 @@ def test_what_cannot_be_compared():
         comparison.compare_with_gluon("alexnet", batches(), 1, 0.1)
     with pytest.raises(TypeError, match="pair"):
         comparison.compare_with_gluon("lenet", [nd.zeros((4, 1, 28, 28))], 1, 0.1)
-    with pytest.raises(TypeError, match="needed 2 times"):
-        comparison.compare_with_gluon("lenet", iter(batches()), 2, 0.1)
+    with pytest.raises(ValueError, match="steps must be at least 1"):
+        comparison.compare_with_gluon("lenet", batches(), 0, 0.1)
+    with pytest.raises(ValueError, match="no batch"):
+        comparison.compare_with_gluon("lenet", [], 1, 0.1)
+    two = iter(list(batches(64)))
+    assert len(comparison.compare_with_gluon("lenet", two, 2, 0.1)) == 2
+    with pytest.raises(ValueError, match="no more of them"):
+        comparison.compare_with_gluon("lenet", iter(list(batches(64))), 3, 0.1)
