@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from itertools import product
 from pathlib import Path
 
@@ -309,6 +311,32 @@ def test_nothing_is_kept_of_steps_gone_by(name):
     assert len(function._alive) < 10
     if tasks:
         assert len(os.listdir("/proc/self/task")) < tasks + 10
+
+
+@pytest.mark.parametrize("backward", [True, False])
+def test_what_backward_keeps_goes_with_the_graph(backward):
+    """Not at the next step, when the arrays of two steps would be there at once."""
+    class Kept:
+        pass
+
+    def recorded():
+        kept, X = Kept(), nd.ones(3)
+        X.attach_grad()
+        with autograd.record():
+            with autograd.pause():
+                Y = X * 2
+            function.differentiable([X], [Y], lambda wanted, into, dY, kept=kept: [dY * 2])
+        if backward:
+            Y.backward()
+            assert X.grad.asnumpy().tolist() == [2, 2, 2]
+        return weakref.ref(kept)
+
+    gone = recorded()
+    deadline = time.monotonic() + 30
+    while gone() is not None and time.monotonic() < deadline:
+        nd.waitall()  # MXNet lets go of the graph on a thread of its own
+        time.sleep(0.01)
+    assert gone() is None
 
 
 # ----------------------------------------------------------------------------- hybridized networks

@@ -57,6 +57,7 @@ def differentiable(inputs, outputs, backward):
     key = next(_keys)
     while _done:
         _alive.pop(_done.pop(), None)
+    held = [backward]
 
     def entry(n_out, n_in, pointers, requests, _is_train, _context):
         try:
@@ -66,7 +67,7 @@ def differentiable(inputs, outputs, backward):
             wanted = tuple(r != NULL for r in requests)
             into = tuple(a if r == WRITE else None for a, r in zip(arrays[n_out:], requests))
             with autograd.pause():
-                gradients = backward(wanted, into, *arrays[:n_out])
+                gradients = held[0](wanted, into, *arrays[:n_out])
                 if all(g is t for g, t, w in zip(gradients, into, wanted) if w):
                     return True  # written in place, nothing is under way
                 for target, gradient, request in zip(arrays[n_out:], gradients, requests):
@@ -81,6 +82,7 @@ def differentiable(inputs, outputs, backward):
             return False
 
     def delete(_context):
+        held.clear()  # the arrays that backward kept go now, not at the next call
         _done.append(key)
         return True
 
