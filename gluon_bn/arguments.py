@@ -35,9 +35,7 @@ def either_kind(function):
 
     @wraps(function)
     def wrapper(X, *args, **kwargs):
-        if not isinstance(X, nd.NDArray):
-            raise TypeError("X must be an mx.nd.NDArray or an mx.np.ndarray, got "
-                            f"{type(X).__name__}; mx.nd.array(X) makes one")
+        check_kind("X", X)
         arrays = [a for a in (X, *args, *kwargs.values()) if isinstance(a, nd.NDArray)]
         numpy_like = [isinstance(a, mx.np.ndarray) for a in arrays]
         if not any(numpy_like):
@@ -56,6 +54,13 @@ def either_kind(function):
         return tuple(map(to_np, result)) if isinstance(result, tuple) else to_np(result)
 
     return wrapper
+
+
+def check_kind(name, value):
+    """An array of MXNet's, of either kind."""
+    if not isinstance(value, nd.NDArray):
+        raise TypeError(f"{name} must be an mx.nd.NDArray or an mx.np.ndarray, got "
+                        f"{type(value).__name__}; mx.nd.array({name}) makes one")
 
 
 def cast(X, dtype):
@@ -79,9 +84,7 @@ def same_device(one, other):
 
 def check_inputs(X, inputs, parameters):
     """X an array, and everything it meets in a Block on its device."""
-    if not isinstance(X, nd.NDArray):
-        raise TypeError("X must be an mx.nd.NDArray or an mx.np.ndarray, got "
-                        f"{type(X).__name__}; mx.nd.array(X) makes one")
+    check_kind("X", X)
     for value in inputs:
         if isinstance(value, nd.NDArray) and not same_device(value.context, X.context):
             raise ValueError(f"the inputs are on different devices: X on {X.context}, another on "
@@ -302,10 +305,8 @@ def check_pair(batch):
             type(batch).__name__)
         raise TypeError(f"a batch must be a pair (X, y), examples and their classes, got {got}")
     X, y = batch
-    for name, value in (("X", X), ("y", y)):
-        if not isinstance(value, nd.NDArray):
-            raise TypeError(f"{name} of a batch must be an mx.nd.NDArray or an mx.np.ndarray, got "
-                            f"{type(value).__name__}; mx.nd.array({name}) makes one")
+    check_kind("X", X)
+    check_kind("y", y)
     if y.shape != X.shape[:1]:
         hint = ""
         if y.shape[:1] == X.shape[:1]:

@@ -39,10 +39,10 @@ def compare_with_gluon(model, batches, steps, lr, *, norm="auto", seed=0, on_ste
     """
     if model not in MODELS:
         raise ValueError(f"model {model!r} is unknown; choose one of {', '.join(MODELS)}")
-    seed_everything(seed)
-    ours, theirs, shadow = (MODELS[model](n, **options) for n in (norm, "gluon", "gluon"))
     check_count("steps", steps, least=1)
     check_data("batches", batches, passes=1)
+    seed_everything(seed)
+    ours, theirs, shadow = (MODELS[model](n, **options) for n in (norm, "gluon", "gluon"))
     batches = itertools.islice(_endless(batches), steps)
     X, _ = first = next(batches)
     for net in (ours, theirs, shadow):

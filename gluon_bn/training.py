@@ -29,13 +29,7 @@ from mxnet import autograd
 
 from gluon_bn import checkpoint as files
 from gluon_bn import recipe, runtime
-from gluon_bn.arguments import (
-    accepting,
-    check_data,
-    check_labels,
-    check_pair,
-    check_scores,
-)
+from gluon_bn.arguments import accepting, check_data, check_labels, check_pair, check_scores
 from gluon_bn.checkpoint import CheckpointError
 
 __all__ = ["Callback", "CheckpointError", "TrainingError", "evaluate", "fit", "initialize",

@@ -63,13 +63,17 @@ def kept(cell):
     return nbformat.from_dict({k: v for k, v in cell.metadata.items() if k in KEPT})
 
 
+def said(notebook):
+    """What the cells of a notebook printed."""
+    return "".join(output.get("text", "") for cell in notebook.cells
+                   for output in cell.get("outputs", []))
+
+
 def metadata(notebook):
     """The metadata of an executed notebook: ours, and what it read of recorded results, as the
     files are now."""
-    said = "".join(output.get("text", "") for cell in notebook.cells
-                   for output in cell.get("outputs", []))
     read = {name: hashlib.sha256((ROOT / name).read_bytes()).hexdigest()[:16]
-            for name in sorted(set(RECORDED.findall(said)))}
+            for name in sorted(set(RECORDED.findall(said(notebook))))}
     return nbformat.from_dict({**METADATA, **({"recorded": read} if read else {})})
 
 
@@ -127,10 +131,9 @@ def tidy(notebook):
 
 def write(notebook, path):
     """Write all of it or nothing: whoever interrupts us finds the old file."""
-    said = "".join(output.get("text", "") for cell in notebook.cells
-                   for output in cell.get("outputs", []))
+    printed = said(notebook)
     for mark, remedy in NOT_FOR_READERS.items():
-        if mark in said:
+        if mark in printed:
             raise ValueError(f"the numbers are not those of the text; {remedy}")
     new = path.with_suffix(".ipynb.new")
     nbformat.write(notebook, new)
