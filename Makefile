@@ -37,10 +37,11 @@ bench: $(READY)  ## measure the speed tables of the README again
 lint: $(READY)  ## ruff
 	$(BIN)/ruff check .
 
-# The lock covers Python 3.9 to 3.11 on Linux x86-64, Linux aarch64 and macOS x86-64.
+# One lock for Python 3.9 to 3.13 on Linux x86-64, Linux aarch64 and macOS x86-64.
 lock:  ## write requirements.lock again (needs uv: pip install uv)
-	uv pip compile --quiet --universal --python-version 3.9 --extra course --extra book --extra dev \
-	  --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+	printf 'mxnet==1.9.1\nd2l==1.0.3\n' | uv pip compile --quiet --universal --python-version 3.9 \
+	  --only-binary :all: --extra course --extra book --extra dev \
+	  --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml -
 
 clean:  ## remove the environment and the web site
 	rm -rf $(VENV) site
