@@ -1,17 +1,15 @@
 # One command each. The environment is made from requirements.lock, once; the second time is instant.
 
-VENV   := .venv
-BIN    := $(VENV)/bin
-READY  := $(VENV)/.ready
-# The first Python of 3.9 to 3.11 that really runs (a version manager's shim may not).
-PYTHON ?= $(shell for p in python3.11 python3.10 python3.9 python3 python \
-                  $$HOME/.pyenv/versions/3.11.*/bin/python $$HOME/.pyenv/versions/3.10.*/bin/python \
-                  $$HOME/.pyenv/versions/3.9.*/bin/python; do \
-            $$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 11))' \
-              >/dev/null 2>&1 && { echo $$p; break; }; done)
+VENV    := .venv
+BIN     := $(VENV)/bin
+READY   := $(VENV)/.ready
+# PYTHON=python3.12 chooses one of Python 3.9 to 3.13. Else tools/environment.py finds one, or fetches it.
+PYTHON  ?=
+# A folder of `make classroom`: install from it, without a network.
+OFFLINE ?= $(wildcard classroom)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab notebooks book bench lint lock clean
+.PHONY: help demo test lab notebooks book bench lint lock classroom smoke package clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -43,17 +41,19 @@ lock:  ## write requirements.lock again (needs uv: pip install uv)
 	  --only-binary :all: --extra course --extra book --extra dev \
 	  --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml -
 
-clean:  ## remove the environment and the web site
-	rm -rf $(VENV) site
+classroom: $(READY)  ## FOLDER=...: the course, the wheels and the data for machines without a network
+	$(BIN)/python tools/classroom.py "$(FOLDER)" --platforms $(PLATFORMS) --pythons $(PYTHONS)
 
-$(READY): requirements.lock pyproject.toml
-ifeq ($(PYTHON),)
-	@echo "No Python 3.9, 3.10 or 3.11 was found (mxnet 1.9.1 needs one): install it from" \
-	  "https://www.python.org/downloads/ or with 'conda env create -f environment.yml'." >&2
-	@exit 1
-endif
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
-	  --no-build-isolation --editable .
+PLATFORMS ?= linux-x86_64
+PYTHONS   ?= 3.11 3.12 3.13
+
+clean:  ## remove the environment, a fetched Python and the web site
+	rm -rf $(VENV) .python site
+
+$(READY): requirements.lock pyproject.toml compat/mxnet_compat.py tools/environment.py
+	@for python in "$(PYTHON)" python3 python $$HOME/.pyenv/versions/3.*/bin/python; do \
+	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 6))' >/dev/null 2>&1; then \
+	    exec "$$python" tools/environment.py $(VENV) --python "$(PYTHON)" --offline "$(OFFLINE)"; \
+	  fi; \
+	done; echo "No Python 3 was found. Install one, such as: apt-get install python3 python3-venv" >&2; exit 1
 	@touch $@
