@@ -9,7 +9,15 @@ something in it.
 import importlib
 import pkgutil
 
+try:  # already done, unless the package was installed after this Python was started
+    import mxnet_compat  # noqa: F401
+except ImportError:
+    pass  # a checkout that nobody installed
+
 __version__ = "0.1.0"
+
+NO_MXNET = ("MXNet is not installed. Its last release asks for NumPy 1, so under Python 3.13 it "
+            "has to be installed by itself: pip install --no-deps mxnet==1.9.1")
 
 _ROOMS = {
     "functional": ("batch_norm", "moments", "normalize"),
@@ -23,12 +31,16 @@ __all__ = sorted(_ROOM_OF)
 
 
 def __getattr__(name):  # what Python calls for a name that is not here yet (PEP 562)
-    if name in _ROOM_OF:
-        value = getattr(importlib.import_module(f"gluon_bn.{_ROOM_OF[name]}"), name)
-    elif name in _rooms():
-        value = importlib.import_module(f"gluon_bn.{name}")
-    else:
+    if name not in _ROOM_OF and name not in _rooms():
         raise AttributeError(f"module 'gluon_bn' has no attribute {name!r}")
+    try:
+        value = importlib.import_module(f"gluon_bn.{_ROOM_OF.get(name, name)}")
+    except ModuleNotFoundError as error:
+        if error.name == "mxnet":
+            raise ModuleNotFoundError(NO_MXNET, name="mxnet") from None
+        raise
+    if name in _ROOM_OF:
+        value = getattr(value, name)
     globals()[name] = value
     return value
 

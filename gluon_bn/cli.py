@@ -21,6 +21,8 @@ from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from gluon_bn import NO_MXNET, __version__
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="rich",
                   context_settings={"help_option_names": ["-h", "--help"]},
                   help="Batch normalization, built from scratch in MXNet Gluon.")
@@ -29,6 +31,13 @@ app.add_typer(data_app, name="data")
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
+
+
+@app.callback()
+def _options(version: bool = typer.Option(
+        False, "--version", is_eager=True, callback=lambda asked: asked and _print_versions(),
+        help="Print the versions of the package, Python, NumPy and MXNet, and the kernels.")):
+    """Batch normalization, built from scratch in MXNet Gluon."""
 
 
 def main():
@@ -61,10 +70,25 @@ def _reports_errors(command):
     return wrapper
 
 
+@_reports_errors
+def _print_versions():
+    from gluon_bn import kernels, runtime
+
+    found = runtime.versions()
+    out.print(f"gluon-bn {__version__}, Python {found['python']}, NumPy {found['numpy']}, "
+              f"MXNet {found['mxnet']}; kernels: {', '.join(kernels.available())}", soft_wrap=True)
+    for name in kernels.NAMES:
+        if kernels.why_not(name):
+            out.print(f"without {name}: {kernels.why_not(name)}", soft_wrap=True, markup=False)
+    raise typer.Exit()
+
+
 def _sentence(error):
     """What an exception says. Those of ours are written to be read; others get their name."""
     if type(error).__module__.startswith("gluon_bn."):
         return str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name == "mxnet":
+        return NO_MXNET
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     lines = [line for line in str(error).splitlines() if line.strip()]

@@ -14,7 +14,15 @@ from pathlib import Path
 
 FAST = os.environ.get("GLUON_BN_FAST", "") not in ("", "0")
 
-RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
+
+def _folder(repository, package):
+    """A folder of the repository, or where the installed package has a copy of it."""
+    here = Path(__file__).resolve().parent
+    return here.parent / repository if (here.parent / repository).is_dir() else here / package
+
+
+RESULTS = _folder("benchmarks/results", "results")  # runs that are too long for a lesson
+RECORDINGS = _folder("tests/golden/tf_contrib_batch_norm", "recordings")  # what TensorFlow computed
 
 
 def start(threads=None):
@@ -75,8 +83,8 @@ def recorded(name):
         result = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"There is no benchmarks/results/{name}. Recorded results come with the repository, "
-            f"not with the installed package: open the chapter in a clone of it.") from None
+            f"There is no {name} in {RESULTS}. Recorded results come with the repository and with "
+            f"the package; this one may be newer than the package.") from None
     where = result.get("machine") or result.get("settings") or {}
     print(f"recorded in benchmarks/results/{name} by `{result.get('command', '?')}` on "
           f"{where.get('cpu', '?')}")

@@ -19,7 +19,6 @@ import ctypes
 import os
 import platform
 import time
-from importlib import metadata
 
 # Names and numbers from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
@@ -89,12 +88,10 @@ def versions():
     import mxnet
     import numpy
 
-    try:
-        own = metadata.version("gluon-bn")
-    except metadata.PackageNotFoundError:  # a source tree that was never installed
-        own = "unknown"
+    from gluon_bn import __version__
+
     return {
-        "gluon_bn": own,
+        "gluon_bn": __version__,
         "mxnet": mxnet.__version__,
         "numpy": numpy.__version__,
         "python": platform.python_version(),

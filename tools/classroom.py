@@ -91,11 +91,11 @@ def download(platform, python, wheels):
 
 
 def copy_fashion_mnist(target):
-    from gluon_bn.data import FILES, fetch
+    from gluon_bn.data import MD5, fetch
 
     source = fetch()
     target.mkdir(parents=True)
-    for name in FILES:
+    for name in MD5:
         shutil.copy(source / name, target)
 
 

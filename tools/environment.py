@@ -9,16 +9,21 @@ says the one command to type. It imports nothing but the standard library, as ol
 import argparse
 import glob
 import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+import urllib.parse
+import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 OLDEST, NEWEST = (3, 9), (3, 13)
 VERSIONS = "Python 3.9 to 3.13"
+PIP = "pip-25.0.1-py3-none-any.whl"  # for Pythons without one; it runs under all of these
 # What MXNet 1.9.1 has wheels for: the answers of `uname -s` and `uname -m`.
 WHEELS = {("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "x86_64")}
 ROSETTA = ("Darwin", "arm64")  # Apple silicon runs the programs of Intel Macs
@@ -55,18 +60,17 @@ def main():
                         "from its wheels and take Fashion-MNIST from it, without a network")
     options = parser.parse_args()
     if options.offline and not os.path.isdir(os.path.join(options.offline, "wheels")):
-        raise Stop("there are no wheels in %s: `make classroom` makes such a folder"
-                   % options.offline)
+        raise Stop(f"there are no wheels in {options.offline}: make classroom makes such a folder")
     start = time.time()
     python = os.path.join(options.venv, "bin", "python")
     if not answers(python):
-        make_venv(options.venv, find_python(options.python))
+        make_venv(options.venv, find_python(options.python), options.offline)
     install(python, options.offline)
     prove(python, options.offline)
     if options.offline:
         copy_data(os.path.join(options.offline, "fashion-mnist"))
-    print("The environment is ready in %s: %s (%.0f s)" % (
-        options.venv, output(python, "-c", ABOUT).strip(), time.time() - start))
+    print(f"The environment is ready in {options.venv}: {output(python, '-c', ABOUT).strip()} "
+          f"({time.time() - start:.0f} s)")
 
 
 ABOUT = """
@@ -83,22 +87,24 @@ def find_python(asked=""):
     uv fetches."""
     host = (uname("-s"), uname("-m").replace("amd64", "x86_64"))
     if host not in WHEELS and host != ROSETTA:
-        raise Stop("MXNet 1.9.1 has no wheel for %s on %s, only for Linux on x86-64 and aarch64 "
-                   "and for macOS on x86-64. On Windows use WSL; README.md, 'Where it runs', has "
-                   "more." % host)
+        raise Stop(f"MXNet 1.9.1 has no wheel for {host[0]} on {host[1]}, only for Linux on x86-64 "
+                   "and aarch64 and for macOS on x86-64. On Windows use WSL; README.md, 'Where it "
+                   "runs', has more.")
     if host[0] == "Linux" and glob.glob("/lib/ld-musl-*") and not glob.glob("/lib*/ld-linux-*"):
         raise Stop("MXNet 1.9.1 has no wheel for a Linux with musl instead of glibc, such as "
                    "Alpine: use a container of Debian, see Dockerfile")
+    minors = (11, 12, 13, 10, 9)  # 3.11 first: the newest for which d2l's own pins hold
+    pyenv = os.path.expanduser("~/.pyenv/versions")
     candidates = [asked] if asked else [
-        *("python3.%d" % minor for minor in (11, 12, 13, 10, 9)), "python3", "python",
-        *(path for minor in (11, 12, 13, 10, 9) for path in sorted(glob.glob(
-            os.path.expanduser("~/.pyenv/versions/3.%d.*/bin/python" % minor))))]
+        *(f"python3.{minor}" for minor in minors), "python3", "python",
+        *(path for minor in minors
+          for path in sorted(glob.glob(f"{pyenv}/3.{minor}.*/bin/python")))]
     for candidate in candidates:
         if fits(candidate):
             return candidate
     if asked:
-        raise Stop("%s is not %s for x86-64 or aarch64: choose another with PYTHON=..., or leave "
-                   "it out" % (asked, VERSIONS))
+        raise Stop(f"{asked} is not {VERSIONS} for x86-64 or aarch64: choose another with "
+                   "PYTHON=..., or leave it out")
     return fetch_python(host)
 
 
@@ -117,8 +123,9 @@ def fetch_python(host):
     """Let uv fetch a CPython 3.11 into .python; on Apple silicon the one for Intel."""
     folder = os.path.join(ROOT, ".python")
     wanted = "cpython-3.11-macos-x86_64-none" if host == ROSETTA else "3.11"
-    print("There is no %s here that MXNet has a wheel for; uv fetches CPython 3.11%s." % (
-        VERSIONS, " for Intel, which runs under Rosetta" if host == ROSETTA else ""), flush=True)
+    intel = " for Intel, which runs under Rosetta" if host == ROSETTA else ""
+    print(f"There is no {VERSIONS} here that MXNet has a wheel for; uv fetches CPython 3.11{intel}",
+          flush=True)
     uv = find_uv() or install_uv(os.path.join(folder, "uv"))
     environment = dict(os.environ, UV_PYTHON_INSTALL_BIN="0")  # nothing into ~/.local/bin
     done = uv and subprocess.call([*uv, "python", "install", "--install-dir", folder, wanted],
@@ -126,9 +133,9 @@ def fetch_python(host):
     found = [path for path in sorted(glob.glob(os.path.join(folder, "cpython-*", "bin", "python3")))
              if fits(path)]
     if not done or not found:
-        raise Stop("no Python could be fetched. Install %s, from your system or from "
+        raise Stop(f"no Python could be fetched. Install {VERSIONS}, from your system or from "
                    "https://www.python.org/downloads/, or use conda: conda env create -f "
-                   "environment.yml" % VERSIONS)
+                   "environment.yml")
     return found[-1]
 
 
@@ -142,27 +149,60 @@ def install_uv(folder):
     python = os.path.join(folder, "bin", "python")
     if not answers(python, "import uv; print(1)"):
         make_venv(folder, sys.executable)
-        subprocess.call([python, "-m", "pip", "install", "--quiet", "uv"], stderr=subprocess.DEVNULL)
+        subprocess.call([python, "-m", "pip", "install", "--quiet", "uv"],
+                        stderr=subprocess.DEVNULL)
     return [python, "-m", "uv"] if answers(python, "import uv; print(1)") else None
 
 
 # The environment ---------------------------------------------------------------------------------
 
-def make_venv(folder, python):
+def make_venv(folder, python, offline=""):
     """A virtual environment with pip."""
-    print("Making %s with %s" % (folder, output(python, "--version").strip()), flush=True)
-    if not answers(python, "import venv, ensurepip; print(1)"):
-        uv = find_uv()
-        if uv:
-            subprocess.check_call([*uv, "venv", "--quiet", "--seed", "--python", python, folder])
-            return
-        # Debian and Ubuntu have the two in a package of their own.
-        get("venv", "This Python has no venv and ensurepip, which make environments")
-        if not answers(python, "import venv, ensurepip; print(1)"):
-            raise Stop("%s still has no venv and ensurepip: install the package for this version, "
-                       "such as python3.%s-venv, or choose another Python with PYTHON=..."
-                       % (python, answers(python, "import sys; print(sys.version_info[1])")))
-    subprocess.check_call([python, "-m", "venv", "--clear", folder])
+    print(f"Making {folder} with {output(python, '--version').strip()}", flush=True)
+    uv = find_uv()
+    if answers(python, "import venv, ensurepip; print(1)"):
+        subprocess.check_call([python, "-m", "venv", "--clear", folder])
+    elif uv:
+        subprocess.check_call([*uv, "venv", "--quiet", "--seed", "--python", python, folder])
+    # Debian and Ubuntu keep ensurepip, which brings pip, in a package of its own.
+    elif not venv_with_fetched_pip(folder, python, offline):
+        get("venv", "This Python has no ensurepip, which brings pip into an environment")
+        if subprocess.call([python, "-m", "venv", "--clear", folder]):
+            minor = answers(python, "import sys; print(sys.version_info[1])")
+            raise Stop(f"{python} still cannot make an environment: install the package for this "
+                       f"version, such as python3.{minor}-venv, or choose another Python with "
+                       "PYTHON=...")
+
+
+def venv_with_fetched_pip(folder, python, offline):
+    """An environment with a pip from the package index. Return whether that worked."""
+    if not answers(python, "import venv; print(1)"):
+        return False
+    with tempfile.TemporaryDirectory() as place:
+        try:
+            wheel = (glob.glob(os.path.join(offline, "wheels", "pip-*.whl")) if offline
+                     else [fetch_pip(place)])[0]
+        except (OSError, ValueError, KeyError, IndexError):  # no network, or an index of its own
+            return False
+        subprocess.check_call([python, "-m", "venv", "--clear", "--without-pip", folder])
+        return subprocess.call([os.path.join(folder, "bin", "python"), os.path.join(wheel, "pip"),
+                                "install", "--quiet", "--no-index", wheel]) == 0
+
+
+def fetch_pip(place):
+    """Download the wheel of PIP from the package index into the folder `place`."""
+    index = os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple").rstrip("/")
+    page = urllib.request.urlopen(urllib.request.Request(
+        index + "/pip/", headers={"Accept": "application/vnd.pypi.simple.v1+json"}), timeout=20)
+    found = next(file for file in json.loads(page.read().decode())["files"]
+                 if file["filename"] == PIP)
+    content = urllib.request.urlopen(urllib.parse.urljoin(page.url, found["url"]),
+                                     timeout=60).read()
+    if hashlib.sha256(content).hexdigest() != found["hashes"]["sha256"]:
+        raise ValueError("not what the index promised")
+    with open(os.path.join(place, PIP), "wb") as file:
+        file.write(content)
+    return os.path.join(place, PIP)
 
 
 def install(python, offline):
@@ -209,14 +249,15 @@ def pip_install(python, arguments, show=True):
     pip = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                            universal_newlines=True)
     for line in pip.stdout:
-        said.append(line)
+        if not line.startswith(("Ignoring ", "WARNING: Retrying")):
+            said.append(line)
         if line.startswith("Ignoring "):  # pinned for another Python or system
             total -= 1
         elif line.startswith(("Collecting ", "Processing ")):
             count += 1
-            progress("%d of %d packages" % (min(count, total), total), count, show)
+            progress(f"{min(count, total)} of {total} packages", count, show)
         elif line.startswith("Installing collected"):
-            progress("%d packages are here; installing them" % total, 0, show)
+            progress(f"{total} packages are here; installing them", 0, show)
     if pip.wait():
         sys.stderr.write("".join(said[-25:]))
         raise Stop("pip could not install the packages; above is what it said")
@@ -227,7 +268,7 @@ def pip_install(python, arguments, show=True):
 def progress(text, count, show):
     """One line that is written over on a terminal; now and then a line elsewhere."""
     if show and sys.stdout.isatty():
-        sys.stdout.write("\r%-60s" % text)
+        sys.stdout.write(f"\r{text:60}")
         sys.stdout.flush()
     elif show and count % 50 == 0:
         print(text, flush=True)
@@ -246,26 +287,27 @@ def prove(python, offline):
         missing = re.search(r"(lib[\w+-]+\.so[.\d]*): cannot open shared object", run.stderr)
         library = missing.group(1) if missing else None
         if library and library.startswith(("libarmpl", "libamath", "libastring")):
-            raise Stop("MXNet's wheel for aarch64 needs %s of the Arm Performance Libraries, which "
-                       "no package manager has: install them from developer.arm.com, or run the "
-                       "x86-64 container under emulation, see Dockerfile" % library)
+            raise Stop(f"MXNet's wheel for aarch64 needs {library} of the Arm Performance "
+                       "Libraries, which no package manager has: install them from "
+                       "developer.arm.com, or run the x86-64 container under emulation, see "
+                       "Dockerfile")
         if library is None or library in asked:
             sys.stderr.write("".join(run.stderr.splitlines(True)[-3:]))
             raise Stop("MXNet is installed but cannot be imported; above is what Python said")
         asked.add(library)
         if not from_folder(library, offline, python):
-            get(library, "MXNet needs %s, which this system does not have" % library)
+            get(library, f"MXNet needs {library}, which this system does not have")
 
 
 def from_folder(library, offline, python):
     """Put a library that `make classroom` copied beside MXNet's own, where the loader looks."""
-    copy = os.path.join(offline, "lib-%s" % uname("-m"), library) if offline else ""
+    copy = os.path.join(offline, "lib-" + uname("-m"), library) if offline else ""
     if not os.path.exists(copy):
         return False
     folder = output(python, "-c", "import importlib.util as u; "
                     "print(u.find_spec('mxnet').submodule_search_locations[0])").strip()
     shutil.copy(copy, folder)
-    print("%s is put beside MXNet, from %s" % (library, offline), flush=True)
+    print(f"{library} is put beside MXNet, from {offline}", flush=True)
     return True
 
 
@@ -274,7 +316,7 @@ def get(thing, why):
     here = next((name for name in MANAGERS if shutil.which(name)), None)
     if here and os.geteuid() == 0:
         command, names = MANAGERS[here]
-        print("%s: %s %s" % (why, command, names[thing]), flush=True)
+        print(f"{why}: {command} {names[thing]}", flush=True)
         environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
         quiet = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         if here == "apt-get":
@@ -283,9 +325,9 @@ def get(thing, why):
             return
         why += ", and the package manager could not install it"
     sudo = "" if os.geteuid() == 0 else "sudo "
-    raise Stop("%s. Install it, then type make again:\n%s" % (why, "\n".join(
-        "    %s%s %s%s" % (sudo, command, names[thing], "    (this system)" * (name == here))
-        for name, (command, names) in MANAGERS.items())))
+    lines = [f"    {sudo}{command} {names[thing]}" + "    (this system)" * (name == here)
+             for name, (command, names) in MANAGERS.items()]
+    raise Stop("\n".join([why + ". Install it, then type make again:", *lines]))
 
 
 def copy_data(source):
@@ -300,10 +342,10 @@ def copy_data(source):
             if not os.path.exists(os.path.join(target, name)):
                 shutil.copy(os.path.join(source, name), target)
     except OSError as error:
-        print("Fashion-MNIST could not be put into %s (%s): set FASHION_MNIST_ROOT=%s" % (
-            target, error.strerror, os.path.abspath(source)), flush=True)
+        print(f"Fashion-MNIST could not be put into {target} ({error.strerror}): set "
+              f"FASHION_MNIST_ROOT={os.path.abspath(source)}", flush=True)
     else:
-        print("Fashion-MNIST is in %s" % target, flush=True)
+        print(f"Fashion-MNIST is in {target}", flush=True)
 
 
 # Asking programs ---------------------------------------------------------------------------------
@@ -329,6 +371,6 @@ if __name__ == "__main__":
     try:
         main()
     except Stop as stop:
-        sys.exit("\n%s" % stop)
+        sys.exit(f"\n{stop}")
     except KeyboardInterrupt:
         sys.exit(130)
