@@ -28,23 +28,14 @@ PIP = "pip-25.0.1-py3-none-any.whl"  # for Pythons without one; it runs under al
 WHEELS = {("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "x86_64")}
 ROSETTA = ("Darwin", "arm64")  # Apple silicon runs the programs of Intel Macs
 
-# How each package manager installs, and what it calls the things we may need.
+# How each package manager installs, and what it calls the two libraries that MXNet's wheel expects
+# of the system (for aarch64 the first alone), and what brings ensurepip.
 MANAGERS = {
-    "apt-get": ("apt-get install -y", {
-        "libgomp.so.1": "libgomp1", "libquadmath.so.0": "libquadmath0",
-        "venv": "python3-venv", "pip": "python3-pip"}),
-    "dnf": ("dnf install -y", {
-        "libgomp.so.1": "libgomp", "libquadmath.so.0": "libquadmath",
-        "venv": "python3-pip", "pip": "python3-pip"}),
-    "apk": ("apk add", {
-        "libgomp.so.1": "libgomp", "libquadmath.so.0": "libquadmath",
-        "venv": "python3 py3-pip", "pip": "py3-pip"}),
-    "pacman": ("pacman -S --noconfirm", {
-        "libgomp.so.1": "gcc-libs", "libquadmath.so.0": "gcc-libs",
-        "venv": "python", "pip": "python-pip"}),
-    "zypper": ("zypper install -y", {
-        "libgomp.so.1": "libgomp1", "libquadmath.so.0": "libquadmath0",
-        "venv": "python3 python3-pip", "pip": "python3-pip"}),
+    "apt-get": ("apt-get install -y", ["libgomp1", "libquadmath0"], ["python3-venv"]),
+    "dnf": ("dnf install -y", ["libgomp", "libquadmath"], ["python3-pip"]),
+    "apk": ("apk add", ["libgomp", "libquadmath"], ["python3", "py3-pip"]),
+    "pacman": ("pacman -S --noconfirm", ["gcc-libs"], ["python", "python-pip"]),
+    "zypper": ("zypper install -y", ["libgomp1", "libquadmath0"], ["python3-pip"]),
 }
 
 
@@ -296,7 +287,7 @@ def prove(python, offline):
             raise Stop("MXNet is installed but cannot be imported; above is what Python said")
         asked.add(library)
         if not from_folder(library, offline, python):
-            get(library, f"MXNet needs {library}, which this system does not have")
+            get("libraries", f"MXNet needs {library}, which this system does not have")
 
 
 def from_folder(library, offline, python):
@@ -312,21 +303,27 @@ def from_folder(library, offline, python):
 
 
 def get(thing, why):
-    """Install a thing of the system, if we may; raise Stop with the command to type, if not."""
+    """Install the 'libraries' or what brings 'venv', if we may; raise Stop with the command to
+    type, if not."""
+    def command(manager):
+        install, libraries, venv = MANAGERS[manager]
+        if thing == "venv":
+            return [*install.split(), *venv]
+        return [*install.split(), *libraries[:1 if uname("-m") == "aarch64" else None]]
+
     here = next((name for name in MANAGERS if shutil.which(name)), None)
     if here and os.geteuid() == 0:
-        command, names = MANAGERS[here]
-        print(f"{why}: {command} {names[thing]}", flush=True)
-        environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
-        quiet = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        print(f"{why}: {' '.join(command(here))}", flush=True)
+        quiet = {"env": dict(os.environ, DEBIAN_FRONTEND="noninteractive"),
+                 "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         if here == "apt-get":
             subprocess.call(["apt-get", "update"], **quiet)
-        if subprocess.call(command.split() + names[thing].split(), **quiet) == 0:
+        if subprocess.call(command(here), **quiet) == 0:
             return
         why += ", and the package manager could not install it"
     sudo = "" if os.geteuid() == 0 else "sudo "
-    lines = [f"    {sudo}{command} {names[thing]}" + "    (this system)" * (name == here)
-             for name, (command, names) in MANAGERS.items()]
+    lines = [f"    {sudo}{' '.join(command(name))}" + "    (this system)" * (name == here)
+             for name in MANAGERS]
     raise Stop("\n".join([why + ". Install it, then type make again:", *lines]))
 
 
