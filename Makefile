@@ -50,7 +50,7 @@ PYTHONS   ?= 3.11 3.12 3.13
 clean:  ## remove the environment, a fetched Python and the web site
 	rm -rf $(VENV) .python site
 
-$(READY): requirements.lock pyproject.toml compat/mxnet_compat.py tools/environment.py
+$(READY): requirements.lock pyproject.toml compat/mxnet_compat.py
 	@for python in "$(PYTHON)" python3 python $$HOME/.pyenv/versions/3.*/bin/python; do \
 	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 6))' >/dev/null 2>&1; then \
 	    exec "$$python" tools/environment.py $(VENV) --python "$(PYTHON)" --offline "$(OFFLINE)"; \
