@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from pythons import PIP
 
 ROOT = Path(__file__).resolve().parents[1]
 # What the markers in requirements.lock ask, and what pip calls the platform.
@@ -82,6 +83,7 @@ def download(platform, python, wheels):
     print(f"{len(pinned)} wheels for {platform}, Python {python}", flush=True)
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("".join(f"{r.name}{r.specifier}\n" for r in pinned))
+        file.write(f"pip=={PIP.split('-')[1]}\n")  # for Pythons without ensurepip
         file.flush()
         subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps",
                         "--disable-pip-version-check", "--only-binary", ":all:",
