@@ -256,7 +256,8 @@ def run(code, *flags):
 def test_mxnet_can_be_imported_first_by_anyone():
     done = run("""
         import mxnet, numpy
-        assert not any("compat" in type(finder).__module__ for finder in __import__("sys").meta_path)
+        import sys
+        assert not any("compat" in type(finder).__module__ for finder in sys.meta_path)
         print(mxnet.__version__)
     """)
     assert done.stdout.strip() == "1.9.1", done.stderr

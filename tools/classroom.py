@@ -72,24 +72,30 @@ def copy_repository(course):
 
 
 def download(platform, python, wheels):
-    """The wheels of requirements.lock for another machine; pip would ask the markers of this one.
+    """The wheels of requirements.lock for another machine, whose markers pip would not ask: for the
+    first and for any later release of that Python, since some pins tell 3.11.4 from 3.11.5.
     """
     markers, tags = PLATFORMS[platform]
-    markers = {**markers, "python_version": python, "python_full_version": f"{python}.9",
-               "implementation_name": "cpython", "platform_python_implementation": "CPython"}
     text = re.sub(r"^\s*#.*\n", "", (ROOT / "requirements.lock").read_text(), flags=re.M)
-    pinned = [r for r in map(Requirement, text.split("\n")[:-1])
-              if r.marker is None or r.marker.evaluate(markers)]
-    print(f"{len(pinned)} wheels for {platform}, Python {python}", flush=True)
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
-        file.write("".join(f"{r.name}{r.specifier}\n" for r in pinned))
-        file.write(f"pip=={PIP.split('-')[1]}\n")  # for Pythons without ensurepip
-        file.flush()
-        subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps",
-                        "--disable-pip-version-check", "--only-binary", ":all:",
-                        "--python-version", python, "--implementation", "cp",
-                        *(word for tag in tags for word in ("--platform", tag)),
-                        "--dest", wheels, "-r", file.name], check=True)
+    done = set()
+    for release in (f"{python}.0", f"{python}.99"):
+        here = {**markers, "python_version": python, "python_full_version": release,
+                "implementation_name": "cpython", "platform_python_implementation": "CPython"}
+        pins = {f"{r.name}{r.specifier}" for r in map(Requirement, text.splitlines())
+                if r.marker is None or r.marker.evaluate(here)}
+        pins.add(f"pip=={PIP.split('-')[1]}")  # for Pythons without ensurepip
+        if not pins - done:
+            continue
+        print(f"{len(pins - done)} wheels for {platform}, Python {release}", flush=True)
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+            file.write("\n".join(sorted(pins - done)))
+            file.flush()
+            subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps",
+                            "--disable-pip-version-check", "--only-binary", ":all:",
+                            "--python-version", release, "--implementation", "cp",
+                            *(word for tag in tags for word in ("--platform", tag)),
+                            "--dest", wheels, "-r", file.name], check=True)
+        done |= pins
 
 
 def copy_fashion_mnist(target):
