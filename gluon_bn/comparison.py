@@ -75,7 +75,7 @@ def _forward_and_backward(net, X, y):
         loss = gluon.loss.SoftmaxCrossEntropyLoss()(scores, y).mean()
     loss.backward()
     parameters = named_parameters(net)
-    return float(loss.asnumpy()), {
+    return loss.asnumpy().item(), {
         "outputs": [scores.asnumpy()],
         "gradients": [p.grad().asnumpy() for p in parameters.values() if p.grad_req != "null"],
         "running_statistics": [p.data().asnumpy() for name, p in parameters.items()
