@@ -9,7 +9,7 @@ PYTHON  ?=
 OFFLINE ?= $(wildcard classroom)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab notebooks book bench lint lock classroom smoke package clean
+.PHONY: help demo test lab notebooks book bench lint lock classroom clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -18,7 +18,7 @@ demo: $(READY)  ## train LeNet without batch norm, with ours, with Gluon's: tabl
 	$(BIN)/gluon-bn demo
 
 test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lab: $(READY)  ## JupyterLab, opened on the chapters
 	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/chapters
