@@ -56,6 +56,8 @@ def _version(numpy):
 
 def give_names_back():
     """Set in NumPy what MXNet 1.9.1 imports from it and this version does not have."""
+    import warnings
+
     import numpy
 
     if _version(numpy) < (1, 24):
@@ -76,9 +78,11 @@ def give_names_back():
         # Finance. MXNet passes the names on and never calls them.
         **dict.fromkeys(("fv", "ipmt", "irr", "mirr", "nper", "npv", "pmt", "ppmt", "pv", "rate")),
     }
-    for name, value in names.items():
-        if not hasattr(numpy, name):
-            setattr(numpy, name, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy warns of some names when it is asked for them
+        missing = [name for name in names if not hasattr(numpy, name)]
+    for name in missing:
+        setattr(numpy, name, names[name])
 
 
 def write_numbers_as_numbers():
