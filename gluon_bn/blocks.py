@@ -35,6 +35,10 @@ from gluon_bn.hybrid import ArrayBlock, as_nd
 from gluon_bn.kernels import textbook
 
 
+_SAME = ("num_dims", "axis", "momentum", "epsilon", "center", "scale", "use_global_stats",
+         "activation", "unbiased", "zero_debias", "skip_nonfinite", "kernel")
+
+
 class BatchNorm(ArrayBlock):
     """Batch normalization (Ioffe and Szegedy, 2015), from scratch, with Gluon's defaults.
 
@@ -70,6 +74,8 @@ class BatchNorm(ArrayBlock):
 
     Raises TypeError or ValueError, before anything is computed or moved, for what it cannot take.
     """
+
+    _options = ("num_features", *_SAME)
 
     def __init__(self, num_features=0, num_dims=None, *, axis=1, momentum=0.9, epsilon=1e-5,
                  center=True, scale=True, use_global_stats=False, activation=None, unbiased=False,
@@ -224,10 +230,6 @@ class BatchNorm(ArrayBlock):
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
 
 
-_SAME = ("num_dims", "axis", "momentum", "epsilon", "center", "scale", "use_global_stats",
-         "activation", "unbiased", "zero_debias", "skip_nonfinite", "kernel")
-
-
 class ConditionalBatchNorm(BatchNorm):
     """Batch normalization with a gamma and a beta for each class (Dumoulin et al., 2017, "A Learned
     Representation for Artistic Style"; de Vries et al., 2017, equation (4)).
@@ -244,6 +246,8 @@ class ConditionalBatchNorm(BatchNorm):
     Inputs: X, (N, C, ...), and labels, (N,), integers in [0, num_classes) of any integer or
     floating type. Anything else is a ValueError that names the first bad label.
     """
+
+    _options = (*BatchNorm._options, "num_classes", "per_class_statistics")
 
     def __init__(self, num_features, num_classes, num_dims=None, *, per_class_statistics=False,
                  **options):
