@@ -34,7 +34,6 @@ from gluon_bn.functional import bessel, moving_average
 from gluon_bn.hybrid import ArrayBlock, as_nd
 from gluon_bn.kernels import textbook
 
-
 _SAME = ("num_dims", "axis", "momentum", "epsilon", "center", "scale", "use_global_stats",
          "activation", "unbiased", "zero_debias", "skip_nonfinite", "kernel")
 

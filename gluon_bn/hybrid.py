@@ -163,6 +163,8 @@ def _described(block):
 
 
 def _made_again(description):
+    if description == "null":
+        raise TypeError("it is a class of your own")
     name, prefix, dtype, arguments = json.loads(description)
     block = getattr(gluon_bn, name)._made_from(prefix=prefix, **arguments)
     if dtype is not None:
@@ -193,8 +195,8 @@ class _BlockProp(mx.operator.CustomOpProp):
             self.states = self.block._state_names()
             self.weights = [n for n in self.block._reg_params if n not in self.states]
         except Exception as error:  # raised here, it would end the process
-            self.problem = (f"this file describes a layer {layer} that this gluon_bn cannot make: "
-                            f"{error}")
+            self.problem = (f"this gluon_bn cannot make the layer that the graph describes as "
+                            f"{layer}: {error}")
 
     def list_arguments(self):
         if self.problem:
