@@ -22,6 +22,11 @@ ONE_VALUE = ("its variance is 0 and the output is beta whatever X is, so nothing
 ACTIVATIONS = ("relu", "sigmoid", "softrelu", "softsign", "tanh")
 
 
+def as_nd(value):
+    """The `mx.nd` face of an array of either kind; anything else as it is."""
+    return value.as_nd_ndarray() if isinstance(value, nd.NDArray) else value
+
+
 def either_kind(function):
     """Let a function written with `mx.nd` take `mx.np` arrays too, and return what it was given.
 
@@ -44,13 +49,10 @@ def either_kind(function):
             raise TypeError("mx.nd and mx.np arrays are mixed in one call: convert with "
                             ".as_np_ndarray() or .as_nd_ndarray() so that all are of one kind")
 
-        def to_nd(a):
-            return a.as_nd_ndarray() if isinstance(a, nd.NDArray) else a
-
         def to_np(a):
             return a.as_np_ndarray() if isinstance(a, nd.NDArray) else a
 
-        result = function(to_nd(X), *map(to_nd, args), **{k: to_nd(v) for k, v in kwargs.items()})
+        result = function(as_nd(X), *map(as_nd, args), **{k: as_nd(v) for k, v in kwargs.items()})
         return tuple(map(to_np, result)) if isinstance(result, tuple) else to_np(result)
 
     return wrapper

@@ -12,12 +12,12 @@ import threading
 
 import mxnet as mx
 import numpy as np
-from mxnet import autograd, nd
+from mxnet import autograd
 from mxnet.gluon import HybridBlock
 from mxnet.symbol import Symbol
 
 import gluon_bn
-from gluon_bn.arguments import check_inputs
+from gluon_bn.arguments import as_nd, check_inputs
 from gluon_bn.kernels.function import finish
 
 
@@ -98,11 +98,6 @@ class ArrayBlock(HybridBlock):
 
     def compute(self, X, *inputs, **parameters):
         raise NotImplementedError
-
-
-def as_nd(value):
-    """The `mx.nd` face of an array of either kind; anything else as it is."""
-    return value.as_nd_ndarray() if isinstance(value, nd.NDArray) else value
 
 
 def in_graph(block, X, *extra, **parameters):

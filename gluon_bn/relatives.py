@@ -282,7 +282,9 @@ class _Reparametrized(ArrayBlock):
         inputs = [a for a in inputs if a is not None]
         with autograd.pause():
             Y = self._layer_forward(F, *inputs)
-        kept = [a.detach() for a in inputs]
+        # Copies: the Trainer's step for the bias, already waiting for this gradient, would have the
+        # second run wait for it in turn.
+        kept = [a.copy() for a in inputs]
 
         def backward(wanted, into, dY):
             for leaf in kept:
