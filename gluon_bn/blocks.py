@@ -15,10 +15,12 @@ from math import prod
 import mxnet as mx
 import numpy as np
 from mxnet import autograd, nd
+from mxnet.contrib.amp import amp
 from mxnet.gluon import nn
 
 from gluon_bn import kernels
 from gluon_bn.arguments import (
+    HALVES,
     ONE_VALUE,
     cast,
     check_axis,
@@ -66,9 +68,9 @@ class BatchNorm(ArrayBlock):
         is not lost. False lets them in, as Gluon does.
     kernel: how it is computed, see `gluon_bn.kernels`; 'auto' takes the fastest that fits.
 
-    Inputs: X, shape (N, C, ...), float16, float32 or float64, `mx.nd` or `mx.np`; and optionally
-    sample_weight, shape (N,), the weight of each example in the batch statistics (TensorFlow's
-    batch_weights; always computed by the textbook kernel).
+    Inputs: X, shape (N, C, ...), float16, bfloat16, float32 or float64, `mx.nd` (sparse too) or
+    `mx.np`; and optionally sample_weight, shape (N,), the weight of each example in the batch
+    statistics (TensorFlow's batch_weights; always computed by the textbook kernel).
     Output: like X.
 
     Raises TypeError or ValueError, before anything is computed or moved, for what it cannot take.
@@ -90,7 +92,7 @@ class BatchNorm(ArrayBlock):
         self.activation, self.kernel = activation, kernel
         self.unbiased, self.zero_debias = unbiased, zero_debias
         self.skip_nonfinite = skip_nonfinite
-        self._half = self._warned = False
+        self._warned = False
 
         self.gamma = self._parameter("gamma", gamma_initializer, trained=scale)
         self.beta = self._parameter("beta", beta_initializer, trained=center)
@@ -100,8 +102,6 @@ class BatchNorm(ArrayBlock):
             self.num_batches = self._parameter("num_batches", "zeros")
         if zero_debias:
             self.running_mean_biased = self._parameter("running_mean_biased", "zeros")
-
-    _half = False  # whether X will be float16, which the native operator does not take
 
     def _parameter(self, name, init, trained=None):
         return super()._parameter(name, init, trained, shape=(self.num_features,))
@@ -120,24 +120,29 @@ class BatchNorm(ArrayBlock):
     def graph(self, X, *inputs, **parameters):
         """In a hybridized network: the native kernel's own operator where it fits, no Python in
         the step; otherwise an operator that calls this Block."""
-        fits = type(self) is BatchNorm and self._plain_average() and not inputs and not self._half
+        fits = type(self) is BatchNorm and self._plain_average() and not inputs and self._on_cpu()
         if not fits or self.kernel not in ("auto", "native") or kernels.why_not("native"):
             return super().graph(X, *inputs, **parameters)
         x, *arrays = (s.as_nd_ndarray() for s in (X, *parameters.values()))
+        if amp._amp_initialized:  # as it does itself for an operator that it does not know
+            x = mx.sym.amp_cast(x, dtype="float32")
         arrays = dict(zip(parameters, arrays))
-        if not self.scale:
-            arrays["gamma"] = mx.sym.ones_like(arrays["gamma"])
-        if not self.center:
-            arrays["beta"] = mx.sym.zeros_like(arrays["beta"])
         fused = self.activation in (None, "relu", "sigmoid")
         Y = kernels.get("native").symbol(
             x, **arrays, eps=self.epsilon, momentum=self.momentum, axis=self.axis,
-            unbiased=self.unbiased, use_global_stats=self.use_global_stats,
-            skip_nonfinite=self.skip_nonfinite, num_dims=self.num_dims,
-            activation=self.activation if fused else None)
+            unbiased=self.unbiased, center=self.center, scale=self.scale,
+            use_global_stats=self.use_global_stats, skip_nonfinite=self.skip_nonfinite,
+            num_dims=self.num_dims, vectors=True, activation=self.activation if fused else None)
         if not fused:
             Y = mx.sym.Activation(Y, act_type=self.activation)
         return Y.as_np_ndarray() if isinstance(X, mx.sym.np._Symbol) else Y
+
+    def _on_cpu(self):
+        try:
+            places = self.gamma.list_ctx()
+        except RuntimeError:  # drawn before it has values
+            return True
+        return all(place.device_type.startswith("cpu") for place in places)
 
     def compute(self, X, sample_weight=None, *, gamma, beta, **running):
         """The layer on `mx.nd` arrays: parameters in, output out, running statistics moved."""
@@ -216,8 +221,7 @@ class BatchNorm(ArrayBlock):
     def cast(self, dtype):
         """Parameters and statistics stay in float32 when the network goes to float16, as Gluon's:
         an average that moves by a hundredth a step would stand still in eleven bits."""
-        self._half = np.dtype(dtype).name == "float16"
-        super().cast("float32" if self._half else dtype)
+        super().cast("float32" if np.dtype(dtype) in HALVES else dtype)
 
     def __repr__(self):
         shown = {"num_features": self.channels or None, "axis": self.axis,

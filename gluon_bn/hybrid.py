@@ -17,7 +17,7 @@ from mxnet.gluon import HybridBlock
 from mxnet.symbol import Symbol
 
 import gluon_bn
-from gluon_bn.arguments import as_nd, check_inputs
+from gluon_bn.arguments import as_nd, cast, check_inputs, dense
 from gluon_bn.kernels.function import finish
 
 
@@ -78,6 +78,7 @@ class ArrayBlock(HybridBlock):
 
     def forward(self, X, *inputs):
         if not isinstance(X, Symbol):
+            X, *inputs = map(dense, (X, *inputs))
             check_inputs(X, inputs, self._reg_params)
             self.check(as_nd(X), *map(as_nd, inputs))
         return super().forward(X, *inputs)
@@ -237,7 +238,8 @@ class _BlockOperator(mx.operator.CustomOp):
         prop = self.prop
         values = arguments[prop.inputs + len(prop.given):] + states
         parameters = dict(zip(prop.weights + prop.states, values))
-        return prop.block.compute(*arguments[:prop.inputs], **parameters)
+        Y = prop.block.compute(*arguments[:prop.inputs], **parameters)
+        return cast(Y, arguments[0].dtype)  # MXNet's mixed precision may have changed it
 
     def forward(self, is_train, req, in_data, out_data, aux):
         self.training = bool(is_train)

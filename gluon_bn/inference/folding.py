@@ -9,7 +9,7 @@ from mxnet.gluon import HybridBlock, nn
 from mxnet.gluon.nn import conv_layers
 from mxnet.util import is_np_array
 
-from gluon_bn.arguments import accepting
+from gluon_bn.arguments import BFLOAT16, accepting
 from gluon_bn.blocks import BatchNorm, ConditionalBatchNorm
 from gluon_bn.hybrid import as_nd
 from gluon_bn.inference.networks import (
@@ -138,6 +138,7 @@ def _as_line(layer, rank, dtype):
     a = 1 / np.sqrt(value(layer.running_var) + epsilon)
     a = a * value(layer.gamma) if scaled else a
     b = (value(layer.beta) if shifted else 0) - a * value(layer.running_mean)
+    dtype = "float32" if dtype == BFLOAT16 else dtype  # MXNet's mixed precision casts by itself
     line = ScaleShift(len(a), axis, rank, dtype, prefix=layer.prefix)
     line.initialize(ctx=layer.gamma.list_ctx())
     set_values(line.scale, a.reshape(line.scale.shape))
