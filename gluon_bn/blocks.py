@@ -271,6 +271,7 @@ class ConditionalBatchNorm(BatchNorm):
                                                                      (BatchNorm, nn.BatchNorm)):
             raise TypeError("a BatchNorm, ours or Gluon's, is expected, got "
                             f"{type(layer).__name__}")
+        nd.waitall()  # see `runtime.settle`
         try:
             values = {n: as_nd(p.list_data()[0]) for n, p in layer._reg_params.items()}
         except RuntimeError as error:

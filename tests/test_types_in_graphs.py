@@ -211,14 +211,13 @@ def test_sparse_input_of_every_layer(layer, stype, flags):
 
 
 def test_sparse_input_of_functions():
+    one = nd.ones((1, 4))
+    calls = [lambda X: batch_norm(X, one, one, one, one, 1e-5, 0.9)[0],
+             lambda X: moments(X, 0)[1], lambda X: normalize(X, one, one, one, one, 1e-5),
+             lambda X: functional.layer_norm(X, None, None, 1e-5),
+             lambda X: functional.group_norm(X, None, None, 2, 1e-5), functional.pixel_norm]
     for stype in ("csr", "row_sparse"):
         X, S = sparse(stype)
-        one = nd.ones((1, 4))
-        calls = [lambda X: batch_norm(X, one, one, one, one, 1e-5, 0.9)[0],
-                 lambda X: moments(X, 0)[1], lambda X: normalize(X, one, one, one, one, 1e-5),
-                 lambda X: functional.layer_norm(X, None, None, 1e-5),
-                 lambda X: functional.group_norm(X, None, None, 2, 1e-5),
-                 lambda X: functional.pixel_norm(X)]
         for call in calls:
             for mode in (autograd.train_mode, autograd.predict_mode):
                 with mode():

@@ -9,6 +9,7 @@ from mxnet.gluon import HybridBlock, nn
 from mxnet.gluon.nn import conv_layers
 from mxnet.util import is_np_array
 
+from gluon_bn import runtime
 from gluon_bn.arguments import BFLOAT16, accepting
 from gluon_bn.blocks import BatchNorm, ConditionalBatchNorm
 from gluon_bn.hybrid import as_nd
@@ -98,6 +99,7 @@ def fold_batch_norm(net, example):
     with autograd.pause(train_mode=False):
         with accepting(*inputs):
             expected = net(*inputs)
+        runtime.settle()  # values will be read
         seen = _inputs_of(norms, net, inputs)
         lines = {id(layer): _as_line(layer, *seen[id(layer)]) for layer in norms.values()}
         folded = copy_of(net, lines)

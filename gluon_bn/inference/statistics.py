@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 from mxnet import autograd, nd
 
-from gluon_bn import functional
+from gluon_bn import functional, runtime
 from gluon_bn.arguments import accepting, compute_type
 from gluon_bn.blocks import BatchNorm, ConditionalBatchNorm
 from gluon_bn.hybrid import as_nd
@@ -119,6 +119,7 @@ def _measure(net, data, forward):
             with accepting(X):
                 return net(X)
 
+    runtime.settle()  # values will be copied
     batches = iter(data)
     first = next(batches, None)
     if first is None:
