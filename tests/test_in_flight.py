@@ -64,8 +64,9 @@ def batches(n):
     return [nd.array(rng.normal(i, 1 + i, (4, 2, 7, 7))) for i in range(n)]
 
 
-def state_of(net, inputs=()):
-    nd.waitall()  # Gluon's own layer, and so the native one, moves its statistics unannounced there
+def state_of(net, inputs, wait):
+    if wait:
+        nd.waitall()
     parameters = net.collect_params().values()
     return ([p.data().asnumpy() for p in parameters]
             + [p.grad().asnumpy() for p in parameters if p.grad_req != "null"]
@@ -78,14 +79,14 @@ def one_loss(net, inputs):
     loss.backward()
 
 
-def check(make, flags, act, inputs, times):
+def check(make, flags, act, inputs, times, wait=True):
     """`act(net, inputs)` leaves the hybridized network as it leaves the imperative one."""
     def result(flags):
         net = make()
         if flags is not None:
             net.hybridize(**flags)
         act(net, inputs)
-        return state_of(net, [X for arrays in inputs for X in arrays])
+        return state_of(net, [X for arrays in inputs for X in arrays], wait)
 
     expected = result(None)
     for _ in range(times):
@@ -98,6 +99,28 @@ def check(make, flags, act, inputs, times):
 def test_several_forward_passes_and_one_backward(layer, n):
     inputs = [(X,) for X in batches(n)]
     check(lambda: network(LAYERS[layer]), STATIC, one_loss, inputs, times=8)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_operators_that_could_run_at_the_same_time(layer):
+    """The layer comes first, and its batches are large: nothing else keeps the calls apart."""
+    rng = np.random.RandomState(6)
+    inputs = [(nd.array(rng.normal(i, 1 + i, (16, 12, 24, 24))),) for i in range(4)]
+
+    def make():
+        mx.random.seed(3)
+        net = nn.HybridSequential()
+        net.add(LAYERS[layer](), nn.Dense(2))
+        return started(net, nd.ones((2, 12, 24, 24)))
+
+    check(make, STATIC, one_loss, inputs, times=4)
+
+
+@pytest.mark.parametrize("layer", [name for name in LAYERS if name not in ("native", "gluon")])
+def test_the_state_can_be_read_at_once(layer):
+    """Without a word to wait; with Gluon's own layer, and so the native one, MXNet needs one."""
+    inputs = [(X,) for X in batches(2)]
+    check(lambda: network(LAYERS[layer]), STATIC, one_loss, inputs, times=4, wait=False)
 
 
 @pytest.mark.parametrize("flags", FLAGS, ids=str)
