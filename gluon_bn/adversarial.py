@@ -13,17 +13,20 @@ import numpy as np
 from mxnet import autograd, nd
 
 from gluon_bn import recipe
+from gluon_bn.arguments import as_nd, either_kind
 from gluon_bn.training import TrainingError, initialize, seed_everything
 
 ADAM = {"beta1": 0.0, "beta2": 0.9}  # no momentum: the other network changes what is right
 
 
+@either_kind
 def discriminator_loss(real_scores, fake_scores):
     """The hinge loss (Lim and Ye, 2017): real images should score above 1, drawn ones below -1;
     what is beyond is good enough. From scores (N,) to one number, shape (1,)."""
     return nd.relu(1 - real_scores).mean() + nd.relu(1 + fake_scores).mean()
 
 
+@either_kind
 def generator_loss(fake_scores):
     """Drawn images should score high. From scores (N,) to one number, shape (1,)."""
     return -fake_scores.mean()
@@ -45,9 +48,10 @@ def step(G, D, X, labels, trainers):
     of_generator, of_discriminator = trainers
     n = len(labels)
     with autograd.record():
-        fake = G(nd.random.normal(shape=(n, G.latent)), labels)
+        z = nd.random.normal(shape=(n, G.latent))
+        fake = G(z.as_np_ndarray() if isinstance(labels, mx.np.ndarray) else z, labels)
         # In one batch: the discriminator's power iteration then takes one step, as it should.
-        scores = D(nd.concat(X, fake.detach(), dim=0), nd.concat(labels, labels, dim=0))
+        scores = D(_together(X, fake.detach()), _together(labels, labels))
         loss_d = discriminator_loss(scores[:n], scores[n:])
     loss_d.backward()
     of_discriminator.step(1)
@@ -56,6 +60,11 @@ def step(G, D, X, labels, trainers):
     loss_g.backward()
     of_generator.step(1)
     return loss_d, loss_g
+
+
+@either_kind
+def _together(one, other):
+    return nd.concat(one, other, dim=0)
 
 
 def fit(G, D, train_iter, epochs, lr=5e-4, seed=0, after_epoch=None):
@@ -73,7 +82,8 @@ def fit(G, D, train_iter, epochs, lr=5e-4, seed=0, after_epoch=None):
         seed_everything(seed, epoch)
         train_iter.set_epoch(epoch - 1)
         losses = [step(G, D, X, labels, trainers) for X, labels in train_iter]
-        means = [float(nd.concat(*values, dim=0).mean().asscalar()) for values in zip(*losses)]
+        means = [float(nd.concat(*map(as_nd, values), dim=0).mean().asscalar())
+                 for values in zip(*losses)]
         if not np.isfinite(means).all():
             raise TrainingError(f"The losses became {means} in epoch {epoch}: the weights have run "
                                 f"away. A smaller learning rate than {lr:g} helps.")
@@ -86,9 +96,10 @@ def draw(G, labels, seed=0, z=None):
 
     z : the noise (N, latent), if it is not to be drawn.
     """
-    labels = labels if isinstance(labels, nd.NDArray) else nd.array(labels)
+    array = mx.np.array if mx.util.is_np_array() else nd.array
+    labels = labels if isinstance(labels, nd.NDArray) else array(labels, dtype="float32")
     if z is None:
-        z = nd.array(np.random.RandomState(seed).normal(size=(len(labels), G.latent)))
+        z = array(np.random.RandomState(seed).normal(size=(len(labels), G.latent)), dtype="float32")
     return G(z, labels)
 
 

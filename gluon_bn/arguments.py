@@ -14,12 +14,29 @@ import mxnet as mx
 import numpy as np
 from mxnet import nd
 
-FLOATS = ("float16", "float32", "float64")
+BFLOAT16 = np.dtype([("bfloat16", np.uint16)])  # MXNet's own name for it
+HALVES = (np.dtype("float16"), BFLOAT16)
+FLOATS = (*HALVES, np.dtype("float32"), np.dtype("float64"))
 # What to say of one value per channel in training.
 ONE_VALUE = ("its variance is 0 and the output is beta whatever X is, so nothing can be learned "
              "(PyTorch refuses, Gluon says nothing). Use a larger batch, or leave this layer out "
              "of training with use_global_stats=True")
 ACTIVATIONS = ("relu", "sigmoid", "softrelu", "softsign", "tanh")
+
+
+def as_nd(value):
+    """The `mx.nd` face of an array of either kind; anything else as it is."""
+    return value.as_nd_ndarray() if isinstance(value, nd.NDArray) else value
+
+
+def dense(value):
+    """A sparse array (csr, row_sparse) with its zeros written out; anything else as it is."""
+    return value.tostype("default") if getattr(value, "stype", "default") != "default" else value
+
+
+def plain(value):
+    """What the mathematics computes with: the `mx.nd` face, dense."""
+    return dense(as_nd(value))
 
 
 def either_kind(function):
@@ -38,20 +55,15 @@ def either_kind(function):
         check_kind("X", X)
         arrays = [a for a in (X, *args, *kwargs.values()) if isinstance(a, nd.NDArray)]
         numpy_like = [isinstance(a, mx.np.ndarray) for a in arrays]
-        if not any(numpy_like):
-            return function(X, *args, **kwargs)
-        if not all(numpy_like):
+        if len(set(numpy_like)) > 1:
             raise TypeError("mx.nd and mx.np arrays are mixed in one call: convert with "
                             ".as_np_ndarray() or .as_nd_ndarray() so that all are of one kind")
 
-        def to_nd(a):
-            return a.as_nd_ndarray() if isinstance(a, nd.NDArray) else a
+        def back(a):
+            return a.as_np_ndarray() if numpy_like[0] and isinstance(a, nd.NDArray) else a
 
-        def to_np(a):
-            return a.as_np_ndarray() if isinstance(a, nd.NDArray) else a
-
-        result = function(to_nd(X), *map(to_nd, args), **{k: to_nd(v) for k, v in kwargs.items()})
-        return tuple(map(to_np, result)) if isinstance(result, tuple) else to_np(result)
+        result = function(plain(X), *map(plain, args), **{k: plain(v) for k, v in kwargs.items()})
+        return tuple(map(back, result)) if isinstance(result, tuple) else back(result)
 
     return wrapper
 
@@ -69,12 +81,19 @@ def cast(X, dtype):
     `nd.cast`, not the method `X.astype`: that one is a copy outside the graph of MXNet 1.9.1, and
     the gradients of a parameter with grad_req='add' would not add up.
     """
-    return X if X.dtype == dtype else nd.cast(X, dtype)
+    if X.dtype == dtype:
+        return X
+    return (nd.amp_cast if BFLOAT16 in (X.dtype, dtype) else nd.cast)(X, dtype=dtype)
+
+
+def compute_dtype(X):
+    """The type that the statistics of X are computed in: float32 for 16 bits, its own otherwise."""
+    return np.float32 if np.dtype(X.dtype) in HALVES else X.dtype
 
 
 def compute_type(X):
-    """X in the type its statistics are computed in: float32 for float16, its own otherwise."""
-    return cast(X, np.float32) if X.dtype == np.float16 else X
+    """X in the type its statistics are computed in."""
+    return cast(X, compute_dtype(X))
 
 
 def same_device(one, other):
@@ -107,8 +126,8 @@ def check_array(name, value, like=None):
     if not isinstance(value, nd.NDArray):
         hint = "; pass its .data()" if hasattr(value, "list_data") else ""
         raise TypeError(f"{name} must be an array, got {type(value).__name__}{hint}")
-    if np.dtype(value.dtype).name not in FLOATS:
-        raise TypeError(f"{name} must be of type {', '.join(FLOATS)}, got "
+    if np.dtype(value.dtype) not in FLOATS:
+        raise TypeError(f"{name} must be of type float16, float32, float64, got "
                         f"{np.dtype(value.dtype).name}; try {name}.astype('float32')")
     if 0 in value.shape:
         raise ValueError(f"{name} is empty: its shape is {value.shape}, so there is nothing to "
@@ -222,7 +241,7 @@ def broadcast(name, value, X, axis=None):
             expected = f"{per_channel} or ({X.shape[axis]},), one value per channel"
         raise ValueError(f"{name} has shape {value.shape}, which does not fit X of shape "
                          f"{X.shape}: expected {expected}")
-    value = cast(value, np.float32 if X.dtype == np.float16 else X.dtype)
+    value = cast(value, compute_dtype(X))
     return value if value.shape == shape else value.reshape(shape)
 
 

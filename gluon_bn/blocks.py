@@ -15,10 +15,12 @@ from math import prod
 import mxnet as mx
 import numpy as np
 from mxnet import autograd, nd
+from mxnet.contrib.amp import amp
 from mxnet.gluon import nn
 
 from gluon_bn import kernels
 from gluon_bn.arguments import (
+    HALVES,
     ONE_VALUE,
     cast,
     check_axis,
@@ -33,6 +35,9 @@ from gluon_bn.arguments import (
 from gluon_bn.functional import bessel, moving_average
 from gluon_bn.hybrid import ArrayBlock, as_nd
 from gluon_bn.kernels import textbook
+
+_SAME = ("num_dims", "axis", "momentum", "epsilon", "center", "scale", "use_global_stats",
+         "activation", "unbiased", "zero_debias", "skip_nonfinite", "kernel")
 
 
 class BatchNorm(ArrayBlock):
@@ -63,13 +68,15 @@ class BatchNorm(ArrayBlock):
         is not lost. False lets them in, as Gluon does.
     kernel: how it is computed, see `gluon_bn.kernels`; 'auto' takes the fastest that fits.
 
-    Inputs: X, shape (N, C, ...), float16, float32 or float64, `mx.nd` or `mx.np`; and optionally
-    sample_weight, shape (N,), the weight of each example in the batch statistics (TensorFlow's
-    batch_weights; always computed by the textbook kernel).
+    Inputs: X, shape (N, C, ...), float16, bfloat16, float32 or float64, `mx.nd` (sparse too) or
+    `mx.np`; and optionally sample_weight, shape (N,), the weight of each example in the batch
+    statistics (TensorFlow's batch_weights; always computed by the textbook kernel).
     Output: like X.
 
     Raises TypeError or ValueError, before anything is computed or moved, for what it cannot take.
     """
+
+    _options = ("num_features", *_SAME)
 
     def __init__(self, num_features=0, num_dims=None, *, axis=1, momentum=0.9, epsilon=1e-5,
                  center=True, scale=True, use_global_stats=False, activation=None, unbiased=False,
@@ -85,7 +92,7 @@ class BatchNorm(ArrayBlock):
         self.activation, self.kernel = activation, kernel
         self.unbiased, self.zero_debias = unbiased, zero_debias
         self.skip_nonfinite = skip_nonfinite
-        self._half = self._warned = False
+        self._warned = False
 
         self.gamma = self._parameter("gamma", gamma_initializer, trained=scale)
         self.beta = self._parameter("beta", beta_initializer, trained=center)
@@ -95,8 +102,6 @@ class BatchNorm(ArrayBlock):
             self.num_batches = self._parameter("num_batches", "zeros")
         if zero_debias:
             self.running_mean_biased = self._parameter("running_mean_biased", "zeros")
-
-    _half = False  # whether X will be float16, which the native operator does not take
 
     def _parameter(self, name, init, trained=None):
         return super()._parameter(name, init, trained, shape=(self.num_features,))
@@ -115,24 +120,29 @@ class BatchNorm(ArrayBlock):
     def graph(self, X, *inputs, **parameters):
         """In a hybridized network: the native kernel's own operator where it fits, no Python in
         the step; otherwise an operator that calls this Block."""
-        fits = type(self) is BatchNorm and self._plain_average() and not inputs and not self._half
+        fits = type(self) is BatchNorm and self._plain_average() and not inputs and self._on_cpu()
         if not fits or self.kernel not in ("auto", "native") or kernels.why_not("native"):
             return super().graph(X, *inputs, **parameters)
         x, *arrays = (s.as_nd_ndarray() for s in (X, *parameters.values()))
+        if amp._amp_initialized:  # as it does itself for an operator that it does not know
+            x = mx.sym.amp_cast(x, dtype="float32")
         arrays = dict(zip(parameters, arrays))
-        if not self.scale:
-            arrays["gamma"] = mx.sym.ones_like(arrays["gamma"])
-        if not self.center:
-            arrays["beta"] = mx.sym.zeros_like(arrays["beta"])
         fused = self.activation in (None, "relu", "sigmoid")
         Y = kernels.get("native").symbol(
             x, **arrays, eps=self.epsilon, momentum=self.momentum, axis=self.axis,
-            unbiased=self.unbiased, use_global_stats=self.use_global_stats,
-            skip_nonfinite=self.skip_nonfinite, num_dims=self.num_dims,
-            activation=self.activation if fused else None)
+            unbiased=self.unbiased, center=self.center, scale=self.scale,
+            use_global_stats=self.use_global_stats, skip_nonfinite=self.skip_nonfinite,
+            num_dims=self.num_dims, vectors=True, activation=self.activation if fused else None)
         if not fused:
             Y = mx.sym.Activation(Y, act_type=self.activation)
         return Y.as_np_ndarray() if isinstance(X, mx.sym.np._Symbol) else Y
+
+    def _on_cpu(self):
+        try:
+            places = self.gamma.list_ctx()
+        except RuntimeError:  # drawn before it has values
+            return True
+        return all(place.device_type.startswith("cpu") for place in places)
 
     def compute(self, X, sample_weight=None, *, gamma, beta, **running):
         """The layer on `mx.nd` arrays: parameters in, output out, running statistics moved."""
@@ -211,8 +221,7 @@ class BatchNorm(ArrayBlock):
     def cast(self, dtype):
         """Parameters and statistics stay in float32 when the network goes to float16, as Gluon's:
         an average that moves by a hundredth a step would stand still in eleven bits."""
-        self._half = np.dtype(dtype).name == "float16"
-        super().cast("float32" if self._half else dtype)
+        super().cast("float32" if np.dtype(dtype) in HALVES else dtype)
 
     def __repr__(self):
         shown = {"num_features": self.channels or None, "axis": self.axis,
@@ -222,10 +231,6 @@ class BatchNorm(ArrayBlock):
         shown.update({k: getattr(self, k) for k, v in usual.items() if getattr(self, k) != v})
         shown["kernel"] = self.kernel
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
-
-
-_SAME = ("num_dims", "axis", "momentum", "epsilon", "center", "scale", "use_global_stats",
-         "activation", "unbiased", "zero_debias", "skip_nonfinite", "kernel")
 
 
 class ConditionalBatchNorm(BatchNorm):
@@ -244,6 +249,8 @@ class ConditionalBatchNorm(BatchNorm):
     Inputs: X, (N, C, ...), and labels, (N,), integers in [0, num_classes) of any integer or
     floating type. Anything else is a ValueError that names the first bad label.
     """
+
+    _options = (*BatchNorm._options, "num_classes", "per_class_statistics")
 
     def __init__(self, num_features, num_classes, num_dims=None, *, per_class_statistics=False,
                  **options):
@@ -264,6 +271,7 @@ class ConditionalBatchNorm(BatchNorm):
                                                                      (BatchNorm, nn.BatchNorm)):
             raise TypeError("a BatchNorm, ours or Gluon's, is expected, got "
                             f"{type(layer).__name__}")
+        nd.waitall()  # see `runtime.settle`
         try:
             values = {n: as_nd(p.list_data()[0]) for n, p in layer._reg_params.items()}
         except RuntimeError as error:

@@ -27,6 +27,7 @@ import numpy as np
 from mxnet import nd
 
 from gluon_bn import runtime
+from gluon_bn.arguments import as_nd
 
 WHAT, VERSION = "gluon_bn checkpoint", 2
 ZIP = b"PK\3\4"  # how a zip file starts
@@ -110,7 +111,7 @@ def restore(header, arrays, net, trainer):
                                   f"shape {found.get(name, 'none')} there and "
                                   f"{expected.get(name, 'none')} here.")
     for name, parameter in parameters.items():
-        parameter.set_data(nd.array(saved[name], dtype=saved[name].dtype))
+        set_value(parameter, saved[name])
 
     updater, optimizer = _updater(trainer), trainer.optimizer
     for index, count in arrays["optimizer/updates"].tolist():
@@ -131,6 +132,12 @@ def named_parameters(net):
     They follow from the structure alone. (`Parameter.name` counts the networks made before.)
     """
     return net._collect_params_with_prefix()
+
+
+def set_value(parameter, value):
+    """Write a NumPy array into an initialized parameter, of `mx.nd` or of `mx.np`."""
+    for array in parameter.list_data():
+        as_nd(array)[:] = nd.array(value, dtype=value.dtype)
 
 
 def write_atomically(path, write, keep_previous=False):

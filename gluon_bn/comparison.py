@@ -11,11 +11,11 @@ Two questions, because two networks that differ in the last digit do not stay th
 import itertools
 
 import numpy as np
-from mxnet import autograd, gluon, init, nd
+from mxnet import autograd, gluon, init
 
 from gluon_bn import runtime
 from gluon_bn.arguments import check_count, check_data, check_pair
-from gluon_bn.checkpoint import named_parameters
+from gluon_bn.checkpoint import named_parameters, set_value
 from gluon_bn.models import MODELS
 from gluon_bn.training import seed_everything
 
@@ -91,7 +91,7 @@ def _copy(source, target):
     runtime.settle()
     parameters = named_parameters(target)
     for name, parameter in named_parameters(source).items():
-        parameters[name].set_data(nd.array(parameter.data().asnumpy()))
+        set_value(parameters[name], parameter.data().asnumpy())
 
 
 def _endless(batches):

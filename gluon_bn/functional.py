@@ -25,6 +25,7 @@ from gluon_bn.arguments import (
     check_spatial,
     check_weights,
     compute_type,
+    dense,
     either_kind,
     optional,
     per_channel,
@@ -108,6 +109,7 @@ def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum, *,
 
     Raises TypeError or ValueError, with the offending shape or value, before anything is computed.
     """
+    X, gamma, beta, moving_mean, moving_var = map(dense, (X, gamma, beta, moving_mean, moving_var))
     axis = check_batch(X, axis)
     check_eps(eps)
     check_momentum(momentum)

@@ -3,6 +3,8 @@
 import mxnet as mx
 from mxnet import gluon
 
+from gluon_bn.arguments import as_nd
+
 SCHEDULES = ("constant", "cosine", "one-cycle")
 
 # Smith and Topin (2017, "Super-Convergence", arXiv:1708.07120) as fastai and PyTorch set it.
@@ -77,5 +79,6 @@ def trainer(net, optimizer, options):
 
 def clip_gradients(trainer, largest):
     """Shorten the gradient of all parameters together to the norm `largest` if it is longer."""
-    gradients = [parameter.grad() for parameter in trainer._params if parameter.grad_req != "null"]
+    gradients = [as_nd(parameter.grad()) for parameter in trainer._params
+                 if parameter.grad_req != "null"]
     gluon.utils.clip_global_norm(gradients, largest, check_isfinite=False)

@@ -34,6 +34,8 @@ from gluon_bn.kernels.function import differentiable
 class _Affine(ArrayBlock):
     """gamma and beta, one value per channel, for a normalization without running statistics."""
 
+    _options = ("axis", "epsilon", "center", "scale")
+
     def __init__(self, epsilon, center, scale, beta_initializer, gamma_initializer, in_channels,
                  **kwargs):
         super().__init__(**kwargs)
@@ -89,6 +91,8 @@ class GroupNorm(_Affine):
     """Group normalization (Wu and He, 2018). Gluon's signature, but gamma and beta are per channel,
     (C,), as in the paper; those of Gluon 1.9.1 are per group, (num_groups,)."""
 
+    _options = ("num_groups", "epsilon", "center", "scale")
+
     def __init__(self, num_groups=1, epsilon=1e-5, center=True, scale=True,
                  beta_initializer="zeros", gamma_initializer="ones", in_channels=0, **kwargs):
         check_count("num_groups", num_groups, least=1)
@@ -109,6 +113,8 @@ class GroupNorm(_Affine):
 
 class PixelNorm(ArrayBlock):
     """Pixelwise feature vector normalization (Karras et al., 2018, section 4.2); no parameters."""
+
+    _options = ("epsilon", "axis")
 
     def __init__(self, epsilon=1e-8, axis=1, **kwargs):
         super().__init__(**kwargs)
@@ -142,6 +148,8 @@ class BatchRenorm(BatchNorm):
 
     Parameters: as `BatchNorm`, and r_min, r_max, d_max (None does not clip) and renorm_momentum.
     """
+
+    _options = (*BatchNorm._options, "r_min", "r_max", "d_max", "renorm_momentum")
 
     def __init__(self, num_features=0, num_dims=None, *, r_min=None, r_max=None, d_max=None,
                  renorm_momentum=0.99, **options):
@@ -226,6 +234,26 @@ class _Reparametrized(ArrayBlock):
         known = all(n > 0 for n in self.weight.shape)
         return self._parameter(name, init, trained, (self.units if known else 0,))
 
+    def _arguments(self):
+        """With the layer as [class, its arguments]; None for a layer that is not Gluon's own."""
+        layer = self._layer_forward.__self__
+        if not type(layer).__module__.startswith("mxnet.gluon.nn"):
+            return None
+        said = {"activation": layer.act and layer.act._act_type, "use_bias": layer.bias is not None}
+        if isinstance(layer, nn.Dense):
+            said.update(units=layer._units, flatten=layer._flatten)
+        else:
+            own = layer._kwargs
+            said.update(channels=own["num_filter"], kernel_size=own["kernel"],
+                        strides=own["stride"], padding=own["pad"], dilation=own["dilate"],
+                        groups=own["num_group"], layout=own["layout"], adj=own.get("adj"),
+                        op_name=layer._op_name)
+        return {"layer": said, **super()._arguments()}
+
+    @classmethod
+    def _made_from(cls, layer, **arguments):
+        return cls((nn.Dense if "units" in layer else conv_layers._Conv)(**layer), **arguments)
+
     def _state_names(self):
         return [name for name in self._reg_params if name == "u"]
 
@@ -254,7 +282,9 @@ class _Reparametrized(ArrayBlock):
         inputs = [a for a in inputs if a is not None]
         with autograd.pause():
             Y = self._layer_forward(F, *inputs)
-        kept = [a.detach() for a in inputs]
+        # Copies: the Trainer's step for the bias, already waiting for this gradient, would have the
+        # second run wait for it in turn.
+        kept = [a.copy() for a in inputs]
 
         def backward(wanted, into, dY):
             for leaf in kept:
@@ -306,6 +336,8 @@ class SpectralNorm(_Reparametrized):
     takes `iterations` steps at each training call and none in prediction. For a convolution the
     weight is read as the matrix (out, in x height x width), as in the paper.
     """
+
+    _options = ("iterations", "epsilon")
 
     def __init__(self, layer, iterations=1, epsilon=1e-12, **kwargs):
         super().__init__(layer, **kwargs)

@@ -66,6 +66,10 @@ def settle():
     the right numbers in the wrong order: MXNet 1.9.1 does not make him wait. It is rare, one
     network in some hundreds on a busy machine, and cannot happen once the result of the prediction
     has been read.
+
+    And with `hybridize(static_alloc=True, static_shape=True)` MXNet forgets that batch norm,
+    Gluon's or the native kernel, writes to its running statistics: whoever reads them right after a
+    forward pass may get those of before.
     """
     import mxnet as mx
 

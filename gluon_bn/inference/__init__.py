@@ -4,6 +4,8 @@
     fast = fold_batch_norm(net, X)         # the same prediction without any batch norm
     to_gluon(net).export('lenet')          # a symbol file that MXNet loads without this package
 
+(`net.export` writes a file that needs this package, see docs/conventions.md.)
+
 All of it takes networks with our `BatchNorm` and with `gluon.nn.BatchNorm`, hybridized or not.
 `fold_batch_norm`, `to_gluon` and `from_gluon` return a copy; their argument stays as it is.
 """

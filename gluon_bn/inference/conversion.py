@@ -2,7 +2,6 @@
 
 import copy
 
-import numpy as np
 from mxnet.gluon import nn
 
 from gluon_bn.blocks import BatchNorm
@@ -65,7 +64,6 @@ def from_gluon(net, kernel="auto"):
     like Gluon's (SyncBatchNorm, your own subclass).
     """
     replaced, memo = {}, new_memo(net)
-    half = any(np.dtype(p.dtype) == np.float16 for p in net.collect_params().values())
     BatchNorm(kernel=kernel)  # refuses an unknown kernel, whatever the network
     for name, layer in named_blocks(net):
         if not isinstance(layer, nn.basic_layers._BatchNorm):
@@ -81,8 +79,6 @@ def from_gluon(net, kernel="auto"):
             epsilon=options["eps"], center=not fixed, scale=not options["fix_gamma"],
             use_global_stats=options["use_global_stats"], kernel=kernel,
             activation="relu" if layer.fuse_relu else None, prefix=layer.prefix)
-        if half:
-            ours.cast("float16")
         _take_parameters(ours, layer, memo)
         replaced[id(layer)] = ours
     return copy_of(net, replaced, memo)

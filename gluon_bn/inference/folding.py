@@ -9,7 +9,8 @@ from mxnet.gluon import HybridBlock, nn
 from mxnet.gluon.nn import conv_layers
 from mxnet.util import is_np_array
 
-from gluon_bn.arguments import accepting
+from gluon_bn import runtime
+from gluon_bn.arguments import BFLOAT16, accepting
 from gluon_bn.blocks import BatchNorm, ConditionalBatchNorm
 from gluon_bn.hybrid import as_nd
 from gluon_bn.inference.networks import (
@@ -98,6 +99,7 @@ def fold_batch_norm(net, example):
     with autograd.pause(train_mode=False):
         with accepting(*inputs):
             expected = net(*inputs)
+        runtime.settle()  # values will be read
         seen = _inputs_of(norms, net, inputs)
         lines = {id(layer): _as_line(layer, *seen[id(layer)]) for layer in norms.values()}
         folded = copy_of(net, lines)
@@ -138,6 +140,7 @@ def _as_line(layer, rank, dtype):
     a = 1 / np.sqrt(value(layer.running_var) + epsilon)
     a = a * value(layer.gamma) if scaled else a
     b = (value(layer.beta) if shifted else 0) - a * value(layer.running_mean)
+    dtype = "float32" if dtype == BFLOAT16 else dtype  # MXNet's mixed precision casts by itself
     line = ScaleShift(len(a), axis, rank, dtype, prefix=layer.prefix)
     line.initialize(ctx=layer.gamma.list_ctx())
     set_values(line.scale, a.reshape(line.scale.shape))

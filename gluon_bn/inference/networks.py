@@ -6,6 +6,8 @@ import copy
 import mxnet as mx
 from mxnet.gluon import Block, HybridBlock, nn
 
+from gluon_bn import runtime
+
 GLUONS = (nn.BatchNorm, nn.BatchNormReLU)
 
 
@@ -29,6 +31,7 @@ def all_blocks(net):
 
 def new_memo(net):
     """What `copy.deepcopy` must not copy in its own way: by id, the copy to take instead."""
+    runtime.settle()  # values will be copied
     memo, blocks = {}, all_blocks(net)
     inside = {id(block) for block in blocks}
     for block in blocks:

@@ -6,8 +6,8 @@ import itertools
 import numpy as np
 from mxnet import autograd, nd
 
-from gluon_bn import functional
-from gluon_bn.arguments import accepting
+from gluon_bn import functional, runtime
+from gluon_bn.arguments import accepting, compute_type
 from gluon_bn.blocks import BatchNorm, ConditionalBatchNorm
 from gluon_bn.hybrid import as_nd
 from gluon_bn.inference.networks import GLUONS, layer_by_layer, named_blocks, set_values
@@ -119,6 +119,7 @@ def _measure(net, data, forward):
             with accepting(X):
                 return net(X)
 
+    runtime.settle()  # values will be copied
     batches = iter(data)
     first = next(batches, None)
     if first is None:
@@ -144,8 +145,7 @@ def _measuring(layer, totals):
 
     def forward(X, *inputs):
         weights = None if conditional or not inputs else as_nd(inputs[0])
-        x = as_nd(X)
-        x = x.astype("float32") if x.dtype == np.float16 else x
+        x = compute_type(as_nd(X))
         axes = tuple(a for a in range(x.ndim) if a != axis % x.ndim)
         mean, var = functional.moments(x, axes, weights)
         n = x.size / x.shape[axis]

@@ -328,6 +328,76 @@ void backward(const Options& o, MXTensor* in, MXTensor* out, size_t inputs,
   });
 }
 
+// ---- arrays of another type than the layer computes in: X in float16, parameters in float32 -----
+float from_half(uint16_t h) {
+  const int exponent = h >> 10 & 31, fraction = h & 1023;
+  const float size = exponent == 31 ? (fraction ? NAN : INFINITY)
+                     : exponent     ? std::ldexp(1024.f + fraction, exponent - 25)
+                                    : std::ldexp(static_cast<float>(fraction), -24);
+  return h & 0x8000 ? -size : size;
+}
+uint16_t to_half(float v) {  // to the nearest, ties to even
+  uint32_t bits;
+  std::memcpy(&bits, &v, 4);
+  const uint16_t sign = bits >> 16 & 0x8000;
+  bits &= 0x7fffffff;
+  if (bits > 0x7f800000) return sign | 0x7e00;   // NaN
+  if (bits >= 0x477ff000) return sign | 0x7c00;  // infinity, or 65520 and more
+  if (bits < 0x38800000)                         // below 2^-14
+    return sign | static_cast<uint16_t>(std::nearbyint(std::fabs(v) * 16777216.f));
+  return sign | (bits + 0xfff + (bits >> 13 & 1) - 0x38000000) >> 13;
+}
+
+template <typename T> struct Converted {  // the same tensors as arrays of T, in memory of their own
+  const Tensors& given;
+  Tensors as;
+  std::vector<std::vector<T>> memory;
+  explicit Converted(const Tensors& tensors) : given(tensors), as(tensors), memory(as.size()) {
+    for (size_t t = 0; t < as.size(); ++t) {
+      if (given[t].dtype == type()) continue;
+      memory[t].resize(given[t].size());
+      as[t].data_ptr = memory[t].data();
+      as[t].dtype = type();
+    }
+  }
+  static MXDType type() { return sizeof(T) == 8 ? kFloat64 : kFloat32; }
+  static bool needed(const Tensors& tensors) {
+    for (auto& t : tensors)
+      if (t.dtype != type()) return true;
+    return false;
+  }
+  void read() {
+    for (size_t t = 0; t < as.size(); ++t) {
+      const void* from = given[t].data_ptr;
+      for (size_t i = 0; i < memory[t].size(); ++i)
+        memory[t][i] = static_cast<T>(
+            given[t].dtype == kFloat16   ? from_half(static_cast<const uint16_t*>(from)[i])
+            : given[t].dtype == kFloat64 ? static_cast<const double*>(from)[i]
+                                         : static_cast<const float*>(from)[i]);
+    }
+  }
+  void write(size_t t) const {
+    void* to = given[t].data_ptr;
+    for (size_t i = 0; i < memory[t].size(); ++i) {
+      const T v = memory[t][i];
+      if (given[t].dtype == kFloat16) static_cast<uint16_t*>(to)[i] = to_half(v);
+      else if (given[t].dtype == kFloat64) static_cast<double*>(to)[i] = v;
+      else static_cast<float*>(to)[i] = static_cast<float>(v);
+    }
+  }
+};
+
+// run(in, out) on arrays of T; what it wrote goes back: all of `out`, and `moved` of `in`.
+template <typename T, typename F>
+void in_type(Tensors* in, Tensors* out, const std::vector<int>& moved, F run) {
+  if (!Converted<T>::needed(*in) && !Converted<T>::needed(*out)) return run(in->data(), out->data());
+  Converted<T> from(*in), to(*out);
+  from.read();
+  run(from.as.data(), to.as.data());
+  for (int i : moved) from.write(i);
+  for (size_t i = 0; i < out->size(); ++i) to.write(i);
+}
+
 // ---- what MXNet asks about the operator ---------------------------------------------------------
 MXReturnValue parse(const Attributes& a, int* inputs, int* outputs) {
   *inputs = a.count("options") && Options(a).is("graph") ? 6 : 5;
@@ -335,8 +405,16 @@ MXReturnValue parse(const Attributes& a, int* inputs, int* outputs) {
   return MX_SUCCESS;
 }
 MXReturnValue types(const Attributes&, std::vector<int>* in, std::vector<int>* out) {
-  for (size_t i = 1; i < 5; ++i) in->at(i) = in->at(0);
-  out->at(0) = out->at(1) = in->at(0);
+  const int x = in->at(0), computed = x == kFloat16 ? kFloat32 : x;
+  if (x > kFloat16) {
+    MX_ERROR_MSG << "gluon_bn: X must be of type float16, float32 or float64; bfloat16 and the "
+                    "integers are not computed with, cast X first";
+    return MX_FAIL;
+  }
+  for (size_t i = 1; i < 5; ++i)
+    if (in->at(i) < 0) in->at(i) = computed;
+  out->at(0) = x;
+  out->at(1) = computed;
   return MX_SUCCESS;
 }
 MXReturnValue shapes(const Attributes& a, std::vector<Shape>* in, std::vector<Shape>* out) {
@@ -354,11 +432,14 @@ MXReturnValue shapes(const Attributes& a, std::vector<Shape>* in, std::vector<Sh
                     "be one of them";
     return MX_FAIL;
   }
-  const bool conditional = in->at(1).size() == 2 && axis > 0;
-  in->at(1) = in->at(2) = conditional ? Shape{x[0], x[axis]} : Shape{x[axis]};
+  // gamma and beta: (C,), as (1, C) in a graph, or, where the layer is conditional, (N, C)
+  const Shape& gamma = in->at(1);
+  const unsigned int rows = gamma.size() == 2 && gamma[0] == 1 ? 1 : x[0];
+  const bool two_axes = gamma.size() == 2 && axis > 0;
+  in->at(1) = in->at(2) = two_axes ? Shape{rows, x[axis]} : Shape{x[axis]};
   in->at(3) = in->at(4) = {x[axis]};
   // The flag, unless it is what the layer before hands on: its statistics, (4, C).
-  if (in->size() > 5 && in->at(5).size() < 2) in->at(5) = {x[axis]};
+  if (in->size() > 5 && in->at(5).size() != 2) in->at(5) = {1, x[axis], 1};
   out->at(0) = x;
   out->at(1) = {4, x[axis]};
   return MX_SUCCESS;
@@ -368,13 +449,22 @@ MXReturnValue mutates(const Attributes& a, std::vector<int>* indices) {
   return MX_SUCCESS;
 }
 MXReturnValue run_forward(const Attributes& a, Tensors* in, Tensors* out, const OpResource& r) {
-  auto run = out->at(0).dtype == kFloat64 ? forward<double> : forward<float>;
-  run(Options(a), in->data(), out->data(), r);
+  const Options o(a);
+  std::vector<int> moved;
+  mutates(a, &moved);
+  if (out->at(0).dtype == kFloat64)
+    in_type<double>(in, out, moved, [&](auto* i, auto* y) { forward<double>(o, i, y, r); });
+  else
+    in_type<float>(in, out, moved, [&](auto* i, auto* y) { forward<float>(o, i, y, r); });
   return MX_SUCCESS;
 }
 MXReturnValue run_backward(const Attributes& a, Tensors* in, Tensors* out, const OpResource& r) {
-  auto run = out->at(0).dtype == kFloat64 ? backward<double> : backward<float>;
-  run(Options(a), in->data(), out->data(), out->size(), r);
+  const Options o(a);
+  const size_t n = out->size();
+  if (out->at(0).dtype == kFloat64)
+    in_type<double>(in, out, {}, [&](auto* i, auto* d) { backward<double>(o, i, d, n, r); });
+  else
+    in_type<float>(in, out, {}, [&](auto* i, auto* d) { backward<float>(o, i, d, n, r); });
   return MX_SUCCESS;
 }
 REGISTER_OP(gluon_bn_native)

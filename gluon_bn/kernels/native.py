@@ -2,7 +2,7 @@
 
 A Python function stands outside a hybridized network; an operator stands inside it, with no Python
 in the step and the engine's own threads. native.cc is compiled the first time it is needed (ten
-seconds), kept in a cache, and loaded with `mx.library.load`. Without a compiler the ladder has one
+seconds), kept in a cache, and loaded into MXNet. Without a compiler the ladder has one
 rung less, and `available()` says why.
 """
 
@@ -20,6 +20,9 @@ import warnings
 import mxnet as mx
 import numpy as np
 from mxnet import autograd, nd
+from mxnet.base import _LIB, OpHandle, c_str, check_call
+from mxnet.ndarray.register import _make_ndarray_function
+from mxnet.symbol.register import _make_symbol_function
 
 from gluon_bn.arguments import ONE_VALUE
 
@@ -146,12 +149,22 @@ def _load():
             try:
                 if not hasattr(mx.nd, "gluon_bn_native"):
                     path = _library()
-                    mx.library.load(path, verbose=False)
+                    _add_operator(path)
                     ctypes.CDLL(path).gluon_bn_on_single(_warn_of_single)
             except Exception as error:  # whatever it is: the ladder steps down and tells
                 _state["problem"] = (str(error).splitlines() or [repr(error)])[0]
             _state["tried"] = True
         return _state["problem"]
+
+
+def _add_operator(path):
+    """What `mx.library.load` does, for the one operator that is new. That one makes the functions
+    of all operators anew, and so undoes what `amp.init()` made of them."""
+    check_call(_LIB.MXLoadLib(c_str(path), 0))
+    handle, name = OpHandle(), "gluon_bn_native"
+    check_call(_LIB.NNGetOpHandle(c_str(name), ctypes.byref(handle)))
+    for module, make in ((mx.nd, _make_ndarray_function), (mx.sym, _make_symbol_function)):
+        setattr(module, name, make(handle, name, name))
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_long)
@@ -232,7 +245,8 @@ def _leaf(array):
 
 
 def symbol(X, gamma, beta, running_mean, running_var, *, eps, momentum, axis, unbiased=False,
-           use_global_stats=False, skip_nonfinite=True, activation=None, num_dims=None):
+           center=True, scale=True, use_global_stats=False, skip_nonfinite=True, activation=None,
+           num_dims=None, vectors=False):
     """The layer as a node of a hybridized network. It moves the running statistics itself, in
     training's forward pass.
 
@@ -242,12 +256,18 @@ def symbol(X, gamma, beta, running_mean, running_var, *, eps, momentum, axis, un
     the backward pass, and costs nothing where X is plain and used nowhere else. Each gets a number
     of its own, or MXNet would merge those of several layers into one (its common expressions), and
     ours would meet.
+
+    `vectors` promises that gamma and beta are (C,). They become (1, C): MXNet's print_summary reads
+    the second axis of whatever enters an operator.
     """
     number = str(next(_numbers))
     own = {"__gluon_bn__": number}
-    inputs = [mx.sym.reshape(X, shape=(-2,), attr=own)]
-    inputs += [mx.sym.identity(a, attr=own) for a in (gamma, beta)]
-    inputs += [running_mean, running_var]
+    X = mx.sym.reshape(X, shape=(-2,), attr=own)
+    gamma, beta = (mx.sym.reshape(a, shape=(1, -1), attr=own) if vectors
+                   else mx.sym.identity(a, attr=own) for a in (gamma, beta))
+    gamma = gamma if scale else mx.sym.ones_like(gamma)
+    beta = beta if center else mx.sym.zeros_like(beta)
+    inputs = [X, gamma, beta, running_mean, running_var]
     if use_global_stats:
         mode, name = "global", number + "_gluon_bn_global"
     else:
@@ -292,6 +312,8 @@ def _training_flag(X, running_mean, running_var):
     for i in reversed(range(len(names))):
         if names[i].endswith(_NAME + "_output1"):
             return nodes[i]
-    big = mx.sym.ones_like(running_var) * 2.0 ** 66
-    return mx.sym.BatchNorm(big, big, big, running_mean, running_mean, axis=0, fix_gamma=False,
-                            eps=1e-3)[0]
+    big = mx.sym.ones_like(mx.sym.reshape(running_var, shape=(1, -1))) * 2.0 ** 66
+    gamma, beta = mx.sym.SliceChannel(mx.sym.concat(big, big, dim=0), num_outputs=2, axis=0,
+                                      squeeze_axis=True)
+    return mx.sym.BatchNorm(mx.sym.reshape(big, shape=(1, -1, 1)), gamma, beta, running_mean,
+                            running_mean, axis=1, fix_gamma=False, eps=1e-3)[0]

@@ -13,10 +13,12 @@ projection of Miyato and Koyama (2018), with spectral normalization of its weigh
 from mxnet import nd
 from mxnet.gluon import nn
 
-from gluon_bn.arguments import check_count, check_labels
+from gluon_bn.arguments import check_count, check_labels, either_kind
 from gluon_bn.blocks import ConditionalBatchNorm
 from gluon_bn.models.layers import make_norm
 from gluon_bn.relatives import SpectralNorm
+
+one_hot = either_kind(nd.one_hot)
 
 
 def generator(norm="conditional", *, num_classes=10, latent=64, width=64, label_input=False):
@@ -62,12 +64,12 @@ class Generator(nn.Block):
     def forward(self, z, labels):
         check_labels(labels, z, self.num_classes)
         if self.label_input:
-            z = nd.concat(z, nd.one_hot(labels, self.num_classes), dim=1)
-        X = self.dense(z).reshape((0, -1, 7, 7))
+            z = either_kind(nd.concat)(z, one_hot(labels, self.num_classes), dim=1)
+        X = self.dense(z).reshape((len(z), -1, 7, 7))
         for norm, convolution in zip(self.norms, self.convolutions):
             X = norm(X, labels) if self.conditional else norm(X)
             X = convolution(self.relu(X))
-        return nd.sigmoid(X)
+        return either_kind(nd.sigmoid)(X)
 
 
 def discriminator(*, num_classes=10, width=32):
@@ -106,5 +108,5 @@ class Discriminator(nn.Block):
     def forward(self, X, labels):
         check_labels(labels, X, self.num_classes)
         phi = self.features(X).sum(axis=(2, 3))
-        rows = self.of_class(nd.one_hot(labels, self.num_classes))
+        rows = self.of_class(one_hot(labels, self.num_classes))
         return self.real(phi).reshape(-1) + (rows * phi).sum(axis=1)
