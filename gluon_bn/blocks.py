@@ -60,7 +60,9 @@ class BatchNorm(ArrayBlock):
         zero_debias_moving_mean), kept in two more parameters.
     skip_nonfinite: a channel whose batch statistics are NaN or infinite leaves its running
         statistics as they were. The output is still NaN, so the accident is seen; but the network
-        is not lost. False lets them in, as Gluon does.
+        is not lost. False lets them in, as Gluon does. Finite numbers whose variance overflows are
+        the same accident (float32 holds up to 3.4e38, which is numbers of 1e19); the kernel
+        'fused' then still gives the right output, the others NaN.
     kernel: how it is computed, see `gluon_bn.kernels`; 'auto' takes the fastest that fits.
 
     Inputs: X, shape (N, C, ...), float16, float32 or float64, `mx.nd` or `mx.np`; and optionally

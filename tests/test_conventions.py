@@ -177,6 +177,21 @@ def test_nan_in_a_batch():
         assert np.isnan(steps(layer, x, 1)[0]) == lost
 
 
+@pytest.mark.parametrize("kernel", ["textbook", "analytic"])
+def test_a_variance_that_overflows(kernel):
+    x = values(0, 4, 3)
+    x[:, 0] *= 1e25
+    theirs, ours = nn.BatchNorm(in_channels=3), BatchNorm(kernel=kernel)
+    for layer in (theirs, ours):
+        steps(layer, x, 1)
+    assert np.isinf(theirs.running_var.data().asnumpy()[0])
+    assert ours.running_var.data().asnumpy()[0] == 1
+    with autograd.train_mode():
+        assert (theirs(nd.array(x)).asnumpy()[:, 0] == 0).all()
+        Y = ours(nd.array(x)).asnumpy()
+    assert np.isnan(Y[:, 0]).all() and np.isfinite(Y[:, 1:]).all()
+
+
 def test_one_value_per_channel():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
