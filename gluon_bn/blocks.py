@@ -267,7 +267,9 @@ class ConditionalBatchNorm(BatchNorm):
             raise TypeError("a BatchNorm, ours or Gluon's, is expected, got "
                             f"{type(layer).__name__}")
         try:
-            values = {n: as_nd(p.list_data()[0]) for n, p in layer._reg_params.items()}
+            places = layer.gamma.list_ctx()
+            values = {n: {place: as_nd(p.data(place)) for place in places}
+                      for n, p in layer._reg_params.items()}
         except RuntimeError as error:
             raise ValueError(f"{layer!r} has no values to copy yet: initialize it, and give it a "
                              "batch if its channels are not known") from error
@@ -278,13 +280,14 @@ class ConditionalBatchNorm(BatchNorm):
             same = {name: theirs[name] for name in ("axis", "momentum", "use_global_stats")}
             same.update(epsilon=theirs["eps"], scale=not theirs["fix_gamma"])
             # Gluon adds a beta that center=False fixed, so one that is not zero must stay.
-            same["center"] = layer.beta.grad_req != "null" or bool((values["beta"] != 0).sum() > 0)
+            same["center"] = (layer.beta.grad_req != "null"
+                              or any(b.asnumpy().any() for b in values["beta"].values()))
         wide = cls(layer.gamma.shape[0], num_classes, **{**same, **options})
-        wide.initialize(ctx=layer.gamma.list_ctx())
+        wide.initialize(ctx=places)
         wide.cast(layer.gamma.dtype)
         for name, parameter in wide._reg_params.items():
-            for copied in parameter.list_data():
-                as_nd(copied)[:] = values[name]  # a row of values becomes every row
+            for place in places:
+                as_nd(parameter.data(place))[:] = values[name][place]  # a row becomes every row
         return wide
 
     def _parameter(self, name, init, trained=None):
