@@ -288,6 +288,38 @@ def test_several_threads(name):
         assert all((a == b).all() for a, b in zip(one, other))
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("name", OURS)
+def test_a_forked_child_computes(name):
+    """Which has none of the threads that its parent had. (MXNet's own convolutions hang there, if
+    the parent used them with several threads.)"""
+    assert child(f"""
+import multiprocessing, os, sys
+from mxnet import autograd, nd
+from gluon_bn import BatchNorm, runtime
+runtime._configured = 2
+layer = BatchNorm(kernel={name!r})
+layer.initialize()
+
+def step():
+    X = nd.random.normal(shape=(32, 16, 24, 24))
+    X.attach_grad()
+    with autograd.record():
+        Y = layer(X)
+    Y.backward()
+    assert abs(Y.asnumpy().std() - 1) < 1e-3 and abs(X.grad.asnumpy()).max() < 1e-3
+
+step()
+process = multiprocessing.get_context("fork").Process(target=step)
+process.start()
+process.join(30)
+print("child:", process.exitcode)
+if process.is_alive():
+    process.kill()
+step()
+""", OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore").endswith("child: 0\n")
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_random_shapes_and_arrays_dropped_early(name):
     rung, rng, kept = kernels.get(name), np.random.RandomState(5), []

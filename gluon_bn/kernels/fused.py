@@ -15,6 +15,7 @@ small images, whose S positions then count as S columns of the same channel. CPU
 """
 
 import ctypes
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
@@ -228,9 +229,11 @@ _local = threading.local()
 
 def _pool(threads):
     # One for each thread that asks: MXNet calls the backward pass on a thread of its own, and two
-    # that wait for the same pool could wait for each other.
-    if getattr(_local, "threads", None) != threads:
-        _local.threads = threads
+    # that wait for the same pool could wait for each other. And one for each process: a forked
+    # child has no threads but the one that forked.
+    made_for = os.getpid(), threads
+    if getattr(_local, "made_for", None) != made_for:
+        _local.made_for = made_for
         _local.pool = ThreadPoolExecutor(threads - 1, "gluon_bn.fused")
     return _local.pool
 
