@@ -72,8 +72,9 @@ DIALECTS = {  # framework: update, ddof of the running variance, eps, axis, what
     "PyTorch": (pytorch, 1, 1e-5, 1, "momentum=0.1"),
     "PyTorch, `momentum=None`": (cumulative, 1, 1e-5, 1, "no momentum"),
     "Keras": (keras, 0, 1e-3, -1, "momentum=0.99"),
-    "TensorFlow 1, `tf.contrib.layers`": (contrib, 0, 1e-3, -1, "decay=0.999"),
-    "TensorFlow, fused kernel": (keras, 1, 1e-3, -1, "momentum=0.99"),
+    "Keras 2, images": (keras, 1, 1e-3, -1, "momentum=0.99"),
+    "TensorFlow 1.2, `tf.contrib.layers`": (contrib, 0, 1e-3, -1, "decay=0.999"),
+    "TensorFlow 1.15, `tf.contrib.layers`": (contrib, 1, 1e-3, -1, "decay=0.999"),
     "d2l, Chinese and older editions": (d2l_zh, 0, 1e-12, 1, "momentum=0.9"),
     "d2l, English edition since 2022": (d2l_en, 0, 1e-5, 1, "momentum=0.1"),
 }
