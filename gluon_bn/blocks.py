@@ -146,9 +146,8 @@ class BatchNorm(ArrayBlock):
         else:
             mean, var = (cast(running[n], x.dtype) for n in ("running_mean", "running_var"))
             rung = kernels.choose(self.kernel, x)
-            y = rung.predict(x, gamma, beta, mean, var, self.epsilon, axis)
-        if self.activation:
-            y = nd.Activation(y, act_type=self.activation)
+            y = rung.predict(x, gamma, beta, mean, var, self.epsilon, axis, **self._passed_to(rung))
+            y = self._activate(y, rung)
         return cast(y, X.dtype)
 
     def _train(self, X, gamma, beta, axis, weights, running):
@@ -159,19 +158,36 @@ class BatchNorm(ArrayBlock):
             rung = kernels.choose(self.kernel, X)
             if (hasattr(rung, "train_layer") and self._plain_average()
                     and all(value.dtype == X.dtype for value in running.values())):
-                return rung.train_layer(
+                Y = rung.train_layer(
                     X, gamma, beta, **running, eps=self.epsilon, momentum=self.momentum, axis=axis,
                     unbiased=self.unbiased, skip_nonfinite=self.skip_nonfinite,
-                    may_add="add" in (self.gamma.grad_req, self.beta.grad_req))
-            Y, mean, var = rung.train(X, gamma, beta, self.epsilon, axis)
+                    may_add="add" in (self.gamma.grad_req, self.beta.grad_req),
+                    **self._passed_to(rung))
+                return self._activate(Y, rung)
+            Y, mean, var = rung.train(X, gamma, beta, self.epsilon, axis, **self._passed_to(rung))
         else:
-            weights = check_weights(weights, X, axes)
+            rung, weights = textbook, check_weights(weights, X, axes)
             Y, mean, var = textbook.train(X, gamma, beta, self.epsilon, axis, weights)
         with autograd.pause():
             if self.unbiased:
                 var = (textbook.lay(var, X, axis) * bessel(X, axes, weights)).reshape(-1)
             self._move(mean, var, **running)
-        return Y
+        return self._activate(Y, rung)
+
+    def _passed_to(self, rung):
+        """The activation, where the kernel applies it as it writes Y."""
+        return {"activation": self.activation} if self._is_in(rung) else {}
+
+    def _is_in(self, rung):
+        return self.activation in getattr(rung, "ACTIVATIONS", ())
+
+    def _activate(self, Y, rung):
+        """The activation, where the kernel does not."""
+        if self.activation is None or self._is_in(rung):
+            return Y
+        # MXNet's Activation makes zeros of NaN on a CPU, and nobody would see the accident.
+        relu = self.activation == "relu"
+        return nd.relu(Y) if relu else nd.Activation(Y, act_type=self.activation)
 
     def _plain_average(self):
         """Whether the running statistics move by one exponential average, and nothing else."""

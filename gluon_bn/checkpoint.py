@@ -42,10 +42,10 @@ def save_checkpoint(path, net, trainer, header):
 
     At every moment, whatever interrupts it, the file is complete: the old one or the new one.
     """
+    updater, optimizer = _updater(trainer), trainer.optimizer
     runtime.settle()
     arrays = {f"parameter/{name}": parameter.data().asnumpy()
               for name, parameter in named_parameters(net).items()}
-    updater, optimizer = _updater(trainer), trainer.optimizer
     for index, state in updater.states.items():
         for j, array in enumerate(_flat(state)):
             arrays[f"optimizer/{index}/{j}"] = array.asnumpy()

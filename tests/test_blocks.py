@@ -604,7 +604,8 @@ def test_one_value_per_channel_warns_once_and_not_in_prediction(shape):
 @pytest.mark.parametrize("hybridize", [False, True])
 @pytest.mark.parametrize("accident", [np.nan, np.inf, -np.inf])
 def test_the_guard_against_nan_and_infinity(accident, hybridize):
-    for options in ({}, {"zero_debias": True}, {"momentum": None}):
+    for options in ({}, {"zero_debias": True}, {"momentum": None}, {"activation": "relu"},
+                    {"activation": "relu", "kernel": "textbook"}):
         guarded, open_ = BatchNorm(**options), BatchNorm(skip_nonfinite=False, **options)
         x = values(0, 4, 3)
         x[2, 1] = accident
@@ -633,14 +634,16 @@ def test_the_guard_against_a_variance_that_overflows(kernel, hybridize):
     x = values(0, 4, 3)
     x[:, 1] = np.array([-1, 0, 2, 3]) * 1e20
     right = (x - x.mean(0)) / x.astype("float64").std(0)
-    for layer in (BatchNorm(kernel=kernel), BatchRenorm(kernel=kernel, r_max=1, d_max=0)):
+    for layer in (BatchNorm(kernel=kernel), BatchNorm(kernel=kernel, activation="relu"),
+                  BatchRenorm(kernel=kernel, r_max=1, d_max=0)):
         net = nn.HybridSequential()
         net.add(layer)
         net.initialize()
         if hybridize:
             net.hybridize()
         Y = as_numpy(train(net, x)[0])[:, 1]
-        assert np.isnan(Y).all() or np.allclose(Y, right[:, 1], atol=1e-5)
+        want = right[:, 1].clip(0) if layer.activation else right[:, 1]
+        assert np.isnan(Y).all() or np.allclose(Y, want, atol=1e-5)
         assert layer.running_mean.data().asnumpy()[1] == 0, "no statistic moved"
         assert layer.running_var.data().asnumpy()[1] == 1
         assert np.isfinite(as_numpy(net(nd.array(values(1, 4, 3))))).all()

@@ -24,6 +24,9 @@ A rung that can move the running statistics as it computes the batch's (`native`
 
     train_layer(X, gamma, beta, running_mean, running_var, eps, momentum, axis=1, unbiased=False,
                 skip_nonfinite=False, may_add=True)         -> Y
+
+and one that can apply activations as it writes Y lists them as ACTIVATIONS; all its functions then
+take `activation`.
 """
 
 import importlib
