@@ -308,8 +308,8 @@ class WeightNorm(_Reparametrized):
     def _reweight(self, v, g):
         return nd.broadcast_mul(v, (cast(g, v.dtype) / _lengths(v)).reshape((-1, 1)))
 
-    def _start(self, v, random):
-        return _lengths(v)
+    def _start(self, v, g):
+        as_nd(g)[:] = _lengths(v)
 
 
 def _lengths(rows):
@@ -319,7 +319,7 @@ def _lengths(rows):
 
 
 class _Start(mx.init.Initializer):
-    """What a Block starts with, one value for each output, given its weight and random numbers."""
+    """What a Block starts with, one value for each output, given the rows of its weight."""
 
     def __init__(self, block):
         super().__init__()
@@ -327,10 +327,8 @@ class _Start(mx.init.Initializer):
 
     def _init_weight(self, name, arr):
         weight = self.block.weight
-        rows = compute_type(self.block.rows(as_nd(weight.data(weight.list_ctx()[0]))))
-        mx.init.Normal(1)._init_weight(name, arr)
-        arr = as_nd(arr)
-        arr[:] = self.block._start(rows, cast(arr, rows.dtype))
+        weight = as_nd(weight.data(weight.list_ctx()[0])).as_in_context(arr.context)
+        self.block._start(compute_type(self.block.rows(weight)), arr)
 
 
 class SpectralNorm(_Reparametrized):
@@ -377,15 +375,16 @@ class SpectralNorm(_Reparametrized):
         other = nd.arange(1, self.units + 1, ctx=w.context, dtype=w.dtype).reshape((-1, 1))
         return row, column + other * (nd.norm(column).reshape((1, 1)) == 0)
 
-    def _start(self, w, random):
-        """u at the start: near the direction of the largest singular value."""
-        column = self._unit(random.reshape((-1, 1)))
+    def _start(self, w, u):
+        """From a random direction to near that of the largest singular value."""
+        mx.init.Normal(1)._init_weight("u", u)
+        column = self._unit(cast(as_nd(u), w.dtype).reshape((-1, 1)))
         for _ in range(100):
             before = column
             column = self._unit(self._step(w, column)[1])
             if nd.norm(column - before).asscalar() < 1e-4:
                 break
-        return column.reshape(-1)
+        as_nd(u)[:] = column.reshape(-1)
 
     def _unit(self, v):
         """v with length 1; zeros stay zeros."""

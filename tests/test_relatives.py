@@ -549,6 +549,18 @@ def test_spectral_norm_of_random_matrices_before_training(shape):
 
 
 @pytest.mark.parametrize("norm", [WeightNorm, SpectralNorm])
+@pytest.mark.parametrize("places", [[mx.cpu(1)], [mx.cpu(1), mx.cpu(0)]], ids=str)
+def test_what_they_start_with_on_other_devices(norm, places):
+    layer = norm(nn.Conv2DTranspose(4, 3, groups=2, in_channels=6))
+    layer.initialize(mx.init.Normal(.5), ctx=places)
+    rows = matrix(layer.weight.data(places[0]).asnumpy(), 2)
+    want = np.linalg.norm(rows, axis=1) if norm is WeightNorm else np.linalg.svd(rows)[0][:, 0]
+    for place in places:
+        found = (layer.g if norm is WeightNorm else layer.u).data(place).asnumpy()
+        close(found * np.sign(found[0]), want * np.sign(want[0]), 1e-3)
+
+
+@pytest.mark.parametrize("norm", [WeightNorm, SpectralNorm])
 def test_weights_in_float16(norm):
     """Squares of its small numbers are 0, and of its large ones infinite."""
     for size in (1e-5, 1, 300):
