@@ -65,7 +65,9 @@ class BatchNorm(ArrayBlock):
         zero_debias_moving_mean), kept in two more parameters.
     skip_nonfinite: a channel whose batch statistics are NaN or infinite leaves its running
         statistics as they were. The output is still NaN, so the accident is seen; but the network
-        is not lost. False lets them in, as Gluon does.
+        is not lost. False lets them in, as Gluon does. Finite numbers whose variance overflows are
+        the same accident (float32 holds up to 3.4e38, which is numbers of 1e19); the kernel
+        'fused' then still gives the right output, the others NaN.
     kernel: how it is computed, see `gluon_bn.kernels`; 'auto' takes the fastest that fits.
 
     Inputs: X, shape (N, C, ...), float16, bfloat16, float32 or float64, `mx.nd` (sparse too) or
@@ -154,9 +156,8 @@ class BatchNorm(ArrayBlock):
         else:
             mean, var = (cast(running[n], x.dtype) for n in ("running_mean", "running_var"))
             rung = kernels.choose(self.kernel, x)
-            y = rung.predict(x, gamma, beta, mean, var, self.epsilon, axis)
-        if self.activation:
-            y = nd.Activation(y, act_type=self.activation)
+            y = rung.predict(x, gamma, beta, mean, var, self.epsilon, axis, **self._passed_to(rung))
+            y = self._activate(y, rung)
         return cast(y, X.dtype)
 
     def _train(self, X, gamma, beta, axis, weights, running):
@@ -167,19 +168,36 @@ class BatchNorm(ArrayBlock):
             rung = kernels.choose(self.kernel, X)
             if (hasattr(rung, "train_layer") and self._plain_average()
                     and all(value.dtype == X.dtype for value in running.values())):
-                return rung.train_layer(
+                Y = rung.train_layer(
                     X, gamma, beta, **running, eps=self.epsilon, momentum=self.momentum, axis=axis,
                     unbiased=self.unbiased, skip_nonfinite=self.skip_nonfinite,
-                    may_add="add" in (self.gamma.grad_req, self.beta.grad_req))
-            Y, mean, var = rung.train(X, gamma, beta, self.epsilon, axis)
+                    may_add="add" in (self.gamma.grad_req, self.beta.grad_req),
+                    **self._passed_to(rung))
+                return self._activate(Y, rung)
+            Y, mean, var = rung.train(X, gamma, beta, self.epsilon, axis, **self._passed_to(rung))
         else:
-            weights = check_weights(weights, X, axes)
+            rung, weights = textbook, check_weights(weights, X, axes)
             Y, mean, var = textbook.train(X, gamma, beta, self.epsilon, axis, weights)
         with autograd.pause():
             if self.unbiased:
                 var = (textbook.lay(var, X, axis) * bessel(X, axes, weights)).reshape(-1)
             self._move(mean, var, **running)
-        return Y
+        return self._activate(Y, rung)
+
+    def _passed_to(self, rung):
+        """The activation, where the kernel applies it as it writes Y."""
+        return {"activation": self.activation} if self._is_in(rung) else {}
+
+    def _is_in(self, rung):
+        return self.activation in getattr(rung, "ACTIVATIONS", ())
+
+    def _activate(self, Y, rung):
+        """The activation, where the kernel does not."""
+        if self.activation is None or self._is_in(rung):
+            return Y
+        # MXNet's Activation makes zeros of NaN on a CPU, and nobody would see the accident.
+        relu = self.activation == "relu"
+        return nd.relu(Y) if relu else nd.Activation(Y, act_type=self.activation)
 
     def _plain_average(self):
         """Whether the running statistics move by one exponential average, and nothing else."""
@@ -273,7 +291,9 @@ class ConditionalBatchNorm(BatchNorm):
                             f"{type(layer).__name__}")
         nd.waitall()  # see `runtime.settle`
         try:
-            values = {n: as_nd(p.list_data()[0]) for n, p in layer._reg_params.items()}
+            places = layer.gamma.list_ctx()
+            values = {n: {place: as_nd(p.data(place)) for place in places}
+                      for n, p in layer._reg_params.items()}
         except RuntimeError as error:
             raise ValueError(f"{layer!r} has no values to copy yet: initialize it, and give it a "
                              "batch if its channels are not known") from error
@@ -284,13 +304,14 @@ class ConditionalBatchNorm(BatchNorm):
             same = {name: theirs[name] for name in ("axis", "momentum", "use_global_stats")}
             same.update(epsilon=theirs["eps"], scale=not theirs["fix_gamma"])
             # Gluon adds a beta that center=False fixed, so one that is not zero must stay.
-            same["center"] = layer.beta.grad_req != "null" or bool((values["beta"] != 0).sum() > 0)
+            same["center"] = (layer.beta.grad_req != "null"
+                              or any(b.asnumpy().any() for b in values["beta"].values()))
         wide = cls(layer.gamma.shape[0], num_classes, **{**same, **options})
-        wide.initialize(ctx=layer.gamma.list_ctx())
+        wide.initialize(ctx=places)
         wide.cast(layer.gamma.dtype)
         for name, parameter in wide._reg_params.items():
-            for copied in parameter.list_data():
-                as_nd(copied)[:] = values[name]  # a row of values becomes every row
+            for place in places:
+                as_nd(parameter.data(place))[:] = values[name][place]  # a row becomes every row
         return wide
 
     def _parameter(self, name, init, trained=None):

@@ -16,6 +16,7 @@ was cut short or damaged is recognized, never believed.
 """
 
 import errno
+import io
 import json
 import os
 import shutil
@@ -42,10 +43,10 @@ def save_checkpoint(path, net, trainer, header):
 
     At every moment, whatever interrupts it, the file is complete: the old one or the new one.
     """
+    updater, optimizer = _updater(trainer), trainer.optimizer
     runtime.settle()
     arrays = {f"parameter/{name}": parameter.data().asnumpy()
               for name, parameter in named_parameters(net).items()}
-    updater, optimizer = _updater(trainer), trainer.optimizer
     for index, state in updater.states.items():
         for j, array in enumerate(_flat(state)):
             arrays[f"optimizer/{index}/{j}"] = array.asnumpy()
@@ -56,7 +57,9 @@ def save_checkpoint(path, net, trainer, header):
                if type(value) in (int, float)}
     header = json.dumps({"what": WHAT, "version": VERSION, "optimizer": numbers, **header})
     arrays["header"] = np.frombuffer(header.encode(), dtype=np.uint8)
-    write_atomically(path, lambda file: np.savez(file, **arrays), keep_previous=True)
+    whole = io.BytesIO()  # NumPy leaves a zip open that a full disk cut short, and Python complains
+    np.savez(whole, **arrays)
+    write_atomically(path, lambda file: file.write(whole.getbuffer()), keep_previous=True)
 
 
 def previous(path):
@@ -145,6 +148,7 @@ def write_atomically(path, write, keep_previous=False):
 
     The rename comes after the bytes are on the disk, so even a power cut leaves the old file or the
     new one, complete. With `keep_previous` the old one gets a second name first: `previous(path)`.
+    An OSError says which file it is about.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -158,8 +162,10 @@ def write_atomically(path, write, keep_previous=False):
         if keep_previous and path.exists():
             _second_name(path, previous(path))
         os.replace(temporary, path)
-    except BaseException:  # also Ctrl-C
+    except BaseException as error:  # also Ctrl-C
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+            error.filename = str(path)
         raise
 
 

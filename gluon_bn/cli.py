@@ -6,10 +6,13 @@ that mistakes are reported at once.
 """
 
 import contextlib
+import errno
 import functools
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Optional
@@ -43,6 +46,9 @@ def _options(version: bool = typer.Option(
 def main():
     """Run the command line; the entry point of `gluon-bn` and of `python -m gluon_bn`."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop as after Ctrl-C
+    for stream in (sys.stdout, sys.stderr):  # a letter that the terminal has not ends no run
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     warnings.showwarning = lambda message, *where, **more: err.print(f"Note: {message}",
                                                                      markup=False)
     app(prog_name="gluon-bn")
@@ -359,11 +365,27 @@ def _progress_bars():
 
 
 def _parameters_writer(net):
+    """`write(file)` for `write_atomically`.
+
+    MXNet writes by name, knows only names in UTF-8, and may say nothing when a disk is full: so
+    into another file, which is read again, and copied.
+    """
+    import mxnet as mx
+
     from gluon_bn import runtime
 
     def write(file):
         runtime.settle()
-        net.save_parameters(file.name)  # MXNet writes by name
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "model.params")
+            try:
+                net.save_parameters(path)
+                mx.nd.load(path)
+            except mx.MXNetError:
+                raise OSError(errno.EIO, "MXNet could not write it; is the disk full?", path
+                              ) from None
+            with open(path, "rb") as saved:
+                shutil.copyfileobj(saved, file)
     return write
 
 

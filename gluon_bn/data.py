@@ -11,6 +11,7 @@ time it is read. Without any network there is the stand-in, drawn by `gluon_bn.s
 only by asking: `load_fashion_mnist(256, stand_in=True)`.
 """
 
+import contextlib
 import functools
 import gzip
 import hashlib
@@ -44,6 +45,14 @@ MD5 = {
     TRAIN_LABELS: "25c81989df183df01b3e8a0aad5dffbe",
     TEST_IMAGES: "bef4ecab320f06d8554ea6380940ec79",
     TEST_LABELS: "bb300cfdad3c16e7a12a480ee83cd310",
+}
+
+# Sizes and checksums of what is in them, to recognize the data in a file that was packed again.
+UNPACKED = {
+    TRAIN_IMAGES: (47040016, "f4a8712d7a061bf5bd6d2ca38dc4d50a"),
+    TRAIN_LABELS: (60008, "9018921c3c673c538a1fc5bad174d6f9"),
+    TEST_IMAGES: (7840016, "8181f5470baa50b63fa0f6fddb340f0a"),
+    TEST_LABELS: (10008, "15d484375f8d13e6eb1aabb0c3f46965"),
 }
 
 # gluon.data.vision.FashionMNIST keeps files of the same names in the same default folder, but
@@ -395,8 +404,8 @@ def _download_from(mirror, name, folder):
     except requests.RequestException as error:
         # A stall has cost so many seconds that the second one is the last.
         mirror.fail(str(error), PATIENCE / 2 if "timed out" in str(error) else 1)
-    except ValueError as error:  # pooch's word for a wrong checksum
-        mirror.fail(str(error).split(" Deleted")[0], 1)
+    except ValueError as error:  # a wrong checksum
+        mirror.fail(str(error), 1)
     else:
         (folder / name).chmod(0o644)  # pooch's temporary files are readable by the owner only
         mirror.patience = PATIENCE
@@ -404,23 +413,38 @@ def _download_from(mirror, name, folder):
     return False
 
 
-def _get(url, output_file, pup):
-    """pooch's download with a progress bar of our own, one that says which file it is."""
-    import pooch
+def _get(url, output_file, _pooch):
+    """What pooch downloads with: the bytes as they are sent, under a bar that names the file.
+
+    Some servers send a `.gz` file as `Content-Encoding: gzip`, as if the packing were their own,
+    and requests would take it off; others do pack the packed file once more. Only the checksum
+    tells which.
+    """
+    import requests
     from tqdm.auto import tqdm
 
-    class Bar(tqdm):
-        def __bool__(self):  # pooch asks for the truth of the bar before it sets the total
-            return True
-
-        def reset(self):  # pooch winds the bar back and fills it, when all has arrived
-            self.n, self.leave = 0, True
-
-    with Bar(desc=url.rsplit("/", 1)[-1], unit="B", unit_scale=True, leave=False) as bar:
-        # `identity`: a server that packs the packed file once more would break the checksum.
-        get = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**16, timeout=STALL_SECONDS,
-                                   headers={"Accept-Encoding": "identity"})
-        get(url, output_file, pup)
+    name = url.rsplit("/", 1)[-1]
+    with requests.get(url, stream=True, timeout=STALL_SECONDS,
+                      headers={"Accept-Encoding": "identity"}) as response:
+        response.raise_for_status()
+        response.raw.headers.pop("Content-Encoding", None)  # or it would be unpacked on its way
+        length = response.headers.get("Content-Length", "")
+        with open(output_file, "wb") as file, tqdm(
+                desc=name, unit="B", unit_scale=True, leave=False,
+                total=int(length) if length.isdigit() else None) as bar:
+            for chunk in response.iter_content(2**16):
+                file.write(chunk)
+                bar.update(len(chunk))
+            bar.leave = True
+    content = Path(output_file).read_bytes()
+    if _md5(content) == MD5[name]:
+        return
+    with contextlib.suppress(zlib.error):
+        unpacked = zlib.decompress(content, wbits=47)  # gzip or deflate
+        if _md5(unpacked) == MD5[name]:
+            Path(output_file).write_bytes(unpacked)
+            return
+    raise ValueError(f"what was sent does not match the known hash: {_diagnosis(name, content)}")
 
 
 def _knock(url):
@@ -474,7 +498,7 @@ def _read_checked(path):
     except OSError as error:  # a folder of that name, or a file we may not read
         raise WrongFile(f"{path} cannot be read as a file ({error.strerror}). Move it away or make "
                         f"it readable, or name another folder.") from error
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    found = _md5(content)
     if found != MD5[path.name]:
         raise WrongFile(f"{path} is not the official file of Fashion-MNIST: "
                         f"{_diagnosis(path.name, content)}.\n"
@@ -490,17 +514,38 @@ def _diagnosis(name, content):
         return "it is MXNet's own re-packed copy, which only gluon.data.vision.FashionMNIST reads"
     if not content:
         return "it is empty"
+    for other, checksum in MD5.items():
+        if _md5(content) == checksum:
+            return f"it is the official {other}, under another name"
     if content.lstrip()[:1] == b"<":
         return "it is a web page, probably an error message of the server it is from"
+    if content[:3] == b"\0\0\x08":
+        return "it is unpacked; the official file is packed by gzip"
     if content[:2] != b"\x1f\x8b":
         return "it is not a gzip file"
     try:
-        gzip.decompress(content)
+        stream = zlib.decompressobj(wbits=31)
+        stream.decompress(content)
+        more = len(stream.unused_data)
+        if _md5(content[:len(content) - more]) == MD5[name]:
+            return f"it begins with the official file, and {more:,} bytes follow"
+        unpacked = gzip.decompress(content)
     except EOFError:
         return f"it ends too early, after {len(content):,} bytes"
     except (OSError, zlib.error):
         return "it is damaged"
+    if _md5(unpacked) == MD5[name]:
+        return "it is the official file, packed once more"
+    for other, (size, checksum) in UNPACKED.items():
+        if _md5(unpacked[:size]) == checksum:
+            whose = "the right data" if other == name else f"the data of {other}"
+            more = f" and {len(unpacked) - size:,} bytes more" if len(unpacked) > size else ""
+            return f"it holds {whose}{more}, but was packed again"
     return "it is a sound gzip file, but with other data (MNIST's digits use the same names)"
+
+
+def _md5(content):
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def _read_set(folder, images_name, labels_name):

@@ -46,7 +46,8 @@ def moments(X, axis, weights=None, keepdims=False):
     ----------
     X: array of any shape.  axis: int or sequence of ints, the axes that are averaged away.
 
-    Returns (mean, var), of X's shape without `axis`, or with ones there if `keepdims`.
+    Returns (mean, var), of X's shape without `axis`, or with ones there if `keepdims`. A variance
+    that is too large for the type of X is infinite.
 
     Raises TypeError for integer arrays, ValueError for axes that X has not, for an empty X and for
     weights that do not fit.
@@ -73,7 +74,7 @@ def normalize(X, mean, var, beta, gamma, eps):
     """gamma (X - mean) / sqrt(var + eps) + beta: equations (3) and (4), for any statistics.
 
     The argument order is that of `tf.nn.batch_normalization`. All arrays broadcast against X;
-    `beta` or `gamma` may be None.
+    `beta` or `gamma` may be None. Where the variance is infinite the result is NaN.
     """
     check_array("X", X)
     check_eps(eps)
@@ -106,6 +107,7 @@ def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum, *,
     unbiased: the moving variance takes n / (n - 1) times the batch's, as PyTorch's does.
 
     Returns (Y, moving_mean, moving_var): Y like X, the statistics in the shape and type given.
+    A channel whose variance overflows (float32 holds up to 3.4e38) is NaN in Y, not beta.
 
     Raises TypeError or ValueError, with the offending shape or value, before anything is computed.
     """
@@ -188,12 +190,21 @@ def _moments(X, axes, weights=None):
 
 def _normalize(X, mean, var, beta, gamma, eps):
     """`normalize` without its checks; the scale is formed per channel, before it meets X."""
-    scale = 1 / nd.sqrt(var + eps)
+    scale = _inverse_root(var, eps)
     if gamma is not None:
         # Mutual broadcasting: gamma may be per example, the variance per channel (or the reverse).
         scale = nd.broadcast_mul(gamma, scale)
     Y = (X - spread(mean, X)) * spread(scale, X)
     return Y if beta is None else Y + spread(beta, X)
+
+
+def _inverse_root(var, eps):
+    """1 / sqrt(var + eps), and NaN for an infinite variance.
+
+    The squares of large but finite values overflow. Divided by infinity they would all come out as
+    beta, and nobody would see the accident; 0 times infinity is NaN.
+    """
+    return 1 / nd.sqrt(var + eps) + 0 * var
 
 
 # MXNet 1.9.1 reduces over axes an order of magnitude slower than it multiplies matrices, and the
@@ -301,4 +312,4 @@ def pixel_norm(X, eps=1e-8, axis=1):
     check_eps(eps)
     x = compute_type(X)
     mean_square = total(nd.square(x), (axis,)) / X.shape[axis]
-    return cast(x * spread(1 / nd.sqrt(mean_square + eps), x), X.dtype)
+    return cast(x * spread(_inverse_root(mean_square, eps), x), X.dtype)

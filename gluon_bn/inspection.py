@@ -76,7 +76,7 @@ def activation_report(net, X, y=None, loss=None, *, training=True, keep=10_000):
             if not calls:
                 raise ValueError(f"no layer of {type(net).__name__} returned an array, so there is "
                                  "nothing to measure")
-            weights = _weights(net)
+            weights = _weights(net, X.context)
             wanted = [probe for *_, probe in calls] + [array for array, _ in weights]
             head = _reaching(_head(output, X, y, loss), wanted)
         slopes = [_length(g) for g in autograd.grad(head, wanted, train_mode=training)]
@@ -294,9 +294,9 @@ def _left_as_it_was(net):
                 array[:] = value
 
 
-def _weights(net):
-    """(array, parameter) of what is trained."""
-    return [(parameter.list_data()[0], parameter) for parameter in net.collect_params().values()
+def _weights(net, place):
+    """(array, parameter) of what is trained, on the device where X is."""
+    return [(parameter.data(place), parameter) for parameter in net.collect_params().values()
             if parameter.grad_req != "null"]
 
 

@@ -7,6 +7,7 @@ here are parameters and states.
 """
 
 import copy
+from math import prod
 
 import mxnet as mx
 from mxnet import autograd, nd
@@ -24,6 +25,7 @@ from gluon_bn.arguments import (
     check_renorm,
     check_spatial,
     check_weights,
+    compute_type,
 )
 from gluon_bn.blocks import BatchNorm
 from gluon_bn.functional import moving_average
@@ -216,7 +218,6 @@ class _Reparametrized(ArrayBlock):
         # One prefix for all its parameters, or Gluon could not load the file of a lone layer.
         super().__init__(**{"prefix": layer.prefix, **kwargs})
         layer = copy.copy(layer)
-        transposed = getattr(layer, "_op_name", "").capitalize() == "Deconvolution"
         if isinstance(layer, conv_layers._Conv):
             # Built under NumPy semantics it would call npx; `compute` gives it `mx.nd` arrays.
             layer._op_name = layer._op_name.capitalize()
@@ -226,8 +227,9 @@ class _Reparametrized(ArrayBlock):
         self.weight = layer.weight
         if layer.bias is not None:
             self.bias = layer.bias
-        self.out_axis = 1 if transposed else 0
-        self.units = self.weight.shape[self.out_axis]
+        self.units = layer._units if isinstance(layer, nn.Dense) else layer._channels
+        transposed = getattr(layer, "_op_name", "") == "Deconvolution"
+        self._groups = layer._kwargs["num_group"] if transposed else None
 
     def _per_unit(self, name, init, trained=None):
         """A parameter with one value per output; deferred as long as the weight is."""
@@ -265,11 +267,29 @@ class _Reparametrized(ArrayBlock):
         found = dict(zip(graph.list_arguments(), found))
         return {name: found.get(name, (self.units,)) for name in self._reg_params}, out
 
+    def rows(self, weight):
+        """The weight as a matrix with one row for each output unit or channel.
+
+        That of a transposed convolution is (in, out / groups, ...): for each group of inputs, the
+        outputs of this group.
+        """
+        if self._groups:
+            weight = weight.reshape((self._groups, -1, self.units // self._groups,
+                                     prod(weight.shape[2:]))).swapaxes(1, 2)
+        return weight.reshape((self.units, -1))
+
+    def _from_rows(self, rows, shape):
+        """The weight, in its own shape, of such a matrix."""
+        if not self._groups:
+            return rows.reshape(shape)
+        rows = rows.reshape((self._groups, self.units // self._groups, -1, prod(shape[2:])))
+        # A copy: a transposed convolution rearranges its weight, and MXNet fails if that is a view.
+        return nd.identity(rows.swapaxes(1, 2).reshape(shape))
+
     def compute(self, X, weight, bias=None, **own):
-        rows = weight if self.out_axis == 0 else weight.swapaxes(0, 1)
-        rows = self._reweight(rows.reshape((rows.shape[0], -1)), **own).reshape(rows.shape)
-        weight = rows if self.out_axis == 0 else rows.swapaxes(0, 1)
-        call = self._layer_forward if self.out_axis == 0 else self._on_leaves
+        rows = self._reweight(compute_type(self.rows(weight)), **own)
+        weight = cast(self._from_rows(rows, weight.shape), weight.dtype)
+        call = self._on_leaves if self._groups else self._layer_forward
         with mx.util.np_array(False):
             return call(nd, X, weight, bias)
 
@@ -306,35 +326,52 @@ class WeightNorm(_Reparametrized):
 
     One g per output unit or channel; v is the layer's own `weight`. g starts at ||v||, so that a
     wrapped layer starts as the same function. For Dense, Conv and ConvTranspose.
+
+    Where all of v is zero there is no direction, and ||v|| counts as 1: the output has no weights
+    (w = 0), and v has the gradient g dL/dw, by which it may leave zero.
     """
 
     def __init__(self, layer, **kwargs):
         super().__init__(layer, **kwargs)
-        self.g = self._per_unit("g", _LengthOf(self.weight, self.out_axis), True)
+        self.g = self._per_unit("g", _Start(self), True)
 
     def _reweight(self, v, g):
-        return nd.broadcast_mul(v, (g / nd.norm(v, axis=1)).reshape((-1, 1)))
+        return nd.broadcast_mul(v, (cast(g, v.dtype) / _lengths(v)).reshape((-1, 1)))
+
+    def _start(self, v, g):
+        as_nd(g)[:] = _lengths(v)
 
 
-class _LengthOf(mx.init.Initializer):
-    """The length of each output's weight vector."""
+def _lengths(rows):
+    """The length of each row, 1 for a row of zeros. (`nd.norm` has no gradient at zero: NaN.)"""
+    squares = nd.square(rows).sum(axis=1)
+    return nd.sqrt(squares + (squares == 0))
 
-    def __init__(self, weight, out_axis):
+
+class _Start(mx.init.Initializer):
+    """What a Block starts with, one value for each output, given the rows of its weight."""
+
+    def __init__(self, block):
         super().__init__()
-        self.weight, self.out_axis = weight, out_axis
+        self.block = block
 
     def _init_weight(self, name, arr):
-        weight = as_nd(self.weight.data(self.weight.list_ctx()[0])).swapaxes(0, self.out_axis)
-        as_nd(arr)[:] = nd.norm(weight.reshape((weight.shape[0], -1)), axis=1)
+        weight = self.block.weight
+        weight = as_nd(weight.data(weight.list_ctx()[0])).as_in_context(arr.context)
+        self.block._start(compute_type(self.block.rows(weight)), arr)
 
 
 class SpectralNorm(_Reparametrized):
     """w / sigma(w), the weight divided by its largest singular value (Miyato et al., 2018,
     equation (8), Algorithm 1), which bounds the layer's Lipschitz constant by 1 for Dense layers.
 
-    sigma is followed by power iteration: the state `u`, one value per output unit or channel,
-    takes `iterations` steps at each training call and none in prediction. For a convolution the
-    weight is read as the matrix (out, in x height x width), as in the paper.
+    sigma is followed by power iteration: the state `u`, one value per output unit or channel, is
+    found by up to 100 steps when the layer is initialized, takes `iterations` steps at each
+    training call and none in prediction. (A weight put in later, by `set_data` or from a file
+    without `u`, is near its bound after some training calls.) For a convolution the weight is read
+    as the matrix (out, in x height x width), as in the paper.
+
+    A matrix whose largest singular value is not above `epsilon` counts as zero: it is not divided.
     """
 
     _options = ("iterations", "epsilon")
@@ -344,20 +381,43 @@ class SpectralNorm(_Reparametrized):
         check_count("iterations", iterations, least=1)
         check_eps(epsilon, "epsilon")
         self.iterations, self.epsilon = iterations, epsilon
-        self.u = self._per_unit("u", mx.init.Normal(1))
+        self.u = self._per_unit("u", _Start(self))
 
     def _reweight(self, w, u):
         training = autograd.is_training()
         with autograd.pause():
-            column = self._unit(u.reshape((-1, 1)))
-            row = self._unit(nd.dot(w, column, transpose_a=True))
+            column = self._unit(cast(u, w.dtype).reshape((-1, 1)))
             if training:
                 for _ in range(self.iterations):
-                    row = self._unit(nd.dot(w, column, transpose_a=True))
-                    column = self._unit(nd.dot(w, row))
-                u[:] = column.reshape(-1)
+                    row, column = self._step(w, column)
+                u[:] = cast(column.reshape(-1), u.dtype)
+            else:
+                row = self._unit(nd.dot(w, column, transpose_a=True))
         sigma = nd.dot(column, nd.dot(w, row), transpose_a=True)
-        return nd.broadcast_div(w, sigma)
+        return nd.broadcast_div(w, sigma + (sigma <= self.epsilon))
+
+    def _step(self, w, column):
+        """One step of the power iteration.
+
+        Where w is zero along the column, as when its rows became zero, the next step starts from
+        another one; u would stay zero for good.
+        """
+        row = self._unit(nd.dot(w, column, transpose_a=True))
+        column = self._unit(nd.dot(w, row))
+        other = nd.arange(1, self.units + 1, ctx=w.context, dtype=w.dtype).reshape((-1, 1))
+        return row, column + other * (nd.norm(column).reshape((1, 1)) == 0)
+
+    def _start(self, w, u):
+        """From a random direction to near that of the largest singular value."""
+        mx.init.Normal(1)._init_weight("u", u)
+        column = self._unit(cast(as_nd(u), w.dtype).reshape((-1, 1)))
+        for _ in range(100):
+            before = column
+            column = self._unit(self._step(w, column)[1])
+            if nd.norm(column - before).asscalar() < 1e-4:
+                break
+        as_nd(u)[:] = column.reshape(-1)
 
     def _unit(self, v):
-        return nd.broadcast_div(v, nd.norm(v).reshape((1, 1)) + self.epsilon)
+        """v with length 1; zeros stay zeros."""
+        return nd.broadcast_div(v, nd.maximum(nd.norm(v), 1e-37).reshape((1, 1)))

@@ -13,6 +13,11 @@ a small machine, and both can be mended while the program runs:
   computes.)
 * **Memory.** glibc takes a large buffer from the operating system and returns it as soon as it is
   free. Each activation of each batch is then new memory, which the system fills with zeros first.
+
+What no program can mend: a forked child (`multiprocessing` with 'fork', the default of Linux before
+Python 3.14) has none of its parent's OpenMP threads, and MXNet's convolutions wait for them for
+ever, if the parent computed with more than one. Our kernels do not. Start such children with
+'spawn', or compute with one thread.
 """
 
 import ctypes

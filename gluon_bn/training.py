@@ -313,6 +313,11 @@ def initialize(net, ctx=None):
 def _initialize(net, data_iter, ctx):
     """The first values, and for a deferred parameter its shape."""
     initialize(net, ctx)
+    places = {place for p in net.collect_params().values() for place in p.list_ctx()}
+    if len(places) > 1:
+        names = ", ".join(sorted(map(str, places)))
+        raise ValueError(f"the network is on {len(places)} devices, {names}, and fit trains on "
+                         f"one: net.collect_params().reset_ctx(mx.{ctx}) moves it there")
     for X, _ in map(check_pair, data_iter):
         with accepting(X):
             net(X[:1].as_in_context(ctx))  # prediction mode: no running statistic moves

@@ -16,7 +16,7 @@ import pytest
 from mxnet import autograd, gluon, nd
 from mxnet.gluon import nn
 
-from gluon_bn import BatchNorm, ConditionalBatchNorm, kernels
+from gluon_bn import BatchNorm, BatchRenorm, ConditionalBatchNorm, kernels
 
 KERNELS = ["auto", *(name for name in kernels.available() if name != "gluon")]
 STATISTICS = ("running_mean", "running_var")
@@ -604,7 +604,8 @@ def test_one_value_per_channel_warns_once_and_not_in_prediction(shape):
 @pytest.mark.parametrize("hybridize", [False, True])
 @pytest.mark.parametrize("accident", [np.nan, np.inf, -np.inf])
 def test_the_guard_against_nan_and_infinity(accident, hybridize):
-    for options in ({}, {"zero_debias": True}, {"momentum": None}):
+    for options in ({}, {"zero_debias": True}, {"momentum": None}, {"activation": "relu"},
+                    {"activation": "relu", "kernel": "textbook"}):
         guarded, open_ = BatchNorm(**options), BatchNorm(skip_nonfinite=False, **options)
         x = values(0, 4, 3)
         x[2, 1] = accident
@@ -624,6 +625,28 @@ def test_the_guard_against_nan_and_infinity(accident, hybridize):
                 assert after[1] == before[1] and np.isfinite(layer.running_var.data().asnumpy()[1])
             else:
                 assert not np.isfinite(after[1])
+
+
+@pytest.mark.parametrize("hybridize", [False, True])
+@pytest.mark.parametrize("kernel", [k for k in kernels.available() if k != "gluon"])
+def test_the_guard_against_a_variance_that_overflows(kernel, hybridize):
+    """The same accident with finite numbers: never beta without a word."""
+    x = values(0, 4, 3)
+    x[:, 1] = np.array([-1, 0, 2, 3]) * 1e20
+    right = (x - x.mean(0)) / x.astype("float64").std(0)
+    for layer in (BatchNorm(kernel=kernel), BatchNorm(kernel=kernel, activation="relu"),
+                  BatchRenorm(kernel=kernel, r_max=1, d_max=0)):
+        net = nn.HybridSequential()
+        net.add(layer)
+        net.initialize()
+        if hybridize:
+            net.hybridize()
+        Y = as_numpy(train(net, x)[0])[:, 1]
+        want = right[:, 1].clip(0) if layer.activation else right[:, 1]
+        assert np.isnan(Y).all() or np.allclose(Y, want, atol=1e-5)
+        assert layer.running_mean.data().asnumpy()[1] == 0, "no statistic moved"
+        assert layer.running_var.data().asnumpy()[1] == 1
+        assert np.isfinite(as_numpy(net(nd.array(values(1, 4, 3))))).all()
 
 
 # -------------------------------------------------------------------------------------- bad input

@@ -1,8 +1,10 @@
 """The command line as a user meets it: files, exit codes, one sentence for each mistake."""
 
+import contextlib
 import inspect
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mxnet import gluon
 from typer.testing import CliRunner
 
 from gluon_bn import runtime
-from gluon_bn.checkpoint import read_checkpoint
-from gluon_bn.cli import app
+from gluon_bn.checkpoint import read_checkpoint, write_atomically
+from gluon_bn.cli import _parameters_writer, app
 
 ROOT = Path(__file__).parent.parent
 NOWHERE = {"FASHION_MNIST_URL": "http://127.0.0.1:9/", "http_proxy": "http://127.0.0.1:9",
@@ -265,3 +268,54 @@ def test_demo_without_a_network(tmp_path):
 def test_help():
     stdout, _ = run_outside("--help")
     assert all(command in stdout for command in ("train", "demo", "data"))
+
+
+@pytest.mark.parametrize("name, environment", [
+    ("donn\u00e9es", {"PYTHONIOENCODING": "ascii"}),
+    ("donn\u00e9es", {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}),
+    (os.fsdecode(b"donn\xe9es"), {})], ids=["ascii", "C", "no UTF-8"])
+def test_letters_that_the_terminal_has_not(name, environment, tmp_path):
+    """An accent ends no run, nor does a name that is no UTF-8, which MXNet could not write to."""
+    folder = tmp_path / name
+    run_outside(*TRAIN, "--epochs", 1, "--output", folder, **environment)
+    assert {path.name for path in folder.iterdir()} >= {"metrics.json", "model.params"}
+    _, stderr = run_outside("data", "fetch", "--data-dir", folder / "checkpoint", code=1,
+                            **environment)
+    assert "is a file" in stderr
+
+
+@contextlib.contextmanager
+def files_no_larger_than(size):
+    """As if the disk were full then: the system writes no more."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [40_000, 186_000])
+def test_a_full_disk_in_a_process_of_its_own(size, tmp_path):
+    """One sentence, which names the file; nothing half written, and no traceback behind it."""
+    with files_no_larger_than(size):
+        process = start(*TRAIN, "--epochs", 1, "--output", tmp_path / "run")
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert stderr.count("Error: ") == 1 and str(tmp_path / "run" / "checkpoint: ") in stderr
+    assert "Traceback" not in stderr and "ignored" not in stderr
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+@pytest.mark.parametrize("missing", [1, 500, 100_000])
+def test_a_full_disk_while_the_weights_are_written(missing, tmp_path):
+    """MXNet itself says nothing where only the last bytes are missing."""
+    net = gluon.nn.Dense(200, in_units=200)
+    net.initialize()
+    path = tmp_path / "model.params"
+    write_atomically(path, _parameters_writer(net))
+    content = path.read_bytes()
+    net.weight.set_data(2 * net.weight.data())
+    with files_no_larger_than(len(content) - missing), pytest.raises(OSError, match="disk full"):
+        write_atomically(path, _parameters_writer(net))
+    assert path.read_bytes() == content and list(tmp_path.iterdir()) == [path]

@@ -6,6 +6,7 @@ import http.server
 import itertools
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -13,6 +14,8 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
+from pathlib import Path
 from types import SimpleNamespace
 
 import mxnet as mx
@@ -44,6 +47,8 @@ TEST_IMAGES, TEST_LABELS = some_images(TEST, 2), np.arange(TEST, dtype=np.uint8)
 FILES = {name: gzip.compress(idx(array), mtime=0)
          for name, array in zip(NAMES, [IMAGES, LABELS, TEST_IMAGES, TEST_LABELS])}
 
+ROOT, UNPACKED = os.environ.get("FASHION_MNIST_ROOT", ""), dict(data.UNPACKED)  # the real ones
+
 
 def md5(content):
     return hashlib.md5(content).hexdigest()
@@ -54,6 +59,8 @@ def small_world(monkeypatch, tmp_path):
     """The small files are the official ones, nothing of the machine is used, no pause is slept."""
     for name, content in FILES.items():
         monkeypatch.setitem(data.MD5, name, md5(content))
+        unpacked = gzip.decompress(content)
+        monkeypatch.setitem(data.UNPACKED, name, (len(unpacked), md5(unpacked)))
     monkeypatch.setattr(data, "MIRRORS", ())
     monkeypatch.setattr(data, "time", SimpleNamespace(sleep=lambda seconds: None))
     monkeypatch.delenv("FASHION_MNIST_ROOT", raising=False)
@@ -288,16 +295,35 @@ def test_dataset_and_info(folder):
     (b"<!DOCTYPE html><p>404", "web page"),
     (b"\x89PNG", "not a gzip file"),
     (gzip.compress(idx(LABELS[::-1])), "other data"),
+    (idx(LABELS), "it is unpacked"),
+    (gzip.compress(idx(LABELS), 1, mtime=1), "the right data, but was packed again"),
+    (gzip.compress(idx(LABELS)[:9]) + gzip.compress(idx(LABELS)[9:]), "right data.* packed again"),
+    (gzip.compress(idx(LABELS) + bytes(7)), "right data and 7 bytes more, but was packed again"),
+    (FILES[NAMES[1]] + bytes(512), "begins with the official file, and 512 bytes follow"),
+    (FILES[NAMES[1]] + b"!", "begins with the official file, and 1 bytes follow"),
+    (FILES[NAMES[1]][:-9] + bytes(9), "damaged"),
+    (gzip.compress(FILES[NAMES[1]]), "the official file, packed once more"),
+    (FILES[NAMES[3]], f"the official {NAMES[3]}, under another name"),
+    (gzip.compress(idx(TEST_LABELS), mtime=1), f"the data of {NAMES[3]}, but was packed again"),
 ])
 def test_a_wrong_checksum_is_explained_and_the_file_kept(folder, content, words):
     path = folder / NAMES[1]
     path.write_bytes(content)
     with pytest.raises(data.WrongFile) as error:
         data.load_fashion_mnist(8, root=folder)
-    for part in [str(path), words, md5(FILES[NAMES[1]]), md5(content), "Delete the file"]:
+    assert re.search(words, str(error.value))
+    for part in [str(path), md5(FILES[NAMES[1]]), md5(content), "Delete the file"]:
         assert part in str(error.value)
     assert path.read_bytes() == content
     assert not isinstance(error.value, data.DatasetNotFound)  # no reason for the stand-in
+
+
+@pytest.mark.skipif("FASHION_MNIST_ROOT" not in os.environ, reason="no Fashion-MNIST here")
+@pytest.mark.parametrize("name", NAMES)
+def test_the_official_data_are_recognized(name):
+    official = Path(ROOT, name).read_bytes()
+    assert UNPACKED[name][0] == len(gzip.decompress(official))
+    assert UNPACKED[name][1] == md5(gzip.decompress(official))
 
 
 def test_mxnets_own_files_are_recognized(folder, monkeypatch):
@@ -376,9 +402,11 @@ class Server:
         self.url = f"http://127.0.0.1:{self.httpd.server_port}/some/folder"
         threading.Thread(target=self.httpd.serve_forever, args=(0.02,), daemon=True).start()
 
-    def send(self, handler, content, length=None):
+    def send(self, handler, content, length=None, encoding=None):
         handler.send_response(200)
         handler.send_header("Content-Length", str(length or len(content)))
+        if encoding:
+            handler.send_header("Content-Encoding", encoding)
         handler.end_headers()
         handler.wfile.write(content)
 
@@ -399,6 +427,42 @@ class Server:
 
     def lies(self, handler, content):
         self.send(handler, content[:-1] + b"!")
+
+    def calls_it_encoded(self, handler, content):
+        self.send(handler, content, encoding="gzip")
+
+    def encodes(self, handler, content):
+        self.send(handler, gzip.compress(content), encoding="gzip")
+
+    def deflates(self, handler, content):
+        self.send(handler, zlib.compress(content), encoding="deflate")
+
+    def encodes_in_secret(self, handler, content):
+        self.send(handler, gzip.compress(content), encoding="identity")
+
+    def encodes_in_chunks(self, handler, content):
+        handler.protocol_version = "HTTP/1.1"
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.send_header("Content-Encoding", "GZIP")
+        handler.end_headers()
+        for part in (content[:20], content[20:]):
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+        handler.wfile.write(b"0\r\n\r\n")
+
+    def unpacks(self, handler, content):
+        self.send(handler, gzip.decompress(content), encoding="identity")
+
+    def shows_a_page(self, handler, content):
+        self.send(handler, b"\n<html><body>Please log in to the network", encoding="gzip")
+
+    def says_less(self, handler, content):
+        self.send(handler, content, length=len(content) - 5)
+
+    def redirects(self, handler, content):
+        handler.send_response(302)
+        handler.send_header("Location", self.url + "/elsewhere/" + handler.path.rsplit("/", 1)[-1])
+        handler.end_headers()
 
     def hangs_up(self, handler, content):
         handler.connection.shutdown(socket.SHUT_RDWR)
@@ -446,6 +510,17 @@ def test_only_what_is_missing_is_downloaded(server, folder):
     assert server.requests == [NAMES[2]] and contents(folder) == FILES
 
 
+@pytest.mark.parametrize("act", ["calls_it_encoded", "encodes", "deflates", "encodes_in_secret",
+                                 "encodes_in_chunks"])
+def test_packing_for_the_way_is_told_from_that_of_the_file(server, tmp_path, act):
+    server.script = {name: [act] for name in NAMES}
+    data.fetch(tmp_path)
+    assert contents(tmp_path) == FILES and server.requests == NAMES
+    server.script = {name: ["redirects", act] for name in NAMES}
+    data.fetch(tmp_path / "again")
+    assert contents(tmp_path / "again") == FILES
+
+
 @pytest.mark.parametrize("acts", [
     ["fails"], ["truncates"], ["truncates_silently"], ["lies"], ["hangs_up"], ["hangs"],
     ["fails", "truncates", "lies"],
@@ -462,7 +537,9 @@ def test_a_broken_download_is_started_again(server, monkeypatch, tmp_path, acts)
 
 @pytest.mark.parametrize("act, reason, requests", [
     ("fails", "500", 4), ("lacks", "404", 1), ("truncates", "Incomplete", 4),
-    ("lies", "does not match the known hash", 4), ("hangs", "timed out", 2),
+    ("lies", "does not match the known hash: it is damaged", 4), ("hangs", "timed out", 2),
+    ("unpacks", "it is unpacked", 4), ("shows_a_page", "a web page", 4),
+    ("says_less", "ends too early", 4),
 ])
 def test_a_mirror_that_never_works_is_given_up(server, monkeypatch, tmp_path, act, reason,
                                                requests):

@@ -566,3 +566,29 @@ def test_axes_that_cannot_be_averaged(axis, error, names):
 def test_bad_input_of_the_others(call, error, names):
     with pytest.raises(error, match=names):
         call(ones((2, 6, 3)))
+
+
+@pytest.mark.parametrize("kind", ["nd", "np"])
+def test_large_numbers_never_pass_for_beta(kind):
+    """Finite numbers whose squares overflow: NaN, where dividing by infinity would give beta."""
+    x = given(0, 4, 6, 5)
+    x[:, 1] *= 1e25
+    with world(kind) as array:
+        X, one, gamma = array(x), array(np.ones(6)), array(np.ones((1, 6, 1)))
+        X, one, gamma = (a.astype("float32") for a in (X, one, gamma))
+        mean, var = moments(X, (0, 2))
+        assert np.isinf(var.asnumpy()[1]) and np.isfinite(mean.asnumpy()).all()
+        with autograd.train_mode():
+            Y, moved, _ = batch_norm(X, gamma, gamma, one, one, EPS, 0.9)
+            weighted, *_ = batch_norm(X, gamma, gamma, one, one, EPS, 0.9,
+                                      weights=array(np.ones(4)).astype("float32"))
+        predicted, *_ = batch_norm(X, gamma, gamma, one, var, EPS, 0.9)
+        results = [Y, weighted, predicted, normalize(X, mean.reshape((1, 6, 1)),
+                                                     var.reshape((1, 6, 1)), gamma, None, EPS),
+                   functional.instance_norm(X, None, None, EPS),
+                   functional.group_norm(X, None, None, 6, EPS),
+                   functional.layer_norm(X, None, None, EPS)]
+    for Y in results:
+        assert (np.isnan(Y.asnumpy()) == (np.arange(6) == 1)[:, None]).all()
+    assert np.isnan(functional.pixel_norm(X, EPS).asnumpy()).all()
+    assert np.isfinite(moved.asnumpy()).all()

@@ -15,6 +15,7 @@ TensorFlow's names and ours:
 | updates_collections                       | none: the statistics move in the forward pass    |
 | batch_weights                             | sample_weight                                    |
 | fused=True (running variance unbiased)    | unbiased=True                                    |
+| fused=None (1.15: True for rank 2 and 4)  | unbiased=True for rank 2 and 4                   |
 | data_format NHWC, NCHW                    | axis=-1, axis=1                                  |
 | zero_debias_moving_mean                   | zero_debias                                      |
 | renorm, renorm_decay                      | BatchRenorm, renorm_momentum                     |
@@ -42,12 +43,15 @@ OURS = {"moving_mean": "running_mean", "moving_variance": "running_var",
         "moving_mean.local_step": "num_batches"}
 
 
-def layer_for(options, **more):
-    """The layer that TensorFlow's options describe."""
+def layer_for(options, rank, **more):
+    """The layer that TensorFlow's options describe, for X of this rank."""
+    fused = options.get("fused", False)
+    if fused is None:  # left out: TensorFlow 1.15 fuses where it can
+        fused = rank in (2, 4) and not options.get("weights") and not options.get("renorm")
     settings = {"momentum": options.get("decay", 0.999), "epsilon": options.get("epsilon", 0.001),
                 "center": options.get("center", True), "scale": options.get("scale", False),
                 "activation": options.get("activation"),
-                "unbiased": options.get("fused", False),
+                "unbiased": fused,
                 "zero_debias": options.get("zero_debias_moving_mean", False),
                 "axis": 1 if options.get("data_format") == "NCHW" else -1}
     names = {"beta": "beta", "gamma": "gamma", "moving_mean": "running_mean",
@@ -68,7 +72,7 @@ def close(ours, theirs, what):
 
 
 def test_the_recordings_are_here():
-    assert len(FILES) == 15
+    assert len(FILES) == 19
 
 
 @pytest.mark.parametrize("hybridize", [False, True], ids=["imperative", "hybridized"])
@@ -77,7 +81,7 @@ def test_the_recordings_are_here():
 def test_four_steps_and_a_prediction(path, kernel, hybridize):
     recorded = np.load(path)
     options = json.loads(str(recorded["options"]))
-    layer = layer_for(options, kernel=kernel)
+    layer = layer_for(options, recorded["x"][0].ndim, kernel=kernel)
     network = nn.HybridSequential() if hybridize and not options.get("weights") else None
     if network is not None:
         network.add(layer)
@@ -104,6 +108,23 @@ def test_four_steps_and_a_prediction(path, kernel, hybridize):
                 close(ours, np.broadcast_to(recorded[key][step], ours.shape),
                       f"{name} after step {step}")
     close(net(X).asnumpy(), recorded["y_infer_last_x"], "prediction")
+
+
+@pytest.mark.parametrize("name, tells", [
+    ("tf115_dense_default", True), ("tf115_conv_default", True), ("tf115_zero_debias", True),
+    ("tf115_rank3_default", False)])
+def test_the_default_of_115_is_fused(name, tells):
+    """The recordings without `fused` tell the two variances apart: the biased one is not in them,
+    except where the rank is 3."""
+    recorded = np.load(FILES[0].with_name(name + ".npz"))
+    options = json.loads(str(recorded["options"]))
+    biased = layer_for({**options, "fused": False}, recorded["x"][0].ndim)
+    biased.initialize()
+    for x in recorded["x"]:
+        with autograd.train_mode():
+            biased(nd.array(x))
+    ours, theirs = biased.running_var.data().asnumpy(), recorded["var_after__moving_variance"][-1]
+    assert (np.abs(ours - theirs).max() > 1e-5) == tells
 
 
 def test_available_kernels_are_what_auto_takes():

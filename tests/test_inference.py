@@ -297,7 +297,7 @@ LINEAR = {
     "1D": (lambda: nn.Conv1D(6, 3, use_bias=False), (2, 4, 8), 1, 0),
     "transposed": (lambda: nn.Conv2DTranspose(6, 3, strides=2), (2, 4, 5, 5), 1, 0),
     "transposed, groups": (lambda: nn.Conv2DTranspose(6, 3, groups=2, in_channels=4),
-                           (2, 4, 5, 5), 1, 1),
+                           (2, 4, 5, 5), 1, 0),
     "dense": (lambda: nn.Dense(6, use_bias=False), (2, 4, 3), 1, 0),
     "dense on the last axis": (lambda: nn.Dense(6, flatten=False), (2, 3, 4), -1, 0),
     "dense, norm on the other axis": (lambda: nn.Dense(6, flatten=False), (2, 3, 4), 1, 1),

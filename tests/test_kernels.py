@@ -30,7 +30,8 @@ OURS = [name for name in RUNGS if name != "gluon"]
 
 def reference(x, gamma, beta, dy, axis=1, given=None):
     """Y, mean, var, dX, dgamma, dbeta. gamma and beta are (C,), or (N, C)."""
-    x, gamma, beta, dy = (np.asarray(a, "float64") for a in (x, gamma, beta, dy))
+    x, gamma, beta, dy = (np.asarray(a, np.promote_types(a.dtype, "float64"))
+                          for a in (x, gamma, beta, dy))
     axis %= x.ndim
     others = tuple(a for a in range(x.ndim) if a != axis)
     lay = [1] * x.ndim
@@ -129,6 +130,40 @@ def test_an_offset_costs_no_accuracy(offset, shape, axis):
         # The mean, rounded to float32, is the textbook's whole error here.
         factor = 10 if name == "textbook" else 500
         assert offset < 1e4 or errors[name] * factor < errors["gluon"], errors
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of the overflow
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("conditional", [False, True])
+@pytest.mark.parametrize("name", OURS)
+def test_a_variance_that_overflows(name, conditional, dtype):
+    """A channel of large finite numbers is right or NaN, the gradient too, and never beta; `fused`
+    holds the variance in float64 and is right."""
+    rung, channel = kernels.get(name), np.array([-1.0, 0.0, 2.0, 3.0])
+    sizes = {"float32": (1e17, 5e18, 2e19, 1e20, 1e25, 1e36, 1e38),
+             "float64": (1e150, 1e154, 1e200, 1e308)}[dtype]  # of the largest numbers
+    for (shape, axis), size, order in product(
+            [((4, 3), 1), ((4, 3, 12, 12), 1), ((4, 2, 5, 3), 3)], sizes, (1, -1)):
+        X, gamma, beta, dY = draw(np.random.RandomState(0), shape, axis, dtype, conditional)
+        x = np.moveaxis(X.asnumpy(), axis, -1)
+        x[..., 1] = (channel * (size / 3))[::order].reshape(
+            (4,) + (1,) * (x.ndim - 2))
+        X = nd.array(np.moveaxis(x, -1, axis), dtype=dtype)
+        Y, _, _, dX, *_ = step(rung, X, gamma, beta, dY, axis)
+        want = reference(*(a.asnumpy().astype("longdouble") for a in (X, gamma, beta, dY)), axis)
+        for got, w in ((Y, want[0]), (dX, want[3])):
+            got, w = np.moveaxis(got.asnumpy(), axis, -1), np.moveaxis(w, axis, -1)
+            assert error(got[..., [0, 2]], w[..., [0, 2]]) < 4e-6
+            right = np.abs(got - w)[..., 1].max() <= 4e-6 * np.abs(w[..., 1]).max()
+            assert right or np.isnan(got[..., 1]).all() and size >= 5e18, (size, order)
+            assert right or name != "fused" or dtype == "float64", (size, order)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_an_infinite_running_variance_predicts_nan(name):
+    X, gamma, beta, _ = draw(np.random.RandomState(0), (4, 3))
+    Y = kernels.get(name).predict(X, gamma, beta, nd.zeros(3), nd.array([1, np.inf, 1]), EPS)
+    assert (np.isnan(Y.asnumpy()) == [False, True, False]).all()
 
 
 # ------------------------------------------------------------------------ gradients, as asked for
@@ -251,6 +286,38 @@ def test_several_threads(name):
         t.join()
     for one, other in zip(alone, together):
         assert all((a == b).all() for a, b in zip(one, other))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("name", OURS)
+def test_a_forked_child_computes(name):
+    """Which has none of the threads that its parent had. (MXNet's own convolutions hang there, if
+    the parent used them with several threads.)"""
+    assert child(f"""
+import multiprocessing, os, sys
+from mxnet import autograd, nd
+from gluon_bn import BatchNorm, runtime
+runtime._configured = 2
+layer = BatchNorm(kernel={name!r})
+layer.initialize()
+
+def step():
+    X = nd.random.normal(shape=(32, 16, 24, 24))
+    X.attach_grad()
+    with autograd.record():
+        Y = layer(X)
+    Y.backward()
+    assert abs(Y.asnumpy().std() - 1) < 1e-3 and abs(X.grad.asnumpy()).max() < 1e-3
+
+step()
+process = multiprocessing.get_context("fork").Process(target=step)
+process.start()
+process.join(30)
+print("child:", process.exitcode)
+if process.is_alive():
+    process.kill()
+step()
+""", OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore").endswith("child: 0\n")
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -300,7 +300,7 @@ def test_renorm_trains_as_it_predicts_once_the_averages_have_settled():
 
 # ------------------------------------------------------------------------ weight and spectral norm
 
-LAYERS = {  # how to make it, shape of X, axis of the outputs in the weight
+LAYERS = {  # how to make it, shape of X, groups of a transposed convolution
     "dense": (lambda: nn.Dense(4), (3, 5), 0),
     "dense, not flat": (lambda: nn.Dense(4, flatten=False, use_bias=False), (3, 2, 5), 0),
     "dense, in_units": (lambda: nn.Dense(4, in_units=5, activation="relu"), (3, 5), 0),
@@ -308,12 +308,34 @@ LAYERS = {  # how to make it, shape of X, axis of the outputs in the weight
     "conv": (lambda: nn.Conv2D(4, 3, padding=1, strides=2), (2, 3, 5, 5), 0),
     "conv, groups": (lambda: nn.Conv2D(4, 3, groups=2, in_channels=2), (2, 2, 4, 4), 0),
     "transposed": (lambda: nn.Conv2DTranspose(4, 3, strides=2), (2, 3, 3, 3), 1),
+    "transposed, 1d": (lambda: nn.Conv1DTranspose(4, 3), (2, 3, 3), 1),
+    # (Gluon's own layer of groups wants to know its in_channels.)
+    "transposed, groups": (lambda: nn.Conv2DTranspose(4, 3, groups=2, in_channels=6),
+                           (2, 6, 3, 3), 2),
+    "transposed, each channel": (lambda: nn.Conv2DTranspose(4, 3, groups=4, in_channels=4),
+                                 (2, 4, 3, 3), 4),
 }
 
 
-def matrix(weight, out_axis):
-    weight = np.moveaxis(weight.astype("float64"), out_axis, 0)
-    return weight.reshape(len(weight), -1)
+def matrix(weight, groups):
+    """One row for each output, channel by channel; `groups` of a transposed layer, or 0."""
+    if not groups:
+        return weight.astype("float64").reshape(len(weight), -1)
+    return np.stack([weight[first:first + len(weight) // groups, channel].ravel()
+                     for first in range(0, len(weight), len(weight) // groups)
+                     for channel in range(weight.shape[1])]).astype("float64")
+
+
+def unmatrix(rows, groups, shape):
+    """The weight of which `rows` is the matrix."""
+    if not groups:
+        return rows.reshape(shape)
+    weight, rows = np.empty(shape, rows.dtype), iter(rows)
+    for first in range(0, shape[0], shape[0] // groups):
+        for channel in range(shape[1]):
+            part = weight[first:first + shape[0] // groups, channel]
+            part[:] = next(rows).reshape(part.shape)
+    return weight
 
 
 def plain_copy(make, norm, weight, x):
@@ -330,7 +352,7 @@ def plain_copy(make, norm, weight, x):
 @pytest.mark.parametrize("hybridize", [False, True])
 @pytest.mark.parametrize("name", LAYERS)
 def test_weight_norm_starts_as_the_layer_and_then_obeys_g(name, hybridize):
-    make, shape, out_axis = LAYERS[name]
+    make, shape, groups = LAYERS[name]
     norm, x = WeightNorm(make()), values(0, *shape)
     net = inside(norm, hybridize)
     Y = net(nd.array(x))
@@ -340,9 +362,9 @@ def test_weight_norm_starts_as_the_layer_and_then_obeys_g(name, hybridize):
     norm.g.set_data(nd.array(g))
 
     def weight(v, g):
-        rows = matrix(v, out_axis)
+        rows = matrix(v, groups)
         rows = rows / np.linalg.norm(rows, axis=1, keepdims=True) * np.asarray(g)[:, None]
-        return np.moveaxis(rows.reshape(np.moveaxis(v, out_axis, 0).shape), 0, out_axis)
+        return unmatrix(rows, groups, v.shape)
 
     plain = plain_copy(make, norm, weight(v, g), x)
     up = values(1, *Y.shape)
@@ -358,10 +380,11 @@ def test_weight_norm_starts_as_the_layer_and_then_obeys_g(name, hybridize):
 @pytest.mark.parametrize("hybridize", [False, True])
 @pytest.mark.parametrize("name", LAYERS)
 def test_spectral_norm_divides_by_the_largest_singular_value(name, hybridize):
-    make, shape, out_axis = LAYERS[name]
+    make, shape, groups = LAYERS[name]
     norm, x = SpectralNorm(make()), values(0, *shape)
     net = inside(norm, hybridize)
     first = net(nd.array(x))
+    norm.u.set_data(nd.array(values(6, 4)))
     u = norm.u.data().asnumpy()
     net(nd.array(x))
     np.testing.assert_array_equal(norm.u.data().asnumpy(), u, "u stands still in prediction")
@@ -372,7 +395,7 @@ def test_spectral_norm_divides_by_the_largest_singular_value(name, hybridize):
         with autograd.train_mode():
             net(nd.array(x)).wait_to_read()
     w = norm.weight.data().asnumpy()
-    left, singular, right = np.linalg.svd(matrix(w, out_axis), full_matrices=False)
+    left, singular, right = np.linalg.svd(matrix(w, groups), full_matrices=False)
     plain = plain_copy(make, norm, w / singular[0], x)
     close(net(nd.array(x)), plain(nd.array(x)), 1e-4)
     Y, dX = train(net, x, up)
@@ -380,9 +403,9 @@ def test_spectral_norm_divides_by_the_largest_singular_value(name, hybridize):
     close(dX, theirs_dX, 1e-4)
     # sigma's gradient is u v^T, so that of the weight loses its part along it.
     dw = plain.weight.grad().asnumpy().astype("float64")
-    outer = np.outer(left[:, 0], right[0]).reshape(np.moveaxis(w, out_axis, 0).shape)
+    outer = unmatrix(np.outer(left[:, 0], right[0]), groups, w.shape)
     along = (dw * w).sum() / singular[0] ** 2
-    close(norm.weight.grad(), dw / singular[0] - along * np.moveaxis(outer, 0, out_axis), 1e-3)
+    close(norm.weight.grad(), dw / singular[0] - along * outer, 1e-3)
     if plain.bias is not None:
         close(norm.bias.grad(), plain.bias.grad(), 1e-4)
 
@@ -436,6 +459,120 @@ def test_the_file_of_a_lone_wrapped_layer(norm, tmp_path):
     layer.save_parameters(str(tmp_path / "layer"))
     again.load_parameters(str(tmp_path / "layer"))
     np.testing.assert_array_equal(again(X).asnumpy(), layer(X).asnumpy())
+
+
+@pytest.mark.parametrize("hybridize", [False, True])
+@pytest.mark.parametrize("name", LAYERS)
+def test_weight_norm_of_zeros(name, hybridize):
+    """It starts as the layer, with the layer's own gradient, and leaves zero by it; also a row that
+    becomes zero in training."""
+    make, shape, groups = LAYERS[name]
+    norm, x = WeightNorm(make()), values(0, *shape)
+    norm.weight.init = mx.init.Zero()
+    net = inside(norm, hybridize)
+    first = net(nd.array(x))
+    plain = plain_copy(make, norm, norm.weight.data().asnumpy(), x)
+    close(first, plain(nd.array(x)), 0, "the same function")
+    up = values(1, *first.shape)
+    for got, want in zip(train(net, x, up), train(plain, x, up)):
+        close(got, want, 1e-6)
+    close(norm.weight.grad(), plain.weight.grad().asnumpy(), 1e-6)
+    close(norm.g.grad(), np.zeros(4), 0)
+    rows = matrix(values(4, *norm.weight.shape), groups)
+    rows[1] = 0
+    norm.weight.set_data(nd.array(unmatrix(rows, groups, norm.weight.shape)))
+    norm.g.set_data(nd.array([1, 3, 2, 1]))
+    Y, dX = train(net, x, up)
+    v_grad = matrix(norm.weight.grad().asnumpy(), groups)
+    lengths = np.linalg.norm(rows, axis=1)
+    lengths[1] = 1
+    weight = unmatrix(rows * (np.array([1, 3, 2, 1]) / lengths)[:, None], groups, norm.weight.shape)
+    plain = plain_copy(make, norm, weight, x)
+    for got, want in zip((Y, dX), train(plain, x, up)):
+        close(got, want, 1e-5)
+    close(v_grad[1], 3 * matrix(plain.weight.grad().asnumpy(), groups)[1], 1e-5)
+    assert np.isfinite(v_grad).all() and norm.g.grad().asnumpy()[1] == 0
+
+
+@pytest.mark.parametrize("epsilon", [1e-12, 1e-3, 1.0])
+@pytest.mark.parametrize("hybridize", [False, True])
+@pytest.mark.parametrize("name", LAYERS)
+def test_spectral_norm_of_zeros(name, hybridize, epsilon):
+    """A zero weight stays zero, and u is there for the weight that it becomes."""
+    make, shape, groups = LAYERS[name]
+    norm, x = SpectralNorm(make(), epsilon=epsilon), values(0, *shape)
+    norm.weight.init = mx.init.Zero()
+    net = inside(norm, hybridize)
+    first = net(nd.array(x))
+    plain = plain_copy(make, norm, norm.weight.data().asnumpy(), x)
+    close(first, plain(nd.array(x)), 0, "predicts what the layer does")
+    up = values(1, *first.shape)
+    for _ in range(3):
+        for got, want in zip(train(net, x, up), train(plain, x, up)):
+            close(got, want, 1e-6)
+    close(norm.weight.grad(), plain.weight.grad().asnumpy(), 1e-6)
+    assert norm.u.data().asnumpy().any()
+    # Then it has one row, and then another: nothing is left along u.
+    for row in (1, 2):
+        rows = np.zeros((4, matrix(norm.weight.data().asnumpy(), groups).shape[1]))
+        rows[row] = 3 * values(row, rows.shape[1])
+        norm.weight.set_data(nd.array(unmatrix(rows, groups, norm.weight.shape)))
+        for _ in range(3):
+            train(net, x, up)
+        plain = plain_copy(make, norm, norm.weight.data().asnumpy() / np.linalg.norm(rows), x)
+        close(net(nd.array(x)), plain(nd.array(x)), 1e-5, f"row {row}")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("hybridize", [False, True])
+@pytest.mark.parametrize("name", LAYERS)
+def test_spectral_norm_is_near_its_bound_before_it_is_trained(name, hybridize, dtype):
+    make, shape, groups = LAYERS[name]
+    norm = SpectralNorm(make())
+    net = inside(norm, hybridize)
+    net(nd.array(values(0, *shape)))
+    rows = nd.array(matrix(norm.weight.data().asnumpy(), groups), dtype=dtype)
+    with autograd.predict_mode():
+        found = norm._reweight(functional.compute_type(rows), norm.u.data()).asnumpy()
+    assert abs(np.linalg.svd(found.astype("float64"), compute_uv=False)[0] - 1) < 1e-3
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (512, 300), (10, 2000)])
+def test_spectral_norm_of_random_matrices_before_training(shape):
+    """Whose largest singular values lie close together; also around a layer that was trained."""
+    dense = nn.Dense(shape[0], in_units=shape[1], use_bias=False)
+    dense.initialize(mx.init.Normal(.5))
+    layer = SpectralNorm(dense)
+    layer.u.initialize()
+    used = layer(nd.array(np.eye(shape[1]))).asnumpy()
+    assert .999 < np.linalg.svd(used, compute_uv=False)[0] < 1.01
+
+
+@pytest.mark.parametrize("norm", [WeightNorm, SpectralNorm])
+@pytest.mark.parametrize("places", [[mx.cpu(1)], [mx.cpu(1), mx.cpu(0)]], ids=str)
+def test_what_they_start_with_on_other_devices(norm, places):
+    layer = norm(nn.Conv2DTranspose(4, 3, groups=2, in_channels=6))
+    layer.initialize(mx.init.Normal(.5), ctx=places)
+    rows = matrix(layer.weight.data(places[0]).asnumpy(), 2)
+    want = np.linalg.norm(rows, axis=1) if norm is WeightNorm else np.linalg.svd(rows)[0][:, 0]
+    for place in places:
+        found = (layer.g if norm is WeightNorm else layer.u).data(place).asnumpy()
+        close(found * np.sign(found[0]), want * np.sign(want[0]), 1e-3)
+
+
+@pytest.mark.parametrize("norm", [WeightNorm, SpectralNorm])
+def test_weights_in_float16(norm):
+    """Squares of its small numbers are 0, and of its large ones infinite."""
+    for size in (1e-5, 1, 300):
+        w = (values(0, 4, 6, offset=0) * size).astype("float16").astype("float32")
+        w[2] = 0
+        layer = norm(nn.Dense(4, in_units=6, use_bias=False))
+        layer.initialize(mx.init.Constant(nd.array(w)))
+        other = layer.g if norm is WeightNorm else layer.u
+        rows = functional.compute_type(nd.array(w, dtype="float16"))
+        found = layer._reweight(rows, nd.cast(other.data(), "float16")).asnumpy()
+        want = w if norm is WeightNorm else w / np.linalg.svd(w)[1][0]
+        np.testing.assert_allclose(found, want, rtol=2e-3, atol=2e-3 * np.abs(want).max())
 
 
 # --------------------------------------------------------------------------------------- properties

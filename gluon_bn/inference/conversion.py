@@ -5,8 +5,15 @@ import copy
 from mxnet.gluon import nn
 
 from gluon_bn.blocks import BatchNorm
-from gluon_bn.hybrid import ArrayBlock, as_nd
-from gluon_bn.inference.networks import GLUONS, copy_of, followed_by, named_blocks, new_memo
+from gluon_bn.hybrid import ArrayBlock
+from gluon_bn.inference.networks import (
+    GLUONS,
+    copy_of,
+    followed_by,
+    named_blocks,
+    new_memo,
+    values,
+)
 
 
 def to_gluon(net):
@@ -86,7 +93,7 @@ def from_gluon(net, kernel="auto"):
 
 def _shifts(layer):
     """Whether the layer has a beta, and one that is not zero."""
-    return layer.beta._data is not None and as_nd(layer.beta.list_data()[0]).norm() != 0
+    return layer.beta._data is not None and any(b.any() for b in values(layer.beta).values())
 
 
 def _take_parameters(new, old, memo):

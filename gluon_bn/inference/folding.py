@@ -12,7 +12,6 @@ from mxnet.util import is_np_array
 from gluon_bn import runtime
 from gluon_bn.arguments import BFLOAT16, accepting
 from gluon_bn.blocks import BatchNorm, ConditionalBatchNorm
-from gluon_bn.hybrid import as_nd
 from gluon_bn.inference.networks import (
     copy_of,
     followed_by,
@@ -20,6 +19,7 @@ from gluon_bn.inference.networks import (
     named_blocks,
     replace,
     set_values,
+    values,
 )
 
 
@@ -128,23 +128,23 @@ def _inputs_of(layers, net, inputs):
 
 def _as_line(layer, rank, dtype):
     """The ScaleShift that predicts as this batch norm does, and its activation behind it."""
-    def value(parameter):
-        return as_nd(parameter.list_data()[0]).asnumpy().astype("float64")
-
     theirs = not isinstance(layer, BatchNorm)
     scaled = not layer._kwargs["fix_gamma"] if theirs else layer.scale
     shifted = theirs or layer.center  # Gluon adds a beta that center=False fixed
     epsilon = layer._kwargs["eps"] if theirs else layer.epsilon
     axis = layer._kwargs["axis"] if theirs else layer.axis
     activation = ("relu" if layer.fuse_relu else None) if theirs else layer.activation
-    a = 1 / np.sqrt(value(layer.running_var) + epsilon)
-    a = a * value(layer.gamma) if scaled else a
-    b = (value(layer.beta) if shifted else 0) - a * value(layer.running_mean)
+    # One for each device: in training each has statistics of its own.
+    a, gamma = values(layer.running_var), values(layer.gamma)
+    a = {place: 1 / np.sqrt(var + epsilon) * (gamma[place] if scaled else 1)
+         for place, var in a.items()}
+    mean, beta = values(layer.running_mean), values(layer.beta)
+    b = {place: (beta[place] if shifted else 0) - a[place] * mean[place] for place in a}
     dtype = "float32" if dtype == BFLOAT16 else dtype  # MXNet's mixed precision casts by itself
-    line = ScaleShift(len(a), axis, rank, dtype, prefix=layer.prefix)
-    line.initialize(ctx=layer.gamma.list_ctx())
-    set_values(line.scale, a.reshape(line.scale.shape))
-    set_values(line.shift, b.reshape(line.shift.shape))
+    line = ScaleShift(layer.gamma.shape[0], axis, rank, dtype, prefix=layer.prefix)
+    line.initialize(ctx=list(a))
+    set_values(line.scale, a)
+    set_values(line.shift, b)
     line.exact = a, b
     return followed_by(line, activation)
 
@@ -212,28 +212,31 @@ def _graph(net, inputs):
 def _into(layer, line):
     """Fold the line into the weights of the layer before it; False if it does not fit there."""
     a, b = line.exact
-    weight = as_nd(layer.weight.list_data()[0]).asnumpy().astype("float64")
-    out_axis = 0  # of the weight
-    if isinstance(layer, nn.Dense):
-        if line.axis != line.num_dims - 1:
-            return False
-    else:
-        if line.axis != layer._kwargs["layout"].find("C"):
-            return False
-        if layer._op_name.lower() == "deconvolution":
-            if layer._kwargs["num_group"] != 1:
-                return False
-            out_axis = 1
-    shape = [-1 if i == out_axis else 1 for i in range(weight.ndim)]
-    set_values(layer.weight, weight * a.reshape(shape))
+    dense = isinstance(layer, nn.Dense)
+    axis = line.num_dims - 1 if dense else layer._kwargs["layout"].find("C")
+    if line.axis != axis or set(layer.weight.list_ctx()) != set(a):
+        return False
+
+    def scales(a):
+        """a, laid out against the weight, whose first axis is that of the outputs."""
+        if dense or layer._op_name.lower() == "convolution":
+            return a.reshape((-1,) + (1,) * (len(layer.weight.shape) - 1))
+        # That of a transposed convolution is (in, out / groups, ...).
+        groups = layer._kwargs["num_group"]
+        a = np.repeat(a.reshape((groups, -1)), layer.weight.shape[0] // groups, axis=0)
+        return a.reshape(a.shape + (1,) * (len(layer.weight.shape) - 2))
+
+    set_values(layer.weight, {place: weight * scales(a[place])
+                              for place, weight in values(layer.weight).items()})
     if layer.bias is None:
         del layer.bias  # Gluon refuses to change None into a Parameter only if it was one
-        layer.bias = layer.params.get("bias", shape=a.shape, init="zeros",
+        layer.bias = layer.params.get("bias", shape=(line.channels,), init="zeros",
                                       dtype=layer.weight.dtype)
         layer.bias.initialize(ctx=layer.weight.list_ctx())
         if "no_bias" in getattr(layer, "_kwargs", {}):
             layer._kwargs["no_bias"] = False
-    set_values(layer.bias, b + a * as_nd(layer.bias.list_data()[0]).asnumpy().astype("float64"))
+    set_values(layer.bias, {place: b[place] + a[place] * bias
+                            for place, bias in values(layer.bias).items()})
     return True
 
 

@@ -7,6 +7,7 @@ import mxnet as mx
 from mxnet.gluon import Block, HybridBlock, nn
 
 from gluon_bn import runtime
+from gluon_bn.arguments import as_nd
 
 GLUONS = (nn.BatchNorm, nn.BatchNormReLU)
 
@@ -95,10 +96,18 @@ def layer_by_layer(net):
             block._active = True
 
 
+def values(parameter):
+    """What the parameter holds on each of its devices: {device: NumPy array in float64}."""
+    return {place: as_nd(parameter.data(place)).asnumpy().astype("float64")
+            for place in parameter.list_ctx()}
+
+
 def set_values(parameter, value):
-    for array in parameter.list_data():
-        array[:] = mx.nd.array(value, dtype=array.dtype).reshape(array.shape) \
-            if not isinstance(array, mx.np.ndarray) else mx.np.array(value, dtype=array.dtype)
+    """Give the parameter an array of values, or one for each of its devices."""
+    for place in parameter.list_ctx():
+        array = as_nd(parameter.data(place))
+        own = value[place] if isinstance(value, dict) else value
+        array[:] = mx.nd.array(own, ctx=place, dtype=array.dtype).reshape(array.shape)
 
 
 def followed_by(layer, activation):

@@ -10,7 +10,13 @@ from gluon_bn import functional, runtime
 from gluon_bn.arguments import accepting, compute_type
 from gluon_bn.blocks import BatchNorm, ConditionalBatchNorm
 from gluon_bn.hybrid import as_nd
-from gluon_bn.inference.networks import GLUONS, layer_by_layer, named_blocks, set_values
+from gluon_bn.inference.networks import (
+    GLUONS,
+    layer_by_layer,
+    named_blocks,
+    set_values,
+    values,
+)
 from gluon_bn.relatives import BatchRenorm
 
 
@@ -70,8 +76,9 @@ def recalibrate(net, data, forward=None):
         if isinstance(layer, BatchRenorm):
             set_values(layer.running_stddev, np.sqrt(var + layer.epsilon))
         if getattr(layer, "zero_debias", False):
-            steps = as_nd(layer.num_batches.list_data()[0]).asnumpy().astype("float64")
-            set_values(layer.running_mean_biased, mean * (1 - layer.momentum ** steps))
+            set_values(layer.running_mean_biased, {
+                place: mean * (1 - layer.momentum ** steps)
+                for place, steps in values(layer.num_batches).items()})
     return {name: totals.result() for name, (_, totals) in measured.items()}
 
 

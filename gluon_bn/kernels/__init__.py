@@ -16,13 +16,17 @@ A rung is a module with
 
 X is an `mx.nd.NDArray`, float32 or float64, channels on `axis`, counted from the front; gamma and
 beta are (C,), or (N, C) for a row per example; mean and var are (C,), var the biased one. Y is
-differentiable in X, gamma and beta; mean and var carry no gradient. Arguments have been checked by
-the caller (the Blocks).
+differentiable in X, gamma and beta; mean and var carry no gradient. Where var overflows to infinity
+Y is NaN or right, never beta (`gluon` excepted). Arguments have been checked by the caller (the
+Blocks).
 
 A rung that can move the running statistics as it computes the batch's (`native`) also has
 
     train_layer(X, gamma, beta, running_mean, running_var, eps, momentum, axis=1, unbiased=False,
                 skip_nonfinite=False, may_add=True)         -> Y
+
+and one that can apply activations as it writes Y lists them as ACTIVATIONS; all its functions then
+take `activation`.
 """
 
 import importlib

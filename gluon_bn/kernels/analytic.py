@@ -15,7 +15,7 @@ from math import prod
 
 from mxnet import autograd, nd
 
-from gluon_bn.functional import total
+from gluon_bn.functional import _inverse_root, total
 from gluon_bn.kernels import textbook
 from gluon_bn.kernels.function import differentiable
 from gluon_bn.kernels.textbook import lay, supports
@@ -42,7 +42,7 @@ def train(X, gamma, beta, eps, axis=1):
         D = X - spread(shift, X)
         rest = total(D, axes) / n  # the mean is shift + rest
         var = total(nd.square(D), axes) / n - nd.square(rest)
-        scale = 1 / nd.sqrt(var + eps)
+        scale = _inverse_root(var, eps)
         # A product of its own, so a copy: the Trainer may step gamma before the backward pass runs.
         g = nd.broadcast_mul(lay(gamma, X, axis), scale)
         Y = D * spread(g, X)

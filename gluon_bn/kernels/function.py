@@ -9,6 +9,8 @@ This one hands every gradient on as it was asked for.
 import atexit
 import ctypes
 import itertools
+import os
+import time
 import traceback
 
 from mxnet import autograd, nd
@@ -29,6 +31,17 @@ _keys = itertools.count()
 # A backward pass that is still under way when Python ends would call a Python that is no more, and
 # the program would hang or abort.
 atexit.register(nd.waitall)
+
+
+def _before_fork():
+    """MXNet ends its threads before a fork and waits for them, with Python's lock in its hand; a
+    thread that is about to return from a callback needs that lock, and both would wait for ever."""
+    nd.waitall()
+    time.sleep(0.05)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork)
 
 
 def finish(arrays):

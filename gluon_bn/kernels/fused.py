@@ -15,6 +15,7 @@ small images, whose S positions then count as S columns of the same channel. CPU
 """
 
 import ctypes
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
@@ -30,6 +31,7 @@ from gluon_bn.runtime import own_threads
 SMALL = 128  # positions, below which a row is too short to loop over
 WIDE = 512  # columns, from which a loop over them is fast
 ALONE = 1 << 15  # values, below which a second thread costs more than it brings
+LARGEST = np.finfo(np.float32).max
 
 
 def supports(X):
@@ -184,10 +186,13 @@ class View:
         return np.repeat(v, self.per_example, axis=0) if v.ndim == 2 and len(v) > 1 else v
 
     def first_mean(self, x):
-        """A number near the mean of each channel: the mean of its first few values."""
+        """A number near the mean of each channel: the mean of its first few values, summed in
+        float64, because a sum may be more than float32 holds, and of the type of x."""
         if self.rows:
-            return x[0].mean(axis=1)
-        return x[0, 0].reshape(self.before, self.C, self.after).mean(axis=(0, 2))
+            first, axes = x[0], 1
+        else:
+            first, axes = x[0, 0].reshape(self.before, self.C, self.after), (0, 2)
+        return first.mean(axis=axes, dtype=np.float64).astype(x.dtype)
 
     def sums(self, examples=None):
         """Two arrays of zeros for the loops to add to."""
@@ -224,9 +229,11 @@ _local = threading.local()
 
 def _pool(threads):
     # One for each thread that asks: MXNet calls the backward pass on a thread of its own, and two
-    # that wait for the same pool could wait for each other.
-    if getattr(_local, "threads", None) != threads:
-        _local.threads = threads
+    # that wait for the same pool could wait for each other. And one for each process: a forked
+    # child has no threads but the one that forked.
+    made_for = os.getpid(), threads
+    if getattr(_local, "made_for", None) != made_for:
+        _local.made_for = made_for
         _local.pool = ThreadPoolExecutor(threads - 1, "gluon_bn.fused")
     return _local.pool
 
@@ -302,12 +309,16 @@ def _train(X, gamma, beta, eps, axis):
     view.run(moments_rows, moments_columns, x, k, s1, s2)
     rest = view.gather(s1) / n  # the mean is near + rest
     var = np.maximum(view.gather(s2) / n - rest * rest, 0)
-    scale = 1 / np.sqrt(var + eps)
+    scale = inverse_root(var, eps)
     g, b = (memory(v, (-1, view.C)).copy() for v in (gamma, beta))
-    a = view.spread(g * scale, x.dtype)
+    kind = x.dtype
+    if var.max() > LARGEST:  # more than float32 holds, and 1 / var less: the loops take float64
+        kind = np.float64
+        k = view.spread(near, kind)
+    a = view.spread(g * scale, kind)
     Y = fresh(X.shape, X)
     view.run(affine_rows, affine_columns, x, memory(Y, view.shape), k, a,
-             view.spread(b - rest * g * scale, x.dtype))
+             view.spread(b - rest * g * scale, kind))
 
     def backward(wanted, into, dY):
         dy, x = memory(dY, view.shape), kept.values()
@@ -322,7 +333,7 @@ def _train(X, gamma, beta, eps, axis):
             q = -(g * dbeta).sum(axis=0) * scale / n - p * rest
             dX = fresh(X.shape, X) if into[0] is None else into[0]
             view.run(gradient_rows, gradient_columns, dy, x, memory(dX, view.shape), k, a,
-                     view.spread(p, x.dtype), view.spread(q, x.dtype))
+                     view.spread(p, kind), view.spread(q, kind))
         return dX, filled(dgamma, gamma.shape, X, into[1]), filled(dbeta, beta.shape, X, into[2])
 
     differentiable([X, gamma, beta], [Y], backward)
@@ -334,7 +345,7 @@ def predict(X, gamma, beta, mean, var, eps, axis=1):
     view = View(X.shape, axis, len(gamma) if gamma.ndim == 2 else 1)
     kept = Kept(X, view.shape)
     x = kept.values()
-    scale = 1 / np.sqrt(memory(var, (-1,)).astype(np.float64) + eps)
+    scale = inverse_root(memory(var, (-1,)).astype(np.float64), eps)
     g, b = (memory(v, (-1, view.C)).copy() for v in (gamma, beta))
     k = view.spread(memory(mean, (-1,)), x.dtype)
     Y = fresh(X.shape, X)
@@ -356,6 +367,11 @@ def predict(X, gamma, beta, mean, var, eps, axis=1):
 
     differentiable([X, gamma, beta], [Y], backward)
     return Y
+
+
+def inverse_root(var, eps):
+    """1 / sqrt(var + eps), and NaN for an infinite variance, as `functional` has it."""
+    return np.where(np.isinf(var), np.nan, 1 / np.sqrt(var + eps))
 
 
 def fresh(shape, like):

@@ -208,6 +208,10 @@ struct View {
 };
 
 // ---- the layer ----------------------------------------------------------------------------------
+// NaN for an infinite variance: divided by it, finite values would pass for beta without a word.
+inline double inverse_root(double var, double eps) {
+  return std::isinf(var) ? NAN : 1 / std::sqrt(var + eps);
+}
 const double TRAINING = std::ldexp(1., 66);
 
 // All in one attribute, "train 1 1e-05 0.9 0 1 0 0": MXNet copies every attribute many times a call.
@@ -275,7 +279,7 @@ void forward(const Options& o, MXTensor* in, MXTensor* out, const OpResource& me
     std::fill_n(rest, v.C, T(0));
   }
   for (long i = 0; i < coefficients; ++i) {
-    const double scale = gamma[i] / std::sqrt(var[i % v.C] + o.eps);
+    const double scale = gamma[i] * inverse_root(var[i % v.C], o.eps);
     a[i] = static_cast<T>(scale);
     b[i] = static_cast<T>(beta[i] - rest[i % v.C] * scale);
   }
@@ -308,7 +312,7 @@ void backward(const Options& o, MXTensor* in, MXTensor* out, size_t inputs,
   const double n = static_cast<double>(v.outer) * v.inner;
   const bool training = o.training(fwd_in);
   for (long c = 0; c < v.C; ++c) {
-    const double inv = 1 / std::sqrt(var[c] + o.eps);
+    const double inv = inverse_root(var[c], o.eps);
     double through_mean = 0, through_var = 0;  // in training only: given statistics do not move
     for (long i = c; i < v.examples * v.C; i += v.C) {
       const double db = s1[i], dg = (s2[i] - rest[c] * db) * inv, g = gamma[i];

@@ -27,7 +27,7 @@ from mxnet.symbol.register import _make_symbol_function
 from gluon_bn.arguments import ONE_VALUE
 
 _SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "native.cc")
-_ACTIVATIONS = {None: 0, "relu": 1, "sigmoid": 2}
+ACTIVATIONS = {None: 0, "relu": 1, "sigmoid": 2}
 _lock = threading.Lock()
 _numbers = itertools.count()
 _state = {"tried": False, "problem": None}
@@ -220,7 +220,7 @@ def predict(X, gamma, beta, mean, var, eps, axis=1, activation=None):
 def _options(mode, axis, eps, momentum=0.0, unbiased=False, skip_nonfinite=False, activation=None,
              num_dims=None):
     return (f"{mode} {axis} {float(eps)!r} {float(momentum)!r} {int(unbiased)} "
-            f"{int(skip_nonfinite)} {num_dims or 0} {_ACTIVATIONS[activation]}")
+            f"{int(skip_nonfinite)} {num_dims or 0} {ACTIVATIONS[activation]}")
 
 
 def _call(X, gamma, beta, mean, var, options, may_add=True):
@@ -286,10 +286,10 @@ def with_activation(Y, activation):
     """
     options = Y.attr("options") or ""
     plain = options.endswith(" 0") and Y.name.endswith(_NAME)
-    if not plain or activation not in _ACTIVATIONS:
+    if not plain or activation not in ACTIVATIONS:
         return None
     return _operator(mx.sym)(*Y.get_children(), name=Y.name,
-                             options=f"{options[:-1]}{_ACTIVATIONS[activation]}")[0]
+                             options=f"{options[:-1]}{ACTIVATIONS[activation]}")[0]
 
 
 _NAME = "_gluon_bn_native"  # how the name of a node ends that knows the mode
