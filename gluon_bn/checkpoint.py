@@ -164,7 +164,7 @@ def write_atomically(path, write, keep_previous=False):
         os.replace(temporary, path)
     except BaseException as error:  # also Ctrl-C
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+        if getattr(error, "errno", None) and error.filename in (None, str(temporary)):
             error.filename = str(path)
         raise
 
