@@ -314,3 +314,42 @@ def test_mixed_precision():
                           capture_output=True, text=True, timeout=300,
                           env={**os.environ, "PYTHONPATH": root})
     assert done.returncode == 0 and "done" in done.stdout, done.stderr[-3000:]
+
+
+class Labelled(nn.HybridBlock):
+    """Our layers with one, two and three inputs and with none of state, in one graph."""
+
+    def __init__(self, kernel, order):
+        super().__init__()
+        self.layers = [BatchNorm(kernel=kernel), LayerNorm(), BatchNorm(kernel=kernel)]
+        self.layers = [self.layers[i] for i in order]
+        self.by_label = ConditionalBatchNorm(4, 3, kernel=kernel)
+        for layer in self.layers:
+            self.register_child(layer)
+
+    def hybrid_forward(self, F, X, labels):
+        for layer in self.layers[:2]:
+            X = layer(X)
+        return self.layers[2](self.by_label(X, labels))
+
+
+@pytest.mark.parametrize("kernel", ["textbook", "fused", "native"])
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (0, 2, 1)], ids=str)
+def test_operators_with_different_numbers_of_inputs_in_one_graph(kernel, order):
+    if kernel not in kernels.available():
+        pytest.skip("this kernel does not work here")
+    found, labels = {}, nd.array([0, 1, 2, 0, 1, 2])
+    for hybridized in (False, True):
+        net = Labelled(kernel, order)
+        net.initialize()
+        if hybridized:
+            net.hybridize()
+        X = nd.array(X0)
+        X.attach_grad()
+        for _ in range(2):
+            with autograd.record():
+                Y = net(X, labels)
+            Y.backward(nd.array(DY0))
+        nd.waitall()
+        found[hybridized] = [Y.asnumpy(), X.grad.asnumpy(), net.by_label.gamma.grad().asnumpy()]
+    assert_close(found[True], found[False], 1e-4)
