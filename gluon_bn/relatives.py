@@ -366,7 +366,7 @@ class SpectralNorm(_Reparametrized):
     equation (8), Algorithm 1), which bounds the layer's Lipschitz constant by 1 for Dense layers.
 
     sigma is followed by power iteration: the state `u`, one value per output unit or channel, is
-    found by up to 100 steps when the layer is initialized, takes `iterations` steps at each
+    found by up to 1,000 steps when the layer is initialized, takes `iterations` steps at each
     training call and none in prediction. (A weight put in later, by `set_data` or from a file
     without `u`, is near its bound after some training calls.) For a convolution the weight is read
     as the matrix (out, in x height x width), as in the paper.
@@ -408,10 +408,14 @@ class SpectralNorm(_Reparametrized):
         return row, column + other * (nd.norm(column).reshape((1, 1)) == 0)
 
     def _start(self, w, u):
-        """From a random direction to near that of the largest singular value."""
+        """From a random direction to near that of the largest singular value.
+
+        After k steps sigma^2 is expected to lack at most 0.871 ln(units) / (k - 1) of itself,
+        however close the singular values lie (Kuczynski and Wozniakowski, 1992): half a percent.
+        """
         mx.init.Normal(1)._init_weight("u", u)
         column = self._unit(cast(as_nd(u), w.dtype).reshape((-1, 1)))
-        for _ in range(100):
+        for _ in range(1000):
             before = column
             column = self._unit(self._step(w, column)[1])
             if nd.norm(column - before).asscalar() < 1e-4:
