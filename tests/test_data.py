@@ -42,9 +42,14 @@ def some_images(n, seed):
     return images
 
 
+def packed(content):
+    """As gzip packs it, without the time in it: the processes of xdist have to name tests alike."""
+    return gzip.compress(content, mtime=0)
+
+
 IMAGES, LABELS = some_images(TRAIN, 1), (np.arange(TRAIN) * 7 % 10).astype(np.uint8)
 TEST_IMAGES, TEST_LABELS = some_images(TEST, 2), np.arange(TEST, dtype=np.uint8)
-FILES = {name: gzip.compress(idx(array), mtime=0)
+FILES = {name: packed(idx(array))
          for name, array in zip(NAMES, [IMAGES, LABELS, TEST_IMAGES, TEST_LABELS])}
 
 ROOT, UNPACKED = os.environ.get("FASHION_MNIST_ROOT", ""), dict(data.UNPACKED)  # the real ones
@@ -294,15 +299,15 @@ def test_dataset_and_info(folder):
     (b"", "empty"),
     (b"<!DOCTYPE html><p>404", "web page"),
     (b"\x89PNG", "not a gzip file"),
-    (gzip.compress(idx(LABELS[::-1])), "other data"),
+    (packed(idx(LABELS[::-1])), "other data"),
     (idx(LABELS), "it is unpacked"),
     (gzip.compress(idx(LABELS), 1, mtime=1), "the right data, but was packed again"),
-    (gzip.compress(idx(LABELS)[:9]) + gzip.compress(idx(LABELS)[9:]), "right data.* packed again"),
-    (gzip.compress(idx(LABELS) + bytes(7)), "right data and 7 bytes more, but was packed again"),
+    (packed(idx(LABELS)[:9]) + packed(idx(LABELS)[9:]), "right data.* packed again"),
+    (packed(idx(LABELS) + bytes(7)), "right data and 7 bytes more, but was packed again"),
     (FILES[NAMES[1]] + bytes(512), "begins with the official file, and 512 bytes follow"),
     (FILES[NAMES[1]] + b"!", "begins with the official file, and 1 bytes follow"),
     (FILES[NAMES[1]][:-9] + bytes(9), "damaged"),
-    (gzip.compress(FILES[NAMES[1]]), "the official file, packed once more"),
+    (packed(FILES[NAMES[1]]), "the official file, packed once more"),
     (FILES[NAMES[3]], f"the official {NAMES[3]}, under another name"),
     (gzip.compress(idx(TEST_LABELS), mtime=1), f"the data of {NAMES[3]}, but was packed again"),
 ])
@@ -344,16 +349,16 @@ def test_the_sums_of_mxnets_files_are_those_in_mxnet():
 @pytest.mark.parametrize("name, content, words", [  # files whose checksum is right
     (NAMES[0], FILES[NAMES[0]][:-9], "cannot be unpacked"),
     (NAMES[0], b"\0\0\x08\x03", "cannot be unpacked"),
-    (NAMES[0], gzip.compress(b"\0\0\x08\x03\0\0"), "shorter than its header"),
-    (NAMES[0], gzip.compress(idx(IMAGES, magic=b"\x01\0")), "starts with 0100"),
-    (NAMES[0], gzip.compress(idx(IMAGES, kind=0x0D)), "type 0x0d"),
-    (NAMES[0], gzip.compress(idx(IMAGES, rank=1)), "rank 1, expected 3"),
-    (NAMES[1], gzip.compress(idx(LABELS, rank=2)), "rank 2, expected 1"),
-    (NAMES[0], gzip.compress(idx(IMAGES) + b"\0"), r"18033 bytes of data.*\(23, 28, 28\).*18032"),
-    (NAMES[0], gzip.compress(idx(IMAGES)[:-1]), r"18031 bytes of data.*18032"),
-    (NAMES[0], gzip.compress(idx(IMAGES, shape=(TRAIN, 14, 56))), "14 x 56.*expected 28 x 28"),
-    (NAMES[0], gzip.compress(idx(IMAGES[1:])), "22 images.*23 labels"),
-    (NAMES[1], gzip.compress(idx(np.where(LABELS == 8, 10, LABELS).astype(np.uint8))),
+    (NAMES[0], packed(b"\0\0\x08\x03\0\0"), "shorter than its header"),
+    (NAMES[0], packed(idx(IMAGES, magic=b"\x01\0")), "starts with 0100"),
+    (NAMES[0], packed(idx(IMAGES, kind=0x0D)), "type 0x0d"),
+    (NAMES[0], packed(idx(IMAGES, rank=1)), "rank 1, expected 3"),
+    (NAMES[1], packed(idx(LABELS, rank=2)), "rank 2, expected 1"),
+    (NAMES[0], packed(idx(IMAGES) + b"\0"), r"18033 bytes of data.*\(23, 28, 28\).*18032"),
+    (NAMES[0], packed(idx(IMAGES)[:-1]), r"18031 bytes of data.*18032"),
+    (NAMES[0], packed(idx(IMAGES, shape=(TRAIN, 14, 56))), "14 x 56.*expected 28 x 28"),
+    (NAMES[0], packed(idx(IMAGES[1:])), "22 images.*23 labels"),
+    (NAMES[1], packed(idx(np.where(LABELS == 8, 10, LABELS).astype(np.uint8))),
      "label 10 at position 4, expected 0 to 9"),
 ])
 def test_every_field_of_the_header_is_checked(folder, monkeypatch, name, content, words):
@@ -432,13 +437,13 @@ class Server:
         self.send(handler, content, encoding="gzip")
 
     def encodes(self, handler, content):
-        self.send(handler, gzip.compress(content), encoding="gzip")
+        self.send(handler, packed(content), encoding="gzip")
 
     def deflates(self, handler, content):
         self.send(handler, zlib.compress(content), encoding="deflate")
 
     def encodes_in_secret(self, handler, content):
-        self.send(handler, gzip.compress(content), encoding="identity")
+        self.send(handler, packed(content), encoding="identity")
 
     def encodes_in_chunks(self, handler, content):
         handler.protocol_version = "HTTP/1.1"
