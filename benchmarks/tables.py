@@ -1,7 +1,7 @@
-"""Write the README's tables again from the files in benchmarks/results.
+"""Write the tables of README.md and docs/results.md again from the files in benchmarks/results.
 
-    python benchmarks/tables.py           write README.md
-    python benchmarks/tables.py --check   exit 1 if README.md is not in step with the files
+    python benchmarks/tables.py           write the two pages
+    python benchmarks/tables.py --check   exit 1 if one of them is not in step with the files
 
 Each table stands between two comments, `<!-- table: NAME -->` and `<!-- end -->`.
 """
@@ -189,7 +189,7 @@ TABLES = {f.__name__: f for f in (demo, layer, network, accuracy, first_call, ne
 
 
 def render(text):
-    """The README with every table written again."""
+    """A page with every table written again."""
     def fill(match):
         return f"<!-- table: {match[1]} -->\n{TABLES[match[1]]()}<!-- end -->"
 
@@ -197,11 +197,11 @@ def render(text):
 
 
 def main():
-    path = ROOT / "README.md"
-    text = path.read_text()
+    pages = {path: path.read_text() for path in (ROOT / "README.md", ROOT / "docs/results.md")}
     if "--check" in sys.argv:
-        sys.exit(render(text) != text)
-    path.write_text(render(text))
+        sys.exit(any(render(text) != text for text in pages.values()))
+    for path, text in pages.items():
+        path.write_text(render(text))
 
 
 if __name__ == "__main__":
