@@ -1,7 +1,7 @@
 """Build the web site of the book: `python docs/book/website.py [FOLDER]`.
 
 Sphinx reads a folder that we put together first: the landing page, which lists the chapters there
-are and those that are planned, the executed notebooks, and two pages of `docs/`. It lies in a
+are and those that are planned, the executed notebooks, and pages of `docs/`. It lies in a
 temporary place and looks like the repository: the chapters' links lead where they lead on disk.
 """
 
@@ -27,7 +27,8 @@ def gather(source, chapters=ROOT / "chapters"):
     for part in (".", "solutions"):
         for notebook in Path(chapters, part).glob("[0-9][0-9]_*.ipynb"):
             shutil.copy(notebook, source / "chapters" / part)
-    shutil.copy(ROOT / "docs" / "conventions.md", source / "docs")
+    for page in ("conventions.md", "checking.md"):
+        shutil.copy(ROOT / "docs" / page, source / "docs")
     writing = (ROOT / "docs" / "writing.md").read_text(encoding="utf-8")
     symbols = writing[writing.index("## Symbols"):].replace("## ", "# ", 1)
     (source / "docs" / "symbols.md").write_text(symbols, encoding="utf-8")

@@ -172,12 +172,13 @@ def mentions(function, *modules):
     """Whether a function, or a method of a class, speaks of one of these modules."""
     function = inspect.unwrap(getattr(function, "__func__", function))
     for part in [function, *(vars(function).values() if isinstance(function, type) else ())]:
-        space = getattr(part, "__globals__", {})
-        names = getattr(getattr(part, "__code__", None), "co_names", ())
-        used = [space.get(name) for name in names]
-        used += [getattr(mx, name, None) for name in names if mx in used]
-        if any(found is module for found in used for module in modules):
-            return True
+        space, codes = getattr(part, "__globals__", {}), [getattr(part, "__code__", None)]
+        for code in filter(inspect.iscode, codes):  # those of functions inside it follow
+            codes += code.co_consts
+            used = [space.get(name) for name in code.co_names]
+            used += [getattr(mx, name, None) for name in code.co_names if mx in used]
+            if any(found is module for found in used for module in modules):
+                return True
     return False
 
 

@@ -232,7 +232,7 @@ def shared(life):
     """Whether training one layer changes what another predicts."""
     if life.layer.instance is not None:
         return None
-    (one, _), (two, _) = (life.layer.prepared(life.case) for _ in range(2))
+    one, two = (life.layer.new(life.case.shape[1], life.rank) for _ in range(2))
     before = life.predict(two)
     if not same(life.predict(two), before):
         return None
