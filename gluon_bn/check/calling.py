@@ -5,7 +5,7 @@ import inspect
 import re
 import signal
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import mxnet as mx
 import numpy as np
@@ -107,30 +107,31 @@ def limited(seconds=SECONDS):
         signal.signal(signal.SIGALRM, before)
 
 
+def semantics(shape, array):
+    """NumPy's semantics on or off; MXNet wants those of arrays off before those of shapes."""
+    mx.util._set_np_array(False)
+    mx.util.set_np_shape(shape)
+    mx.util._set_np_array(array)
+
+
 @contextmanager
 def guarded(kind="nd", training=False, recording=False):
     """Around a call of the student's code: its array kind ("ours": mx.nd, whatever is switched on),
-    the mode of autograd, a limit of time.
-    What goes wrong comes out as a `Failure`; all modes are put back as they were before."""
-    flags = autograd.is_recording(), autograd.is_training()
-    world = mx.util.is_np_shape(), mx.util.is_np_array()
+    the mode of autograd, a limit of time. What goes wrong comes out as a `Failure`; all modes are
+    put back as they were before, whatever the student's code did to them."""
+    before = modes()
     try:
-        with ExitStack() as stack:
-            stack.enter_context(np.errstate(all="ignore"))
-            for scope, on in zip((mx.util.np_shape, mx.util.np_array), world):
-                stack.enter_context(scope(kind == "np" or on and kind != "ours"))
-            # These two set what they find on leaving, so a mode that was left on is put back here.
-            autograd.set_training(training)
-            autograd.set_recording(recording)
-            stack.enter_context(limited())
+        autograd.set_recording(recording)
+        autograd.set_training(training)
+        semantics(*(kind == "np" or on and kind != "ours" for on in before[2:]))
+        with np.errstate(all="ignore"), limited():
             yield
     except (Exception, SystemExit) as error:
         raise explain(error) from error
     finally:
-        autograd.set_recording(flags[0])
-        autograd.set_training(flags[1])
-        mx.util.set_np_shape(world[0])
-        mx.util._set_np_array(world[1])
+        autograd.set_recording(before[0])
+        autograd.set_training(before[1])
+        semantics(*before[2:])
 
 
 def modes():

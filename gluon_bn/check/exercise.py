@@ -78,13 +78,20 @@ class Outcome:
 class Student:
     """A function, and how it wants to be called: its array kind, vectors laid against X or not."""
 
+    is_layer = False
+
     def __init__(self, function, exercise):
-        self.exercise = exercise
-        self.function = Function(function, exercise.names, exercise.optional, exercise.extra)
-        self.kind, self.column, self.dtype = "nd", True, "float32"
-        self.failures, self.first_failure = {}, None
+        self.exercise, self.function = exercise, self.called(function, exercise)
+        self.kind, self.column, self.failures, self.first_failures = "nd", True, {}, {}
         self.changed, self.left_modes, self.extra, self.to_numpy = set(), False, False, False
         self.outcomes = {}
+
+    def called(self, function, exercise):
+        return Function(function, exercise.names, exercise.optional, exercise.extra)
+
+    def fit(self, case):
+        """The case in a size that it can take: any."""
+        return case
 
     def adapt(self, case):
         """The case as this function sees it: what it has no argument for is plain."""
@@ -97,40 +104,39 @@ class Student:
         """Find the array kind and the layout in which most of the cases run. `failures` says for
         which (rank, number) it fails all the same; True if anything runs."""
         function, best = self.function.function, None
-        kinds = ["np", "nd"] if mx.util.is_np_array() else ["nd", "np"]
         self.writes_np = mx.util.is_np_array() or mentions(function, mx.np, mx.npx)
+        kinds = ["np", "nd"] if mx.util.is_np_array() else ["nd", "np"]
         kinds.insert(1 if mentions(function, np) and not self.writes_np else 2, "numpy")
-        for kind, column in ((k, c) for k in kinds for c in (True, False)):
-            if not column and not self.exercise.laid:
+        layouts = (True, False) if self.exercise.laid and not self.is_layer else (True,)
+        for self.kind, self.column in ((k, c) for k in kinds for c in layouts):
+            if self.is_layer and self.kind == "numpy":
                 continue
-            self.kind, self.column, failures = kind, column, {}
-            for rank, number, case in ((r, i, c) for r, some in cases.items()
-                                       for i, c in enumerate(some)):
-                try:
-                    self.run(case.but(recording=False))
-                except Failure as problem:
-                    failures[rank, number] = problem
-            if self.first_failure is None and failures:
-                self.first_failure = next(iter(failures.values()))
-                self.first_failures = failures
-            if best is None or len(failures) < len(best[0]):
-                best = failures, kind, column
+            failures = {}
+            for rank, some in cases.items():
+                for number, case in enumerate(some):
+                    try:
+                        self.run(self.fit(case.but(recording=False)))
+                    except Failure as problem:
+                        failures[rank, number] = problem
+            best = best or (failures, self.kind, self.column, failures)
+            if len(failures) < len(best[0]):
+                best = failures, self.kind, self.column, best[3]
             if not failures:
                 break
-        self.failures, self.kind, self.column = best
+        self.failures, self.kind, self.column, self.first_failures = best
         self.changed.clear()
         self.outcomes.clear()
         return len(self.failures) < sum(map(len, cases.values()))
 
-    def run(self, case, dtype=None, statistics=None):
+    def run(self, case, dtype="float32", statistics=None):
         """The `Outcome` of one call; while autograd records, with the way back. The same question
         is asked only once. Raises `Failure`, with a sentence, if nothing comes of it."""
         if statistics:
-            return self._run(case, self.dtype, statistics)
+            return self._run(case, dtype, statistics)
         key = case, dtype
         if key not in self.outcomes:
             try:
-                self.outcomes[key] = self._run(case, dtype or self.dtype)
+                self.outcomes[key] = self._run(case, dtype)
             except Failure as problem:
                 self.outcomes[key] = problem
         if isinstance(self.outcomes[key], Failure):
@@ -228,7 +234,7 @@ def _plain(value):
     return value.asnumpy() if isinstance(value, nd.NDArray) else value
 
 
-# ------------------------------------------------------------------------------- the wrong solutions
+# ------------------------------------------------------------------------------ wrong solutions
 
 
 def with_mistakes(source, mistakes):
@@ -273,12 +279,13 @@ class Answers:
         source = with_mistakes(self.exercise.source, mistakes)
         if not source:
             return None
-        if case not in self.arrays:  # no solution of ours changes them
-            self.arrays[case] = self.maker.arguments(case, "float64")
-        given, exercise = self.arrays[case], self.exercise
+        exercise = self.exercise
         back = back and exercise.wrt
         try:
             with guarded("ours", case.training, case.recording):
+                if case not in self.arrays:  # no solution of ours changes them
+                    self.arrays[case] = self.maker.arguments(case, "float64")
+                given = self.arrays[case]
                 for name in exercise.wrt if back else ():
                     given[name].attach_grad()
                 returned = compiled(source)(*(given[name] for name in exercise.names))

@@ -1,7 +1,7 @@
 """The exercises, and the questions that are asked in each."""
 
 import copy
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from mxnet import autograd
@@ -19,12 +19,13 @@ def per_channel(case):
 
 
 def modes(names, labels=False):
-    """Cases of batch_norm: three in training, the same three in prediction."""
-    @lru_cache(maxsize=None)
+    """Cases of batch_norm: three in training, the same three and one more in prediction."""
+    @cache
     def both():
         return {rank: [Case({n: values[n] for n in names}, training, training)
                        for training in (True, False)
-                       for values in probes.battery(probes.SHAPES[rank], labels=labels)]
+                       for values in probes.battery(probes.SHAPES[rank], labels=labels) + (
+                           not training) * [probes.near_its_mean(probes.SHAPES[rank], labels)]]
                 for rank in (4, 2)}
     return both
 
@@ -39,7 +40,8 @@ def plain(names, shapes=None, axis=1, rename=None, small=None, **more):
 
     return (lru_cache(maxsize=None)(lambda: {
         rank: [chosen(v, more) for v in probes.battery(shape, axis=axis)]
-        for rank, shape in shapes.items()}), lambda rank: (chosen(v, small or more) for v in probes.small(rank, axis)))
+        for rank, shape in shapes.items()}),
+        lambda rank: (chosen(v, small or more) for v in probes.small(rank, axis)))
 
 
 NAMES = ("X", "gamma", "beta", "moving_mean", "moving_var", "eps", "momentum")
@@ -74,7 +76,7 @@ LAYER_NORM = Exercise(
     wrt=("X", "gamma", "beta"))
 
 
-@lru_cache(maxsize=None)
+@cache
 def axis_cases():
     """A function without `axis` is asked for the first two of rank 4, and for rank 2."""
     X4, X2 = (probes.ordinary(probes.SHAPES[rank])["X"] for rank in (4, 2))
@@ -275,7 +277,7 @@ def questions_of_functions(session):
     session.suspect((session.cases, exercise.outputs))
     verdicts = {}
     for key in (exercise.outputs[::-1] if exercise.outputs[0] == "dX" else exercise.outputs):
-        verdicts[key] = session.judge(session.cases, (key,), None)
+        verdicts[key] = session.judge(session.cases, (key,), exercise.names)
         session.say({"mean": "mean", "var": "variance"}.get(key, key), verdicts[key])
     right = all(v.ok for some in verdicts.values() for v in some.values())
     if right and exercise.wrt and student.kind != "numpy":

@@ -20,11 +20,10 @@ from gluon_bn.check.calling import (
     explain,
     guarded,
     make,
-    mentions,
     modes,
     to_numpy,
 )
-from gluon_bn.check.exercise import Outcome
+from gluon_bn.check.exercise import Outcome, Student
 from gluon_bn.check.matching import same
 
 ROLES = ("gamma", "beta", "moving_mean", "moving_var")
@@ -142,19 +141,20 @@ def arrays(block, case):
 # ------------------------------------------------------------------------------------- the Block
 
 
-class Layer:
-    """A student (see `exercise.Student`): each run is a new layer in the state of the case.
+class Layer(Student):
+    """Each run is a new layer in the state of the case.
 
     made: a class, a factory, or an instance (copied; if it cannot be copied, it is used itself).
     """
 
-    column, dtype, function = True, "float32", SimpleNamespace(reordered=False)
+    is_layer = True
+
+    def called(self, function, exercise):
+        return SimpleNamespace(function=function, reordered=False)
 
     def __init__(self, made, exercise):
-        self.made, self.exercise, self.kind = made, exercise, "nd"
-        self.labels = "labels" in exercise.names
-        self.failures, self.first_failure, self.changed, self.outcomes = {}, None, set(), {}
-        self.extra = self.left_modes = False
+        super().__init__(made, exercise)
+        self.made, self.labels = made, "labels" in exercise.names
         self.eps, self.momentum, self.said, self.adapted = 1e-5, 0.9, set(), {}
         self.instance = made if isinstance(made, gluon.Block) else None
         self.channels = self.classes = 0
@@ -239,42 +239,6 @@ class Layer:
                           "MXNet's is expected", "wrong type returned")
         return Y
 
-    def settle(self, cases):
-        """The array kind it works with; `failures` says where it fails all the same."""
-        self.writes_np, best = mx.util.is_np_array() or mentions(self.made, mx.np, mx.npx), None
-        for kind in ["np", "nd"] if mx.util.is_np_array() else ["nd", "np"]:
-            self.kind, failures = kind, {}
-            for rank, i, case in ((r, i, c) for r, some in cases.items()
-                                  for i, c in enumerate(some)):
-                try:
-                    outcome = self._run(self.fit(case.but(recording=False)), "float32")
-                    if outcome.values["Y"].size != self.fit(case)["X"].size:
-                        raise Failure(f"Y comes back with shape {outcome.shapes['Y']}",
-                                      "shape changed")
-                except Failure as problem:
-                    failures[rank, i] = problem
-            if best is None:
-                self.first_failures = failures
-                self.first_failure = next(iter(failures.values()), None)
-            if best is None or len(failures) < len(best[0]):
-                best = failures, kind
-            if not failures:
-                break
-        self.failures, self.kind = best
-        self.changed.clear()
-        return len(self.failures) < sum(map(len, cases.values()))
-
-    def run(self, case, dtype="float32"):
-        key = case, dtype
-        if key not in self.outcomes:
-            try:
-                self.outcomes[key] = self._run(case, dtype)
-            except Failure as problem:
-                self.outcomes[key] = problem
-        if isinstance(self.outcomes[key], Failure):
-            raise self.outcomes[key]
-        return self.outcomes[key]
-
     def _run(self, case, dtype):
         with self.at_work():
             block, found = self.prepared(case, dtype)
@@ -284,6 +248,8 @@ class Layer:
             with autograd.record(case.training) if case.recording else autograd.pause(
                     case.training):
                 Y = self.call(block, case, X=X)
+            if Y.size != X.size:
+                raise Failure(f"Y comes back with shape {tuple(Y.shape)}", "shape changed")
             outcome = Outcome({"Y": to_numpy(Y, "Y")}, {"Y": tuple(Y.shape)}, {"Y": dtype_of(Y)})
             if case.recording and case.training:
                 try:

@@ -223,9 +223,9 @@ def saved(life):
         return [said("parameters lost on save")]
     lost = [NAMES[r] for r, array in found.items() if array.parameter is None]
     only = [name for name in lost if name.startswith("running")]
-    return [said("statistics lost on save", " and ".join(only) + (" are" if len(only) > 1 else " is")
-                 if only else "what it has seen is", as_name="statistics lost on save"
-                 if only or not lost else "parameters lost on save")]
+    left = " and ".join(only) + (" are" if len(only) > 1 else " is")
+    return [said("statistics lost on save", left if only else "what it has seen is",
+                 as_name="parameters lost on save" if lost and not only else None)]
 
 
 def shared(life):

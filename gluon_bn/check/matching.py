@@ -1,4 +1,4 @@
-"""Which mistakes of the table give what the student's function gave: found, or not, never nearly."""
+"""Which mistakes of the table give what the student's function gave, exactly or not at all."""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -127,7 +127,8 @@ class Matcher:
         if not found:
             sizes = all(got[k].size == self.answers(c, base[0], backwards(keys))[k].size
                         for c, got in evidence for k in keys)
-            return Verdict(("difference" if sizes else "shape changed",), self.hint(evidence, keys, base[0]) + UNKNOWN, example())
+            return Verdict(("difference" if sizes else "shape changed",),
+                           self.hint(evidence, keys, base[0]) + UNKNOWN, example())
         case = evidence[0][0]
         told = {tuple(m.name for m in self.less(one, base)): self.less(one, base) for one in found}
         names = tuple(dict.fromkeys(name for names in told for name in names))

@@ -214,7 +214,8 @@ NAMED = {  # axes -> (kind, how it is said)
 }
 PARTS = {"tuple(range(1, X.ndim))": ("per example", "over each example"),
          "tuple(range(X.ndim))": ("everything", "over everything at once"),
-         "0": ("batch only", "over the batch only"), "1": ("over the channels", "over the channels"),
+         "0": ("batch only", "over the batch only"),
+         "1": ("over the channels", "over the channels"),
          "(2, 3)": ("per instance", "over the pixels of each example")}
 
 

@@ -50,7 +50,7 @@ MOMENTS = (
               "round."),
              *(("gradient cut", f"return {parts}", "The gradient of mean and variance with respect "
                 "to X is not theirs: somewhere the way back to X is cut.")
-               for parts in ("mean.detach(), var", "mean, var.detach()"))),
+               for parts in ("mean.detach() + 0 * mean, var", "mean, var.detach() + 0 * var"))),
 )
 
 NORMALIZE_SOURCE = """
@@ -122,8 +122,9 @@ GROUP_NORM = (*formula, *batchless, *cut, *changes(
     ("groups and their size exchanged",
      "groups = X.shape, X.shape[1] // num_groups",
      "num_groups is taken for the number of channels in a group. It is that of the groups; each "
-     "has C / num_groups channels.")), *changes("axes = (2,)", ("batch averaged, too", "axes = (0, 2)", "Mean and variance are taken "
-                                "over the examples of the batch, too." + OF_GROUP)))
+     "has C / num_groups channels.")), *changes(
+    "axes = (2,)", ("batch averaged, too", "axes = (0, 2)",
+                    "Mean and variance are taken over the examples of the batch, too." + OF_GROUP)))
 
 RECALIBRATE_SOURCE = """
 def f(batches):

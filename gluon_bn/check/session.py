@@ -1,12 +1,12 @@
 """One student, one report: questions asked rank by rank, and what is said about the answers."""
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
 from gluon_bn.check.calling import Endless, Failure
 from gluon_bn.check.exercise import Answers
-from gluon_bn.check.matching import Matcher, Verdict, agree, same, smallest
+from gluon_bn.check.matching import Matcher, Verdict, agree, smallest
 from gluon_bn.check.probes import Case, far_from_zero, ordinary
 from gluon_bn.check.report import Example
 
@@ -27,7 +27,7 @@ def examine(report, make, questions):
     return report
 
 
-@lru_cache(maxsize=None)
+@cache
 def answers_of(exercise):
     """They are the same for every student whose cases are those of the exercise."""
     return Answers(exercise)
@@ -51,8 +51,8 @@ class Session:
         self.ranks = [rank for rank, some in asked.items()
                       if any((rank, i) not in student.failures for i in range(len(some)))]
         if not works:
-            rank, number = next(iter(student.first_failures))
-            verdict = self.failed(student.first_failure, asked[rank][number])
+            (rank, number), problem = next(iter(student.first_failures.items()))
+            verdict = self.failed(problem, asked[rank][number])
             report.not_yet("it runs", verdict.why, verdict.names)
             return False
         for rank in [rank for rank in asked if rank not in self.ranks]:
@@ -70,18 +70,19 @@ class Session:
         if not student.failures and self.exercise.outputs[0] == "Y" and len(
                 self.exercise.outputs) == 3:
             report.ok("it runs on X of shape (N, C) and (N, C, H, W)")
-        said = f"({student.first_failure})"
+        first = next(iter(student.first_failures.values()), None)
+        said = f"({first})"
         if student.kind == "numpy" and self.exercise.heads and len(self.exercise.outputs) == 3:
-            report.not_yet("it works on MXNet's arrays", "It runs on NumPy arrays only, so autograd "
-                           f"cannot follow it and a network could not be trained with it {said}.",
-                           ("NumPy only",))
+            report.not_yet("it works on MXNet's arrays", "It runs on NumPy arrays only, so "
+                           "autograd cannot follow it and a network could not be trained with it "
+                           f"{said}.", ("NumPy only",))
         elif student.kind == "numpy":
             report.note("checked with arrays of NumPy, the kind it runs on; autograd cannot follow "
                         "NumPy, so a layer needs it in MXNet")
-        elif student.kind == "np" and student.first_failure and not student.writes_np:
+        elif student.kind == "np" and first and not student.writes_np:
             report.not_yet("it works on arrays of mx.nd", "It runs on arrays of mx.np, but not on "
                            f"those of mx.nd {said}.", ("mx.np only",))
-        elif student.kind == "np" and student.first_failure:
+        elif student.kind == "np" and first:
             report.note("checked with arrays of mx.np, for which it is written")
         if not student.column:
             report.note("gamma, beta and the statistics were passed as vectors (C,): laid against "
@@ -176,7 +177,7 @@ class Session:
                 verdicts[rank] = self.matcher.judge(
                     evidence, keys, example, (base or {}).get(rank) or ((),),
                     all(v.found for v in verdicts.values()))
-        for rank, v in verdicts.items():
+        for v in verdicts.values():
             if v.names == ("error",) and any(other.ok for other in verdicts.values()):
                 v.names = (f"only rank {next(r for r, o in verdicts.items() if o.ok)} works",)
         return verdicts
@@ -203,7 +204,7 @@ class Session:
         """What was passed in is what the caller still has."""
         names = list(dict.fromkeys(name for name, _ in sorted(self.student.changed)))
         for name in [n for n in names if not n.startswith("moving")]:
-            if name in ("gamma", "beta") and hasattr(self.student, "made"):
+            if name in ("gamma", "beta") and self.student.is_layer:
                 self.report.changed_in_place(name, "the Trainer moves it, along its gradient, and "
                                              "nobody else")
             else:
@@ -343,7 +344,7 @@ class Session:
                 "They were changed in place, but the" if changed else "The") + " function returns "
                 "three: Y, the moving mean and the moving variance.", ("statistics not returned",))
             return
-        layer = hasattr(student, "made")
+        layer = student.is_layer
         names = {"mean": "moving_mean", "variance": "moving_var"}
         pairs = {said: self.judge(stepped, (key,), ("X", "momentum", key))
                  for said, key in names.items()}
@@ -358,7 +359,7 @@ class Session:
             for said, verdicts in pairs.items():
                 self.say(f"moving {said} {after}", verdicts)
         stay = {}
-        for said, key in names.items():
+        for key in names.values():
             for rank, v in self.judge(prediction, (key,), ("X", "momentum", key)).items():
                 if v.names == ("difference",):
                     v.names = ("moving statistics changed in prediction",)
