@@ -25,7 +25,7 @@ def modes(names, labels=False):
         return {rank: [Case({n: values[n] for n in names}, training, training)
                        for training in (True, False)
                        for values in probes.battery(probes.SHAPES[rank], labels=labels) + (
-                           not training) * [probes.near_its_mean(probes.SHAPES[rank], labels)]]
+                           not training) * [probes.near_zero(probes.SHAPES[rank], labels)]]
                 for rank in (4, 2)}
     return both
 
