@@ -166,7 +166,7 @@ def plain_average(life):
 
 def out_of_range(session):
     """A label that no class has must not be some other class's."""
-    student, case = session.student, session.cases[session.ranks[0]][0].but(recording=False)
+    student, case = session.student, session.cases[session.ranks[0]][0].silent
     K, accepted, rows = len(case["gamma"]), [], 0
     for label in (K, -1):
         labels = case["labels"].copy()
@@ -195,7 +195,7 @@ def out_of_range(session):
 
 def float_labels(session):
     """Gluon's data loaders often give labels as float32."""
-    student, case = session.student, session.cases[session.ranks[0]][0].but(recording=False)
+    student, case = session.student, session.cases[session.ranks[0]][0].silent
     try:
         want = student.run(case).values["Y"]
         got = student.run(case.but(labels=case["labels"].astype("float32"))).values["Y"]

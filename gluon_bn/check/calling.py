@@ -89,8 +89,8 @@ def explain(error):
 
 
 @contextmanager
-def limited(seconds=SECONDS):
-    """Raises `Endless` after so many seconds. Only in the main thread can Python be interrupted."""
+def limited():
+    """Raises `Endless` after SECONDS. Only in the main thread can Python be interrupted."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
         yield
         return
@@ -98,8 +98,8 @@ def limited(seconds=SECONDS):
     def stop(number, frame):
         raise Endless
 
-    before, left = signal.signal(signal.SIGALRM, stop), signal.setitimer(signal.ITIMER_REAL,
-                                                                         seconds)
+    before = signal.signal(signal.SIGALRM, stop)
+    left = signal.setitimer(signal.ITIMER_REAL, SECONDS)
     try:
         yield
     finally:

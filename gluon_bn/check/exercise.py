@@ -60,7 +60,6 @@ class Exercise:
     heads: int = 1
     optional: tuple = ()
     extra: tuple = ()
-    axis: int = 1
 
 
 @dataclass
@@ -73,6 +72,7 @@ class Outcome:
     arrays: list = field(default_factory=list)
     failure: Failure = None  # on the way back
     order: str = "right"  # 'Y alone', 'another'
+    changed: set = field(default_factory=set)  # (argument, training) that it changed in place
 
 
 class Student:
@@ -115,7 +115,7 @@ class Student:
             for rank, some in cases.items():
                 for number, case in enumerate(some):
                     try:
-                        self.run(self.fit(case.but(recording=False)))
+                        self.run(self.fit(case).silent)
                     except Failure as problem:
                         failures[rank, number] = problem
             best = best or (failures, self.kind, self.column, failures)
@@ -125,7 +125,6 @@ class Student:
                 break
         self.failures, self.kind, self.column, self.first_failures = best
         self.changed.clear()
-        self.outcomes.clear()
         return len(self.failures) < sum(map(len, cases.values()))
 
     def run(self, case, dtype="float32", statistics=None):
@@ -133,7 +132,7 @@ class Student:
         is asked only once. Raises `Failure`, with a sentence, if nothing comes of it."""
         if statistics:
             return self._run(case, dtype, statistics)
-        key = case, dtype
+        key = case, dtype, self.kind, self.column
         if key not in self.outcomes:
             try:
                 self.outcomes[key] = self._run(case, dtype)
@@ -141,6 +140,7 @@ class Student:
                 self.outcomes[key] = problem
         if isinstance(self.outcomes[key], Failure):
             raise self.outcomes[key]
+        self.changed |= self.outcomes[key].changed
         return self.outcomes[key]
 
     def _run(self, case, dtype, statistics=None):
@@ -163,7 +163,7 @@ class Student:
                 self._back(outcome, arrays, wrt)
             for name, value in before.items():
                 if not np.array_equal(value, _plain(arrays[name]), equal_nan=True):
-                    self.changed.add((name, case.training))
+                    outcome.changed.add((name, case.training))
             return outcome
 
     def arguments(self, case, dtype):

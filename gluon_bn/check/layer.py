@@ -264,7 +264,7 @@ class Layer(Student):
             if {"moving_mean", "moving_var"} <= set(found):
                 outcome.values.update({r: found[r].get() for r in ROLES[2:]})
             now = {"X": X.asnumpy(), **{r: found[r].get() for r in ROLES[:2] if r in found}}
-            self.changed |= {(name, case.training) for name in before if name in now
+            outcome.changed = {(name, case.training) for name in before if name in now
                              and not same(now[name], before[name])}
             return outcome
 

@@ -5,6 +5,7 @@ numbers are this module's own: MXNet's and NumPy's generators are not touched.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -29,6 +30,11 @@ class Case:
         return replace(self, given={**self.given, **changes},
                        training=self.training if training is None else training,
                        recording=self.recording if recording is None else recording)
+
+    @cached_property
+    def silent(self):
+        """The same call while autograd does not record."""
+        return self.but(recording=False)
 
     @property
     def shape(self):

@@ -129,7 +129,7 @@ class Session:
                 except Failure:
                     if not case.recording or keys[0] in ("dX", "dgamma"):
                         raise
-                    case = case.but(recording=False)
+                    case = case.silent
                     outcome = self.student.run(case)
             except Failure as problem:
                 problem.case = case
@@ -236,7 +236,7 @@ class Session:
             wrong = None
             for case in {c.training: c for c in reversed(first) if self._tried(c)}.values():
                 try:
-                    came = self.student.run(case.but(recording=False), dtype).dtypes
+                    came = self.student.run(case.silent, dtype).dtypes
                 except Failure as problem:
                     wrong = (f"With arrays of {dtype} it fails: {problem}. Is a new array made "
                              "somewhere without a type? It is float32 then.")
@@ -257,7 +257,7 @@ class Session:
 
     def _tried(self, case):
         try:
-            return self.student.run(case.but(recording=False))
+            return self.student.run(case.silent)
         except Failure:
             return None
 
@@ -286,8 +286,8 @@ class Session:
     def say_remembers(self):
         """The same call twice gives the same answer twice."""
         cases = self.cases[self.ranks[0]]
-        for case in {c.training: c.but(recording=False) for c in reversed(cases)}.values():
-            one, between, two = (self._tried(c) for c in (case, cases[1], case.but()))
+        for case in {c.training: c for c in reversed(cases)}.values():
+            one, _, two = (self._tried(c) for c in (case, cases[1].but(), case.but()))
             if one and two and not agree(two.values, one.values, self.exercise.outputs[:len(
                     one.arrays)]):
                 self.report.not_yet("the same call again", "The same call gives another answer the "
