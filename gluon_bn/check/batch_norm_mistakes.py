@@ -84,18 +84,12 @@ modes = (
          "Y is right for ordinary inputs but loses its digits here. A difference of two large and "
          "nearly equal numbers does that, as in E[x^2] - E[x]^2: take the mean away before "
          "squaring.")),
-    *changes(
-        "    axes = ",
-        ("gamma and beta before normalizing",
-         "    X, gamma, beta = gamma * X + beta, gamma * 0 + 1, beta * 0\n    axes = ",
-         "gamma and beta are applied to X before it is normalized. The normalization takes them "
-         "out again; they belong after it."),
-        ("gamma before normalizing", "    X, gamma = gamma * X, gamma * 0 + 1\n    axes = ",
-         "gamma scales X before it is normalized, so the normalization takes it out again. It "
-         "belongs after it."),
-        ("beta before normalizing", "    X, beta = X + beta, beta * 0\n    axes = ",
-         "beta shifts X before it is normalized, so the normalization takes it out again. It "
-         "belongs after it.")),
+    *changes("    axes = ", *(
+        (f"{said} before normalizing", f"    {code}\n    axes = ", f"{said} is applied before X is "
+         "normalized. The normalization takes that out again; it belongs after it.")
+        for said, code in (("gamma and beta", "X, gamma, beta = gamma * X + beta, gamma * 0 + 1, "
+                            "beta * 0"), ("gamma", "X, gamma = gamma * X, gamma * 0 + 1"),
+                           ("beta", "X, beta = X + beta, beta * 0")))),
 )
 
 # --------------------------------------------------------------------------- the moving statistics
@@ -122,13 +116,16 @@ def moving(s):
              "After a call in training each is what it was before. Without an update, prediction "
              "never learns what the data look like."),
             ("moving statistics replaced", f"0 * moving_{s} + 1",
-             "It is replaced by that of the batch; what earlier batches said is lost. It takes a "
-             "step towards it instead."),
-            ("weights do not sum to one", f"moving_{s} + (1 - momentum)",
-             "The batch is added with its weight, but the past keeps its full weight: it grows "
-             "without end."),
-            ("weights do not sum to one", f"momentum * moving_{s} + 1",
-             "The batch is added with its full weight. The two weights of an average sum to one."),
+             "It is replaced by that of the batch. It takes a step towards it instead."),
+            *(("weights do not sum to one", weights, f"{said}. The two weights of an average sum "
+               "to one.") for weights, said in (
+                (f"moving_{s} + (1 - momentum)", "The past keeps its full weight: it grows without "
+                 "end"),
+                (f"momentum * moving_{s} + 1", "The batch is added with its full weight"),
+                (f"momentum * moving_{s} + momentum", "Past and batch have one weight, momentum"),
+                (f"(1 - momentum) * moving_{s} + (1 - momentum)",
+                 "Past and batch have one weight, 1 - momentum"),
+                (f"moving_{s} + 1", "Past and batch are summed without weights"))),
             ("past forgotten", f"0 * moving_{s} + (1 - momentum)",
              "Only the batch's part of the average is kept; the past is missing."),
             ("batch forgotten", f"momentum * moving_{s} + 0",
@@ -136,14 +133,6 @@ def moving(s):
              "values that are normalized already would be."),
             ("batch subtracted", f"momentum * moving_{s} - (1 - momentum)",
              "The batch's part is subtracted; it is added."),
-            ("weights do not sum to one", f"momentum * moving_{s} + momentum",
-             "Past and batch have the same weight, momentum. The two weights of an average sum to "
-             "one."),
-            ("weights do not sum to one", f"(1 - momentum) * moving_{s} + (1 - momentum)",
-             "Past and batch have the same weight, 1 - momentum. The two weights of an average sum "
-             "to one."),
-            ("weights do not sum to one", f"moving_{s} + 1",
-             "Past and batch are summed without weights, so it grows without end."),
             ("updated twice", f"momentum ** 2 * moving_{s} + (1 - momentum ** 2)",
              "It takes two steps towards the batch in one call."),
             ("moving statistics lost", f"0 * moving_{s} + 0", "It is zero after the call.")),

@@ -33,11 +33,9 @@ formula = (
          "Epsilon is added after the root, to the standard deviation. It belongs under the root, "
          "beside the variance; for small variances the two differ much."),
         ("no root", "(var + eps)",
-         "X is divided by the variance (plus epsilon) itself. What has the unit of X is its root, "
-         "the standard deviation."),
+         "X is divided by the variance (plus epsilon). What has its unit is the root of that."),
         ("std for the variance", "nd.sqrt(nd.sqrt(var) + eps)",
-         "The standard deviation stands where the variance belongs. One root too many has been "
-         "taken."),
+         "The standard deviation stands where the variance belongs: one root too many."),
         ("no root, no epsilon", "var",
          "X is divided by the variance itself: the root is missing, and epsilon too."),
         ("variance squared", "nd.sqrt(var ** 2 + eps)",
@@ -47,10 +45,9 @@ formula = (
         ("epsilon outside the root", "(nd.sqrt(var) + eps ** 0.5)",
          "Variance and epsilon are rooted one by one. The root is taken once, of their sum."),
         ("epsilon subtracted", "nd.sqrt(var - eps)",
-         "Epsilon is subtracted under the root. It is there to keep the divisor away from zero."),
+         "Epsilon is subtracted under the root. It is to keep the divisor away from zero."),
         ("epsilon as a bound", "nd.sqrt(nd.maximum(var, eps))",
-         "Epsilon is used as a lower bound of the variance. In batch norm it is added, for every "
-         "channel."),
+         "Epsilon is used as a lower bound of the variance. It is added, for every channel."),
         ("no root", "(var + eps) ** 2",
          "X is divided by the square of variance plus epsilon. Its root belongs there."),
         ("epsilon twice", "nd.sqrt(var + 2 * eps)",
@@ -60,33 +57,27 @@ formula = (
     *changes(
         " / nd.sqrt(var + eps)",
         ("epsilon outside the root", " / nd.sqrt(var) + eps",
-         "Epsilon is added to the quotient, after the division. There it only shifts the result. "
-         "Is a pair of parentheses missing?"),
+         "Epsilon is added to the quotient, after the division. Are the parentheses right?"),
         ("multiplied by the deviation", " * nd.sqrt(var + eps)",
-         "X is multiplied by the standard deviation. Dividing by it is what brings the spread to "
-         "one."),
+         "X is multiplied by the standard deviation. Dividing by it brings the spread to one."),
         ("not divided by the deviation", "",
-         "The mean is taken away but the spread is left as it was: nothing is divided by the "
-         "standard deviation.")),
+         "The mean is taken away, but nothing is divided by the standard deviation.")),
     *changes("var + eps", *(
         ("epsilon hard-coded", f"var + {value}",
          f"Epsilon is {value:g} whatever is passed. Use the argument.")
         for value in (1e-5, 1e-12, 1e-3, 1e-8, 1e-6, 1e-4, 1e-2, 1.0))),
     *changes(
         "X_hat = (X - mean)",
-        ("mean not subtracted", "X_hat = X",
-         "The mean is not subtracted from X before the division."),
+        ("mean not subtracted", "X_hat = X", "The mean is not subtracted before the division."),
         ("mean added", "X_hat = (X + mean)", "The mean is added to X; it is to be taken away."),
         ("sign turned", "X_hat = (mean - X)",
          "X is subtracted from the mean: every sign comes out turned round."),
         ("parentheses", "X_hat = X - mean",
          "Only the mean is divided by the standard deviation, not X: a division binds more "
          "closely than a subtraction. Are the parentheses right?")),
-    *changes(
-        "    X_hat = ",
-        ("mean and variance swapped", "    mean, var = var, mean\n    X_hat = ",
-         "Mean and variance have changed places: the variance is subtracted, and the root is taken "
-         "of the mean. Look at the order in which they are passed on.")),
+    Mistake("mean and variance swapped", "    X_hat = ", "    mean, var = var, mean\n    X_hat = ",
+            "Mean and variance have changed places: the variance is subtracted, and the root taken "
+            "of the mean. Look at the order in which they are passed on."),
     *changes(
         "gamma * X_hat + beta",
         ("no gamma", "X_hat + beta",
@@ -94,13 +85,11 @@ formula = (
         ("no beta", "gamma * X_hat",
          "beta has no effect: the normalized values are scaled, but not shifted."),
         ("gamma and beta swapped", "beta * X_hat + gamma",
-         "gamma and beta have changed places: gamma is added, beta multiplies. Look at the order "
-         "in which they are passed on."),
+         "gamma and beta have changed places. Look at the order in which they are passed on."),
         ("shifted before scaling", "gamma * (X_hat + beta)",
          "beta is added before gamma multiplies, so gamma scales beta as well."),
         ("no gamma, no beta", "X_hat + 0 * gamma",
-         "gamma and beta have no effect: the normalized values come out as they are. The layer "
-         "could not undo its own normalization (chapter 2)."),
+         "gamma and beta have no effect: the layer cannot undo its normalization (chapter 2)."),
         ("beta subtracted", "gamma * X_hat - beta", "beta is subtracted; it is added."),
         ("divided by gamma", "X_hat / gamma + beta",
          "The normalized values are divided by gamma; it multiplies them."),
@@ -110,46 +99,40 @@ formula = (
          "The values are scaled by 1 + gamma. Here gamma starts at one and is the factor itself."),
         ("gamma twice", "gamma * gamma * X_hat + beta", "gamma is multiplied in twice."),
         ("gamma without its sign", "gamma.abs() * X_hat + beta",
-         "gamma counts without its sign. It may become negative in training, and then it turns the "
-         "normalized values round."),
+         "gamma counts without its sign. It may become negative, and then it turns values round."),
         ("beta twice", "gamma * X_hat + 2 * beta", "beta is added twice.")),
 )
 
+FIRST = "All channels get {} of the first one. Each has its own."
 channels = changes(  # of gamma and beta where they are laid along axis 1
     "gamma * X_hat + beta",
-    ("gamma wrongly broadcast", "gamma.slice_axis(1, 0, 1) * X_hat + beta",
-     "All channels get the gamma of the first one. Each has its own."),
-    ("beta wrongly broadcast", "gamma * X_hat + beta.slice_axis(1, 0, 1)",
-     "All channels get the beta of the first one. Each has its own."),
-    ("gamma and beta wrongly broadcast",
-     "gamma.slice_axis(1, 0, 1) * X_hat + beta.slice_axis(1, 0, 1)",
-     "All channels get gamma and beta of the first one. Each has its own."),
+    ("gamma wrongly broadcast", "gamma.slice_axis(1, 0, 1) * X_hat + beta", FIRST.format("gamma")),
+    ("beta wrongly broadcast", "gamma * X_hat + beta.slice_axis(1, 0, 1)", FIRST.format("beta")),
+    ("gamma and beta wrongly broadcast", "gamma.slice_axis(1, 0, 1) * X_hat + "
+     "beta.slice_axis(1, 0, 1)", FIRST.format("gamma and beta")),
     ("gamma and beta wrongly broadcast", "gamma.flip(axis=1) * X_hat + beta.flip(axis=1)",
      "gamma and beta meet the channels in reverse order."),
     ("gamma and beta wrongly broadcast", "gamma.reshape(-1) * X_hat + beta.reshape(-1)",
      "gamma and beta are laid along the last axis of X. The channels are on axis 1."))
 
-cut = changes(  # what leaves Y as it is, but not its gradients
-    "    X_hat = ",
-    ("gradient not through the mean", "    mean = mean.detach()\n    X_hat = ",
-     "No gradient flows through the mean: it is treated as a constant. It was computed from X, and "
-     "the gradient has to go back that way too (chapter 3)."),
-    ("gradient not through the variance", "    var = var.detach()\n    X_hat = ",
-     "No gradient flows through the variance: it is treated as a constant. It was computed from X, "
-     "and the gradient has to go back that way too (chapter 3)."),
-    ("gradient not through mean and variance",
-     "    mean, var = mean.detach(), var.detach()\n    X_hat = ",
-     "No gradient flows through mean and variance: they are treated as constants. Both were "
-     "computed from X, and the gradient has to go back that way too (chapter 3)."),
-    *((f"no gradient for {name}", f"    {name} = {name}.detach()\n    X_hat = ",
-       f"The gradient of {name} is zero: it would never be learned. Is it read out of the array "
-       "before it is used?") for name in ("gamma", "beta"))) + changes(
-    "    axes = ",
-    ("gradient cut", "    X = X.detach()\n    axes = ",
-     "The gradient of X is zero everywhere: the way from Y back to X is cut."))
+CONSTANT = ("No gradient flows through {}: treated as a constant. It was computed from X, and the "
+            "gradient has to go back that way too (chapter 3).")
+cut = (  # what leaves Y as it is, but not its gradients
+    *(Mistake(f"gradient not through {said}", "    X_hat = ", f"    {code}\n    X_hat = ",
+              CONSTANT.format(said))
+      for said, code in (("the mean", "mean = mean.detach()"),
+                         ("the variance", "var = var.detach()"),
+                         ("mean and variance", "mean, var = mean.detach(), var.detach()"))),
+    *(Mistake(f"no gradient for {name}", "    X_hat = ",
+              f"    {name} = {name}.detach()\n    X_hat = ",
+              f"The gradient of {name} is zero: it would never be learned. Is it read out of the "
+              "array before it is used?") for name in ("gamma", "beta")),
+    Mistake("gradient cut", "    axes = ", "    X = X.detach()\n    axes = ",
+            "The gradient of X is zero everywhere: the way from Y back to X is cut."))
 
 # ---------------------------------------------------------------------------------- the statistics
 
+DIVISOR = "The squared deviations are divided by {}, but m = {{m}} of them were summed."
 statistics = (
     *changes(
         VAR,
@@ -157,44 +140,35 @@ statistics = (
          "The variance is divided by m - 1 = {m1}. Batch norm divides by m = {m}: it wants the "
          "spread of this batch itself, not an estimate for others."),
         ("std for the variance", f"nd.sqrt({VAR})",
-         "The standard deviation stands where the variance belongs. One root too many has been "
-         "taken."),
-        ("divided by N", f"{SUM} / X.shape[0]",
-         "The squared deviations are divided by the number of examples, but m = {m} of them were "
-         "summed."),
+         "The standard deviation stands where the variance belongs: one root too many."),
+        ("divided by N", f"{SUM} / X.shape[0]", DIVISOR.format("the number of examples")),
         ("variance squared", f"{VAR} ** 2",
          "The variance is squared once more before it is used."),
         ("sum for the mean", SUM,
          "The squared deviations are summed, not averaged: the division by m = {m} is missing."),
         ("averaged before squaring", "(X - mean).mean(axis=axes, keepdims=True) ** 2",
-         "The distances from the mean are averaged first, which gives 0, and squared then. Square "
-         "each, and average the squares."),
-        ("mean not squared in the variance",
-         "(X ** 2).mean(axis=axes, keepdims=True) - mean",
+         "The distances from the mean are averaged first, which gives 0. Square each before."),
+        ("mean not squared in the variance", "(X ** 2).mean(axis=axes, keepdims=True) - mean",
          "From the mean of the squares the mean itself is subtracted. Which power of it has the "
-         "unit of a square? (And better than any difference: take the mean away before squaring.)"),
+         "unit of a square? (Better: take the mean away before squaring.)"),
         ("divided by the channels", f"{SUM} / X.shape[1]",
-         "The squared deviations are divided by the number of channels, but m = {m} of them were "
-         "summed.")),
+         DIVISOR.format("the number of channels"))),
     *changes(
         "((X - mean) ** 2)",
         ("mean not subtracted in the variance", "(X ** 2)",
-         "What is used as the variance is the mean of the squares of X. The variance is about "
-         "distances from the mean: is the mean taken away before squaring?"),
+         "The variance is the mean of the squares of X. It is about distances from the mean: is "
+         "the mean taken away before squaring?"),
         ("absolute deviation", "(X - mean).abs()",
-         "What is used as the variance is the mean of the absolute distances from the mean. They "
-         "are squared before they are averaged."),
+         "The absolute distances from the mean are averaged. They are squared before."),
         ("wrong axes: everything", "((X - X.mean()) ** 2)",
          "The variance is taken around one mean of everything. It is about distances from the mean "
          "of the same channel.")),
     *changes(
         MEAN,
         ("sum for the mean", "X.sum(axis=axes, keepdims=True)",
-         "Where the mean belongs, the sum over the batch is used: the division by m = {m} is "
-         "missing."),
+         "Where the mean belongs, the sum is used: the division by m = {m} is missing."),
         ("divided by N", "X.sum(axis=axes, keepdims=True) / X.shape[0]",
-         "For the mean, the sum is divided by the number of examples, but m = {m} values were "
-         "summed.")),
+         "For the mean, the sum is divided by the number of examples, but m = {m} were summed.")),
 )
 
 NAMED = {  # axes -> (kind, how it is said)
@@ -207,10 +181,8 @@ NAMED = {  # axes -> (kind, how it is said)
            "axis 0"),
     (1,): ("over the channels", "over the channels, one for each pixel, axis 1"),
     (0, 1, 2): ("", "over all axes but the last, as if the channels came last, axes (0, 1, 2)"),
-    (0, 1): ("", "over batch and channels, axes (0, 1)"),
-    (0, 2): ("", "over batch and height, axes (0, 2)"), (0, 3): ("", "over batch and width, axes "
-                                                                  "(0, 3)"),
-    **{axes: ("", f"over axes {axes}") for axes in ((1, 2), (1, 3), (0, 1, 3), (1, 2), (2,), (3,))},
+    **{axes: ("", f"over axes {axes}") for axes in (
+        (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (0, 1, 3), (2,), (3,))},
 }
 PARTS = {"tuple(range(1, X.ndim))": ("per example", "over each example"),
          "tuple(range(X.ndim))": ("everything", "over everything at once"),
@@ -248,10 +220,7 @@ over_axes = (
     *changes(
         VAR,
         ("divided by the positions", f"{SUM} / (X.shape[2] * X.shape[3])",
-         "The squared deviations are divided by the number of positions, H W, but m = {m} of them "
-         "were summed: the examples count as well."),
-        ("divided by N",
-         f"{VAR} * X.shape[2] * X.shape[3] * X.shape[0] / (X.shape[0] - 1)",
-         "The squared deviations are divided by the number of examples less one, but m = {m} of "
-         "them were summed.")),
+         DIVISOR.format("the number of positions, H W") + " The examples count as well."),
+        ("divided by N", f"{VAR} * X.shape[2] * X.shape[3] * X.shape[0] / (X.shape[0] - 1)",
+         DIVISOR.format("the number of examples less one"))),
 )
