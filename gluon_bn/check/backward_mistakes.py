@@ -21,88 +21,71 @@ def f(dY, X, gamma, eps):
     return dX, dgamma, dbeta
 """
 
-DVAR = " + dvar * 2 * (X - mean) / m"
+DVAR, DMEAN = " + dvar * 2 * (X - mean) / m", " + dmean / m"
+SUMMED = "(dY * X_hat).sum(axis=axes, keepdims=True)"
 COUNTS = (("X.shape[0]", "The number of examples"),
           ("(X.size // X.shape[0] // X.shape[1])", "The number of positions, H W,"),
           ("X.size", "The number of all values of X, channels and all,"),
           ("(m - 1)", "A number one less than m"))
-COUNTED = "m counts the values that the mean of a channel is taken over."
-
-
-def wrong_factor(way):
-    return (f"The part that comes through the {way} has a wrong factor ({{}}). Derive it once "
-            "more, step by step.")
-
+COUNTED = "{} stands where m belongs{}. m counts the values that the mean of a channel is taken " \
+          "over."
+ADDED = ("There is one {} for each channel: the gradients of all places where it takes part are "
+         "added up.")
+AVERAGED = "It is averaged over the batch. A parameter serves all values of a channel: they add up."
+PART = "The part that comes through the {} {}."
 
 BACKWARD = (
-    *changes(
-        "dX = dX_hat / std + dvar * 2 * (X - mean) / m + dmean / m",
-        ("gradient not through mean and variance", "dX = dX_hat / std",
-         "Mean and variance are treated as constants. Both were computed from X, and the gradient "
-         "has to come back through both.")),
+    Mistake("gradient not through mean and variance", f"dX_hat / std{DVAR}{DMEAN}", "dX_hat / std",
+            "Mean and variance are treated as constants. Both were computed from X, and the "
+            "gradient has to come back through both."),
     *changes(
         DVAR,
         ("gradient not through the variance", "",
-         "The way through the variance is missing: every x moves the variance, and the variance "
-         "scales every y."),
-        ("sign of the variance term", " - dvar * 2 * (X - mean) / m",
-         "The part that comes through the variance has the wrong sign. It is a power of a negative "
-         "exponent that is differentiated."),
-        ("variance term not divided by m", " + dvar * 2 * (X - mean)",
-         "The part that comes through the variance is m times too large: the variance is a mean of "
-         "m squares."),
-        ("gamma twice", " + dvar * 2 * gamma * (X - mean) / m",
-         "gamma is multiplied twice into the part that comes through the variance."),
+         "The way through the variance is missing: every x moves it, and it scales every y."),
+        ("sign of the variance term", DVAR.replace("+", "-"), PART.format(
+            "variance", "has the wrong sign. A power of a negative exponent is differentiated")),
+        ("variance term not divided by m", DVAR.replace(" / m", ""), PART.format(
+            "variance", "is m times too large: the variance is a mean of m squares")),
+        ("gamma twice", f"{DVAR} * gamma", PART.format("variance", "holds gamma twice")),
         ("X for X - mean", " + dvar * 2 * X / m",
-         "What the gradient of the variance is multiplied with is taken from X; it is the distance "
-         "of X from its mean."),
-        *(("variance term", f" + {factor} * dvar * 2 * (X - mean) / m",
-           wrong_factor("variance").format(factor)) for factor in (
-               "0.5", "2", "-2", "0.5 * m", "1 / m", "v", "v ** 0.5", "v ** -0.5", "v ** -1",
-               "v ** 3"))),
+         "The gradient of the variance is multiplied with X; it is the distance from the mean."),
+        *(("variance term", f"{DVAR} * {factor}", PART.format(
+            "variance", f"has a factor too many ({factor}). Derive it once more, step by step"))
+          for factor in ("0.5", "2", "-2", "0.5 * m", "1 / m", "v", "v ** 0.5", "v ** -0.5",
+                         "v ** -1", "v ** 3"))),
     *changes(
-        " + dmean / m",
+        DMEAN,
         ("gradient not through the mean", "",
-         "The way through the mean is missing: every x moves the mean, and the mean moves every "
-         "y."),
-        ("sign of the mean term", " - dmean / m",
-         "The part that comes through the mean has the wrong sign."),
-        ("mean term not divided by m", " + dmean",
-         "The part that comes through the mean is m times too large: one x moves the mean by 1/m."),
-        ("gamma twice", " + gamma * dmean / m",
-         "gamma is multiplied twice into the part that comes through the mean."),
-        *(("mean term", f" + {factor} * dmean / m", wrong_factor("mean").format(factor))
+         "The way through the mean is missing: every x moves it, and it moves every y."),
+        ("sign of the mean term", " - dmean / m", PART.format("mean", "has the wrong sign")),
+        ("mean term not divided by m", " + dmean", PART.format(
+            "mean", "is m times too large: one x moves the mean by 1/m")),
+        ("gamma twice", f"{DMEAN} * gamma", PART.format("mean", "holds gamma twice")),
+        *(("mean term", f"{DMEAN} * {factor}", PART.format(
+            "mean", f"has a factor too many ({factor}). Derive it once more, step by step"))
           for factor in ("2", "1 / m"))),
     *changes(
         "dmean = -(dX_hat / std)",
-        ("no gamma", "dmean = -(dY / std)",
-         "gamma is missing in the part that comes through the mean."),
-        ("not divided by the deviation", "dmean = -dX_hat",
-         "The part that comes through the mean lacks a division by the standard deviation.")),
+        ("no gamma", "dmean = -(dY / std)", PART.format("mean", "lacks gamma")),
+        ("not divided by the deviation", "dmean = -dX_hat", PART.format(
+            "mean", "lacks a division by the standard deviation"))),
     *changes(
         "dvar = (dX_hat * (X - mean))",
-        ("no gamma", "dvar = (dY * (X - mean))",
-         "gamma is missing in the part that comes through the variance."),
-        ("X for X - mean", "dvar = (dX_hat * X)",
-         "In the part that comes through the variance, the sum takes X where its distance from the "
-         "mean belongs.")),
-    Mistake(
-        "X for X - mean", "    dvar = ", "    mean = 0 * mean\n    dvar = ",
-        "The part that comes through the variance takes X where its distance from the mean "
-        "belongs."),
+        ("no gamma", "dvar = (dY * (X - mean))", PART.format("variance", "lacks gamma")),
+        ("X for X - mean", "dvar = (dX_hat * X)", PART.format(
+            "variance", "sums X times the gradient where the distance from the mean belongs"))),
+    Mistake("X for X - mean", "    dvar = ", "    mean = 0 * mean\n    dvar = ", PART.format(
+        "variance", "takes X where its distance from the mean belongs")),
     *changes(
         "dX = dX_hat / std",
         ("direct way missing", "dX = 0",
-         "The direct way is missing: x is also used in the normalized value itself, beside mean "
-         "and variance."),
-        ("not divided by the deviation", "dX = dX_hat",
-         "The part that comes straight from the normalized value lacks a division by the standard "
-         "deviation."),
-        ("direct way divided by m", "dX = dX_hat / std / m",
-         "The part that comes straight from the normalized value is divided by m. Each y has one x "
-         "of its own: nothing is averaged on that way."),
-        ("no gamma", "dX = dY / std",
-         "gamma is missing in the part that comes straight from the normalized value.")),
+         "The direct way is missing: x also stands in the normalized value itself."),
+        *((name, f"dX = {code}", "The part that comes straight from the normalized value " + said)
+          for name, code, said in (
+              ("not divided by the deviation", "dX_hat", "lacks a division by the deviation."),
+              ("direct way divided by m", "dX_hat / std / m", "is divided by m. Each y has one x "
+               "of its own: nothing is averaged on that way."),
+              ("no gamma", "dY / std", "lacks gamma.")))),
     *changes(
         "dX_hat = gamma * dY",
         ("no gamma", "dX_hat = dY",
@@ -118,10 +101,9 @@ BACKWARD = (
         *((name, f"return {factor} * dX, dgamma, dbeta", said) for name, factor, said in (
             ("sign turned", "-1", "Every sign of dX is turned round."),
             ("divided by m", "1 / m",
-             "All of dX is divided by m. Only the parts that come through mean and variance are."),
+             "All of dX is divided by m. Only the parts through mean and variance are."),
             ("times m", "m", "All of dX is m times too large."),
-            ("not divided by the deviation", "std", "dX lacks a division by the standard "
-             "deviation."),
+            ("not divided by the deviation", "std", "dX lacks a division by the deviation."),
             ("divided by the variance", "1 / std",
              "dX is divided by variance plus epsilon; by its root, once, would be right."),
             ("multiplied by the deviation", "v",
@@ -133,47 +115,36 @@ BACKWARD = (
         ("epsilon outside the root", "v = (nd.sqrt(var) + eps) ** 2",
          "Epsilon is added outside the root; it stands beside the variance."),
         ("no root", "v = (var + eps) ** 2",
-         "What stands for the standard deviation is the variance (plus epsilon) itself: the root "
-         "is missing."),
+         "What stands for the standard deviation is the variance: the root is missing."),
         *(("epsilon hard-coded", f"v = var + {eps}", f"Epsilon is {eps:g} whatever is passed.")
           for eps in (1e-5, 1e-3))),
-    *changes("m = X.size // mean.size", *(
-        ("another number for m", "m = X.size // mean.size; m = " + count,
-         f"{said} stands where m belongs. {COUNTED}") for count, said in COUNTS)),
-    *(Mistake("another number for m", right, right.replace("/ m", f"/ {count}"),
-              f"{said} stands where m belongs, in the part that comes through the {way}. {COUNTED}")
-      for count, said in COUNTS for right, way in ((" + dmean / m", "mean"), (DVAR, "variance"))),
+    *(Mistake("another number for m", right, right + f"; m = {count}" if "=" in right else
+              right.replace("/ m", f"/ {count}"), COUNTED.format(said, where))
+      for right, where in (("m = X.size // mean.size", ""),
+                           (DMEAN, ", in the part that comes through the mean"),
+                           (DVAR, ", in the part that comes through the variance"))
+      for count, said in COUNTS),
     *changes(
-        "(dY * X_hat).sum(axis=axes, keepdims=True)",
-        ("X for x_hat", "(dY * X).sum(axis=axes, keepdims=True)",
+        SUMMED,
+        ("X for x_hat", SUMMED.replace("X_hat", "X"),
          "dgamma takes X itself where gamma multiplies the normalized values."),
-        ("X - mean for x_hat", "(dY * (X - mean)).sum(axis=axes, keepdims=True)",
-         "dgamma takes X - mean where gamma multiplies the normalized values: the division is "
-         "missing."),
-        ("dbeta for dgamma", "dY.sum(axis=axes, keepdims=True)",
+        ("X - mean for x_hat", SUMMED.replace("X_hat", "(X - mean)"),
+         "dgamma takes X - mean where gamma multiplies normalized values: a division is missing."),
+        ("dbeta for dgamma", SUMMED.replace(" * X_hat", ""),
          "dgamma is the sum of dY: that is dbeta. gamma multiplies the normalized values, and they "
          "appear in its gradient."),
-        ("dY missing", "X_hat.sum(axis=axes, keepdims=True)", "dY does not take part in dgamma."),
-        ("sign turned", "-(dY * X_hat).sum(axis=axes, keepdims=True)", "The sign is turned round."),
-        ("gamma too many", "gamma * (dY * X_hat).sum(axis=axes, keepdims=True)",
-         "gamma itself does not take part in dgamma."),
-        ("mean for the sum", "(dY * X_hat).mean(axis=axes, keepdims=True)",
-         "It is averaged over the batch. One parameter serves every value of its channel, so their "
-         "gradients add up."),
-        ("not summed over the batch", "dY * X_hat",
-         "There is one gamma for each channel: the gradients of all places where it takes part are "
-         "added up.")),
+        ("dY missing", SUMMED.replace("dY * ", ""), "dY does not take part in dgamma."),
+        ("sign turned", f"-{SUMMED}", "The sign is turned round."),
+        ("gamma too many", f"gamma * {SUMMED}", "gamma itself does not take part in dgamma."),
+        ("mean for the sum", SUMMED.replace("sum", "mean"), AVERAGED),
+        ("not summed over the batch", "dY * X_hat", ADDED.format("gamma"))),
     *changes(
         "dbeta = dY.sum(axis=axes, keepdims=True)",
-        ("mean for the sum", "dbeta = dY.mean(axis=axes, keepdims=True)",
-         "It is averaged over the batch. One parameter serves every value of its channel, so their "
-         "gradients add up."),
+        ("mean for the sum", "dbeta = dY.mean(axis=axes, keepdims=True)", AVERAGED),
         ("gamma too many", "dbeta = gamma * dY.sum(axis=axes, keepdims=True)",
          "gamma does not take part in dbeta."),
         ("sign turned", "dbeta = -dY.sum(axis=axes, keepdims=True)", "The sign is turned round."),
-        ("not summed over the batch", "dbeta = dY",
-         "There is one beta for each channel: the gradients of all places where it takes part are "
-         "added up.")),
+        ("not summed over the batch", "dbeta = dY", ADDED.format("beta"))),
     *statistics,
     *changes("(0, 2, 3)", *(
         (wrong_axes(kind), str(axes), f"Sums and means are taken {said}. They are taken over all "

@@ -168,11 +168,11 @@ class Student:
 
     def arguments(self, case, dtype):
         """The arguments of a case, as this function wants its arrays."""
-        return {name: self._laid(name, value, case, dtype) if isinstance(value, np.ndarray) else
+        return {name: self.laid(name, value, case, dtype) if isinstance(value, np.ndarray) else
                 [make(v, self.kind, dtype) for v in value] if isinstance(value, list) else value
                 for name, value in case.given.items()}
 
-    def _laid(self, name, value, case, dtype):
+    def laid(self, name, value, case, dtype):
         if self.column and name in self.exercise.laid and value.ndim == 1:
             value = value.reshape((1, -1) + (1,) * (len(case.shape) - 2))
         return make(value, self.kind, dtype)
