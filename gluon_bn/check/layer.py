@@ -170,9 +170,9 @@ class Layer(Student):
                     self.classes = shape[0]
 
     @contextmanager
-    def at_work(self, training=False, recording=False):
+    def at_work(self):
         """Around everything that a student's layer is asked to do."""
-        with guarded(self.kind, training, recording), mx.name.NameManager(), (
+        with guarded(self.kind), mx.name.NameManager(), (
                 warnings.catch_warnings()):
             warnings.simplefilter("ignore")
             yield

@@ -58,10 +58,6 @@ class Verdict:
         return self.found == ((),)
 
 
-def failed(problem, where):
-    return Verdict((problem.mistake,), f"{where} it fails: {problem}.")
-
-
 class Matcher:
     """Compares what came with what the table gives. `suspicion` is the mistake that explains all
     wrong outputs of the student at once, if there is one."""
