@@ -159,76 +159,48 @@ def test_right_under_numpy_semantics():
 
 # ---------------------------------------------------------------------------------------- mistakes
 
+# Those of the table are tried in test_check_table.py; here are those that it does not hold, and
+# some that are combined below.
 BATCH = "        mean = X.mean"
 MISTAKES = {
     # the axes
     "wrong axes: per example": ["axes = (0, 2, 3) -> axes = (1, 2, 3)"],
     "wrong axes: per instance": ["axes = (0, 2, 3) -> axes = (2, 3)"],
-    "wrong axes: over the channels": ["axes = (0, 2, 3) -> axes = (1,)", "axes = (0,) -> axes = 1"],
     "wrong axes: everything": ["axes = (0, 2, 3) -> axes = (0, 1, 2, 3)",
                                "axes = (0,) -> axes = (0, 1)"],
-    "wrong axes: batch only": ["axes = (0, 2, 3) -> axes = (0,)"],
-    "wrong axes": ["axes = (0, 2, 3) -> axes = (0, 2)"],
     "statistics wrongly broadcast": ["keepdims=True -> keepdims=False"],
     # epsilon and the root
     "no epsilon": ["sqrt(var + eps) -> sqrt(var)", "sqrt(moving_var + eps) -> sqrt(moving_var)"],
     "epsilon outside the root": ["nd.sqrt(var + eps) -> (nd.sqrt(var) + eps)"],
-    "epsilon outside the root ": ["/ nd.sqrt(var + eps) -> / nd.sqrt(var) + eps"],
     "no root": ["nd.sqrt(var + eps) -> (var + eps)", "nd.sqrt(moving_var + eps) -> "
                 "(moving_var + eps)"],
-    "no root, no epsilon": ["nd.sqrt(var + eps) -> var"],
-    "epsilon hard-coded": ["+ eps -> + 1e-5"],
-    "epsilon hard-coded ": ["+ eps -> + 1e-12"],
-    "multiplied by the deviation": ["/ nd.sqrt(var + eps) -> * nd.sqrt(var + eps)"],
-    "not divided by the deviation": ["(X - mean) / nd.sqrt(var + eps) -> X - mean"],
     # the variance
     "std for the variance": ["var = ((X - mean) ** 2).mean(axis=axes, keepdims=True) -> "
                              "var = nd.sqrt(((X - mean) ** 2).mean(axis=axes, keepdims=True))"],
     "unbiased variance": ["((X - mean) ** 2).mean(axis=axes, keepdims=True) -> "
                           "((X - mean) ** 2).sum(axis=axes, keepdims=True) / (m - 1)"],
-    "sum for the mean": ["((X - mean) ** 2).mean -> ((X - mean) ** 2).sum"],
-    "mean not subtracted in the variance": ["((X - mean) ** 2) -> (X ** 2)"],
     "averaged before squaring": ["((X - mean) ** 2).mean(axis=axes, keepdims=True) -> "
                                  "(X - mean).mean(axis=axes, keepdims=True) ** 2"],
-    "sum for the mean ": ["mean = X.mean -> mean = X.sum"],
-    "wrong axes: everything ": ["mean = X.mean(axis=axes, keepdims=True) -> "
-                                "mean = X.mean().reshape((1,) * X.ndim)"],
-    "wrong axes: batch only ": ["((X - mean) ** 2).mean(axis=axes -> "
-                                "((X - mean) ** 2).mean(axis=0"],
-    "absolute deviation": ["((X - mean) ** 2) -> (X - mean).abs()"],
     "cancellation": ["((X - mean) ** 2).mean(axis=axes, keepdims=True) -> "
                      "(X ** 2).mean(axis=axes, keepdims=True) - mean ** 2"],
     # gamma and beta
     "no gamma": ["gamma * X_hat -> X_hat"],
     "no beta": ["gamma * X_hat + beta -> gamma * X_hat"],
-    "no gamma, no beta": ["gamma * X_hat + beta -> X_hat"],
     "gamma and beta swapped": ["gamma * X_hat + beta -> beta * X_hat + gamma"],
     "shifted before scaling": ["gamma * X_hat + beta -> gamma * (X_hat + beta)"],
     "gamma and beta before normalizing": [
         "    if not autograd -> \n    X = gamma * X + beta\n    if not autograd",
         "gamma * X_hat + beta -> X_hat"],
-    "gamma wrongly broadcast": ["gamma * X_hat -> gamma.reshape(-1)[0] * X_hat"],
-    "mean not subtracted": ["(X - mean) / -> X /", "(X - moving_mean) / -> X /"],
     "sign turned": ["(X - mean) / -> (mean - X) /"],
     # training and prediction
     "batch statistics in prediction": ["not autograd.is_training() -> False"],
-    "moving statistics in training": [
-        "X_hat = (X - mean) / nd.sqrt(var + eps) -> "
-        "X_hat = (X - moving_mean) / nd.sqrt(moving_var + eps)"],
     "training and prediction exchanged": ["if not autograd -> if autograd"],
-    "updated moving statistics used": [
-        "        X_hat = (X - mean) / nd.sqrt(var + eps)\n -> ",
-        "    Y = -> \n        X_hat = (X - moving_mean) / nd.sqrt(moving_var + eps)\n    Y ="],
     "is_recording for is_training": ["is_training -> is_recording"],
     # the moving statistics
     "momentum reversed": ["momentum * moving_mean + (1 - momentum) * mean -> "
                           "(1 - momentum) * moving_mean + momentum * mean",
                           "momentum * moving_var + (1 - momentum) * var -> "
                           "(1 - momentum) * moving_var + momentum * var"],
-    "moving statistics not updated": ["moving_mean = momentum -> unused = momentum",
-                                      "moving_var = momentum -> unused = momentum"],
-    "moving statistics replaced": ["momentum * moving_mean + (1 - momentum) * mean -> mean",
-                                   "momentum * moving_var + (1 - momentum) * var -> var"],
     "moving statistics updated in prediction": [
         "    if not autograd -> \n    axes = (0,) if X.ndim == 2 else (0, 2, 3)\n"
         "    mean = X.mean(axis=axes, keepdims=True)\n"
@@ -237,30 +209,22 @@ MISTAKES = {
         "        moving_mean = momentum * moving_mean + (1 - momentum) * mean\n"
         "        moving_var = momentum * moving_var + (1 - momentum) * var\n    Y ="],
     "unbiased variance stored": ["(1 - momentum) * var -> (1 - momentum) * var * m / (m - 1)"],
-    "std stored": ["(1 - momentum) * var -> (1 - momentum) * var ** 0.5"],
     "normalized statistics stored": ["(1 - momentum) * var -> (1 - momentum) * (X_hat ** 2).mean("
                                      "axis=axes, keepdims=True)"],
     "batch forgotten": ["(1 - momentum) * mean -> (1 - momentum) * X_hat.mean(axis=axes, "
                         "keepdims=True)"],
-    "epsilon stored": ["(1 - momentum) * var -> (1 - momentum) * (var + eps)"],
     "momentum hard-coded": ["momentum * moving_mean + (1 - momentum) * mean -> "
                             "0.9 * moving_mean + 0.1 * mean"],
-    "weights do not sum to one": ["momentum * moving_mean + -> moving_mean +"],
     "mean and variance swapped": ["return Y, moving_mean, moving_var -> "
                                   "return Y, moving_var, moving_mean"],
     "return order": ["return Y, moving_mean, moving_var -> return moving_mean, moving_var, Y"],
     "statistics not returned": ["return Y, moving_mean, moving_var -> return Y"],
     # gradients
-    "gradient not through the mean": ["keepdims=True)\n        var -> keepdims=True).detach()\n"
-                                      "        var"],
     "gradient not through the variance": [
         "((X - mean) ** 2).mean(axis=axes, keepdims=True) -> "
         "((X - mean) ** 2).mean(axis=axes, keepdims=True).detach()"],
-    "gradient not through mean and variance": [
-        "X_hat = (X - mean) / nd.sqrt(var -> X_hat = (X - mean.detach()) / nd.sqrt(var.detach()"],
     "gradient cut": ["Y = gamma * X_hat + beta -> Y = nd.array((gamma * X_hat + beta).asnumpy(), "
                      "dtype=X.dtype)"],
-    "no gradient for gamma": ["gamma * X_hat -> gamma.detach() * X_hat"],
     # side effects, shapes and types
     "X changed in place": ["    if not autograd -> \n    X[:] = X * 1\n    X[0] = X[0] + 1\n"
                            "    if not autograd"],

@@ -41,24 +41,11 @@ def test_moments_right(f):
 
 
 MOMENTS_MISTAKES = {
-    "std for the variance": "((X - mean) ** 2).mean(axis=axis) -> ((X - mean) ** 2).mean("
-                            "axis=axis).sqrt()",
-    "unbiased variance": "((X - mean) ** 2).mean(axis=axis) -> ((X - mean) ** 2).sum(axis=axis) "
-                         "/ (X.size / mean.size - 1)",
-    "sum for the mean": "((X - mean) ** 2).mean -> ((X - mean) ** 2).sum",
     "cancellation": "((X - mean) ** 2).mean(axis=axis) -> X.square().mean(axis=axis) - "
                     "mean.square().mean(axis=axis)",
-    "mean not subtracted in the variance": "((X - mean) ** 2) -> (X ** 2)",
-    "absolute deviation": "((X - mean) ** 2) -> (X - mean).abs()",
     "variance squared": "    return -> \n    var = var ** 2\n    return",
     "mean and variance swapped": "return mean.reshape(var.shape), var -> "
                                  "return var, mean.reshape(var.shape)",
-    "wrong axes: per example": "    mean = -> \n    axis = tuple(range(1, X.ndim))\n    mean =",
-    "wrong axes: everything": "    mean = -> \n    axis = tuple(range(X.ndim))\n    mean =",
-    "axis ignored": "    mean = -> \n    axis = tuple(a for a in range(X.ndim) if a != 1)\n    "
-                    "mean =",
-    "wrong axes: the complement": "    mean = -> \n    axis = tuple(a for a in range(X.ndim) "
-                                  "if a not in axis)\n    mean =",
     "gradient cut": "return mean.reshape(var.shape), var -> return mean.reshape(var.shape), "
                     "var.detach()",
     "type changed": "return mean.reshape(var.shape), var -> return "
@@ -119,20 +106,6 @@ def test_normalize_right(f):
 
 
 NORMALIZE_MISTAKES = {
-    "no epsilon": "var + eps -> var",
-    "epsilon outside the root": "nd.sqrt(var + eps) -> (nd.sqrt(var) + eps)",
-    "no root": "nd.sqrt(var + eps) -> (var + eps)",
-    "no root, no epsilon": "nd.sqrt(var + eps) -> var",
-    "std for the variance": "var + eps -> nd.sqrt(var) + eps",
-    "epsilon hard-coded": "+ eps -> + 1e-5",
-    "gamma and beta swapped": "gamma * X_hat + beta -> beta * X_hat + gamma",
-    "no beta": "gamma * X_hat + beta -> gamma * X_hat",
-    "no gamma": "gamma * X_hat -> X_hat",
-    "shifted before scaling": "gamma * X_hat + beta -> gamma * (X_hat + beta)",
-    "mean not subtracted": "(X - mean) -> X",
-    "mean added": "(X - mean) -> (X + mean)",
-    "multiplied by the deviation": "/ nd.sqrt -> * nd.sqrt",
-    "epsilon outside the root ": "/ nd.sqrt(var + eps) -> / nd.sqrt(var) + eps",
     "arguments ignored": "    X_hat -> \n    axes = (0,) + tuple(range(2, X.ndim))\n"
                          "    mean = X.mean(axis=axes, keepdims=True)\n"
                          "    var = ((X - mean) ** 2).mean(axis=axes, keepdims=True)\n    X_hat",
@@ -211,22 +184,7 @@ def test_backward_right(f):
 
 
 BACKWARD_MISTAKES = {
-    "gradient not through the variance": ["+ dvar * 2 * centred / m -> "],
-    "gradient not through the mean": [" + dmean / m -> "],
-    "gradient not through mean and variance": [" + dvar * 2 * centred / m + dmean / m -> "],
-    "mean term not divided by m": ["dmean / m -> dmean"],
-    "variance term not divided by m": ["centred / m -> centred"],
-    "sign of the mean term": ["dmean = -( -> dmean = ("],
-    "sign of the variance term": ["* -0.5 -> * 0.5"],
-    "variance term": ["** -1.5 -> ** -0.5"],
-    "variance term ": ["* 2 * centred -> * centred"],
-    "no gamma": ["gamma * dY -> dY"],
     "no epsilon": ["+ eps ->  "],
-    "X for x_hat": ["dY * X_hat -> dY * X"],
-    "X - mean for x_hat": ["dY * X_hat -> dY * centred"],
-    "dbeta for dgamma": ["(dY * X_hat).sum -> dY.sum"],
-    "mean for the sum": ["dY.sum(axis=axes) -> dY.mean(axis=axes)"],
-    "not summed over the batch": ["(dY * X_hat).sum(axis=axes) -> dY * X_hat"],
     "dgamma and dbeta swapped": ["dX, dgamma, dbeta -> dX, dbeta, dgamma"],
     "return order": ["dX, dgamma, dbeta -> dgamma, dbeta, dX"],
     "unbiased variance": ["(centred ** 2).mean(axis=axes, keepdims=True) -> "

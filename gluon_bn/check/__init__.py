@@ -9,21 +9,26 @@
              expected Y = [[[[-0.894427]]], [[[0.894427]]]]
              got      Y = ...
 
-`moments(f)`, `normalize(f)`, `batch_norm(f)`, `batch_norm_backward(f)`, `block(MyBlock)` and
-`conditional(f)` take functions (and Blocks) written with `mx.nd` or `mx.np`, and return a `Report`,
-true when all is right. How a mistake is recognized: `suspects` holds the right answer and more than
-a hundred deliberate mistakes in NumPy; what the student's code gives is compared with each, and
-with pairs of them. So a mistake that is named is evidence, and one that is not known is shown as a
-plain difference, on the smallest input that has it. Nothing of MXNet's or NumPy's state is changed.
+Each takes functions (and Blocks) written with `mx.nd` or `mx.np`, and returns a `Report`, true when
+all is right. How a mistake is recognized: an exercise has one right solution, as text, and a table
+of mistakes, each a line of that text written differently. Right and wrong solutions are run as the
+student's is; what the student's code gives is compared with each, and with pairs of them. So a
+mistake that is named is evidence, and one that is not known is shown as a plain difference, on the
+smallest input that has it. No state of MXNet's, NumPy's or autograd's is left changed. How to add a
+mistake: docs/checking.md.
 """
 
-from gluon_bn.check._backward import batch_norm_backward
-from gluon_bn.check._batch_norm import batch_norm
-from gluon_bn.check._block import block
-from gluon_bn.check._conditional import conditional
-from gluon_bn.check._moments import moments
-from gluon_bn.check._normalize import normalize
+from gluon_bn.check.blocks import block, conditional
+from gluon_bn.check.exercises import (
+    batch_norm,
+    batch_norm_backward,
+    group_norm,
+    layer_norm,
+    moments,
+    normalize,
+    recalibrate,
+)
 from gluon_bn.check.report import Report
 
-__all__ = ["Report", "batch_norm", "batch_norm_backward", "block", "conditional", "moments",
-           "normalize"]
+__all__ = ["Report", "batch_norm", "batch_norm_backward", "block", "conditional", "group_norm",
+           "layer_norm", "moments", "normalize", "recalibrate"]

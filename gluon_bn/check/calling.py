@@ -1,27 +1,26 @@
-"""Calling a student's code: in the array kind it is written for, without letting its errors out.
-
-A student may write with `mx.nd`, with `mx.np` or with NumPy, name the arguments as they like, and
-return what they like. Here is found out what works; everything that comes back is NumPy, float64.
-"""
+"""Calling a student's code: in the array kind it is written for, without letting its errors out,
+its modes behind it, or its loops run for ever. Everything that comes back is NumPy, float64."""
 
 import inspect
 import re
-from contextlib import ExitStack, contextmanager
+import signal
+import threading
+from contextlib import contextmanager
 
 import mxnet as mx
 import numpy as np
 from mxnet import autograd, nd
 
-KINDS = {"nd": "mx.nd", "np": "mx.np", "numpy": "NumPy"}
+SECONDS = 5  # for one call of a student's code
 
 ALIASES = {
     "x": "X", "input": "X", "inputs": "X", "data": "X", "g": "gamma", "weight": "gamma",
     "scale": "gamma", "b": "beta", "bias": "beta", "shift": "beta", "offset": "beta",
     "running_mean": "moving_mean", "running_var": "moving_var", "moving_variance": "moving_var",
     "running_variance": "moving_var", "epsilon": "eps", "variance": "var", "mu": "mean",
-    "sigma2": "var", "dy": "dY", "dout": "dY", "grad_y": "dY", "grad": "dY", "grad_output": "dY",
-    "label": "labels", "y": "labels", "axes": "axis",
-    "is_training": "training", "train": "training", "train_mode": "training",
+    "dy": "dY", "dout": "dY", "grad_y": "dY", "grad": "dY", "grad_output": "dY", "label": "labels",
+    "y": "labels", "axes": "axis", "groups": "num_groups", "is_training": "training",
+    "train": "training", "train_mode": "training",
 }
 
 
@@ -33,22 +32,13 @@ class Failure(Exception):
         self.mistake = mistake
 
 
+class Endless(BaseException):
+    """The student's code did not come back; no `except Exception` of the student's catches it."""
+
+
 # ------------------------------------------------------------------------------------------ errors
 
-
-def first_sentence(error):
-    """What an exception says, without the stack of C++ that MXNet puts around it."""
-    text = str(error).strip()
-    text = re.sub(r"^.*MXNetError: ", "", text, flags=re.DOTALL)
-    text = re.sub(r"^\[\d\d:\d\d:\d\d\] \S+: ", "", text)
-    text = re.sub(r"^Check failed: ", "", text)
-    text = text.split("\n")[0]
-    text = re.split(r"(?<=[a-z\])])(?<!\bvs)\. ", text)[0].strip().rstrip(".")
-    text = text if len(text) < 200 else text[:197] + "..."
-    name = type(error).__name__
-    return f"{name}: {text}" if text else name
-
-
+# What stands in an error of MXNet's, what it means for a student, the name of the mistake.
 HINTS = (
     ("Assigning to NDArrays that are already in a computational graph",
      "it changes an array in place (with -=, *= or [:] =) while autograd records, which MXNet "
@@ -60,7 +50,6 @@ HINTS = (
     ("has no attribute 'var'", "arrays of mx.nd have no var() (those of mx.np do): the variance "
      "has to be put together from means", "error"),
     ("has no attribute 'std'", "arrays of mx.nd have no std() (those of mx.np do)", "error"),
-    ("could not be broadcast", None, "error"),
     ("object has no attribute '_scope'", "the constructor of Block did not run before something "
      "was asked of it. Is super().__init__() called first?", "error"),
     ("Parameter'> not supported", "a Parameter stands where its array belongs. A Parameter holds "
@@ -75,58 +64,83 @@ HINTS = (
 )
 
 
+def first_sentence(error):
+    """What an exception says, without the stack of C++ that MXNet puts around it."""
+    text = re.sub(r"^.*MXNetError: ", "", str(error).strip(), flags=re.DOTALL)
+    text = re.sub(r"^(\[\d\d:\d\d:\d\d\] \S+: )?(Check failed: )?", "", text).split("\n")[0]
+    text = re.split(r"(?<=[a-z\])])(?<!\bvs)\. ", text)[0].strip().rstrip(".")
+    text = text if len(text) < 200 else text[:197] + "..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def explain(error):
     """A `Failure` for any exception: its first sentence, and what usually stands behind it."""
     if isinstance(error, Failure):
         return error
-    text, hint, mistake = str(error), None, "error"
-    for sign, meaning, kind in HINTS:
-        if sign in text:
-            hint, mistake = meaning, kind
-            break
-    said = first_sentence(error)
-    if "expected float" in text and "got float" in text:
-        said = "arrays of two types meet, " + re.search(
-            r"expected float\d+, got float\d+", text)[0].replace("expected ", "").replace(
-                ", got", " and")
-        mistake = "type changed"
-    if hint and len(said) > 110:
-        said = said[:107] + "..."
-    return Failure(f"{hint} ({said})" if hint else said, mistake)
+    said, types = first_sentence(error), re.search(r"expected (float\d+), got (float\d+)",
+                                                   str(error))
+    if types:
+        return Failure(f"arrays of two types meet, {types[1]} and {types[2]}", "type changed")
+    for sign, meaning, mistake in HINTS:
+        if sign in str(error):
+            said = said if len(said) <= 110 else said[:107] + "..."
+            return Failure(f"{meaning} ({said})", mistake)
+    return Failure(said)
 
 
 @contextmanager
-def guarded():
-    """Everything that goes wrong inside comes out as a `Failure`."""
+def limited():
+    """Raises `Endless` after SECONDS. Only in the main thread can Python be interrupted."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
+        yield
+        return
+
+    def stop(number, frame):
+        raise Endless
+
+    before = signal.signal(signal.SIGALRM, stop)
+    left = signal.setitimer(signal.ITIMER_REAL, SECONDS)
     try:
-        with np.errstate(all="ignore"):
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *left)
+        signal.signal(signal.SIGALRM, before)
+
+
+def semantics(shape, array):
+    """NumPy's semantics on or off; MXNet wants those of arrays off before those of shapes."""
+    mx.util._set_np_array(False)
+    mx.util.set_np_shape(shape)
+    mx.util._set_np_array(array)
+
+
+@contextmanager
+def guarded(kind="nd", training=False, recording=False):
+    """Around a call of the student's code: its array kind ("ours": mx.nd, whatever is switched on),
+    the mode of autograd, a limit of time. What goes wrong comes out as a `Failure`; all modes are
+    put back as they were before, whatever the student's code did to them."""
+    before = modes()
+    try:
+        autograd.set_recording(recording)
+        autograd.set_training(training)
+        semantics(*(kind == "np" or on and kind != "ours" for on in before[2:]))
+        with np.errstate(all="ignore"), limited():
             yield
     except (Exception, SystemExit) as error:
         raise explain(error) from error
+    finally:
+        autograd.set_recording(before[0])
+        autograd.set_training(before[1])
+        semantics(*before[2:])
 
 
-# ----------------------------------------------------------------------------------- array kinds
+def modes():
+    """What a student's code might leave changed."""
+    return (autograd.is_recording(), autograd.is_training(), mx.util.is_np_shape(),
+            mx.util.is_np_array())
 
 
-@contextmanager
-def world(kind):
-    """MXNet's NumPy semantics while `mx.np` code runs, as `npx.set_np()` would set them."""
-    with ExitStack() as stack:
-        if kind == "np":
-            stack.enter_context(mx.util.np_shape(True))
-            stack.enter_context(mx.util.np_array(True))
-        yield
-
-
-@contextmanager
-def mode(training, recording):
-    """The four situations of autograd."""
-    with ExitStack() as stack:
-        if recording:
-            stack.enter_context(autograd.record(train_mode=training))
-        else:
-            stack.enter_context(autograd.pause(train_mode=training))
-        yield
+# ----------------------------------------------------------------------------------------- arrays
 
 
 def make(value, kind, dtype="float32"):
@@ -155,25 +169,18 @@ def dtype_of(value):
     return np.dtype(value.dtype).name if hasattr(value, "dtype") else type(value).__name__
 
 
-def writes_numpy_style(function):
-    """Whether a function was written for `mx.np`: by what its module imports and it mentions."""
-    if mx.util.is_np_array():
-        return True
+def mentions(function, *modules):
+    """Whether a function, or a method of a class, speaks of one of these modules."""
     function = inspect.unwrap(getattr(function, "__func__", function))
     for part in [function, *(vars(function).values() if isinstance(function, type) else ())]:
-        space = getattr(part, "__globals__", {})
-        names = set(getattr(getattr(part, "__code__", None), "co_names", ()))
-        modules = [value for value in space.values() if inspect.ismodule(value)]
-        if mx.np in modules or mx.npx in modules or {"mx", "np"} <= names:
-            return True
+        space, codes = getattr(part, "__globals__", {}), [getattr(part, "__code__", None)]
+        for code in filter(inspect.iscode, codes):  # those of functions inside it follow
+            codes += code.co_consts
+            used = [space.get(name) for name in code.co_names]
+            used += [getattr(mx, name, None) for name in code.co_names if mx in used]
+            if any(found is module for found in used for module in modules):
+                return True
     return False
-
-
-def uses_numpy(function):
-    """Whether a function mentions NumPy itself, by whatever name its module imports it."""
-    function = inspect.unwrap(getattr(function, "__func__", function))
-    space, code = getattr(function, "__globals__", {}), getattr(function, "__code__", None)
-    return any(space.get(name) is np for name in getattr(code, "co_names", ()))
 
 
 # ------------------------------------------------------------------------------------- arguments
@@ -182,14 +189,13 @@ def uses_numpy(function):
 class Function:
     """A student's function, called by the names of its arguments, or else by their order.
 
-    `reordered` is True where its arguments have the right names in another order.
+    `reordered` is True where its arguments have the right names in another order. `optional` names
+    may be missing; `extra` ones, and the mode as `training`, are passed where they are asked for.
     """
 
     def __init__(self, function, names, optional=(), extra=()):
-        """`optional` names may be missing; `extra` ones are passed where they are asked for."""
-        self.function, self.names = function, (*names, *extra)
-        self.by_name, self.reordered, self.takes_mode = None, False, False
-        self.positional = len(names)
+        self.function, self.names = function, names
+        self.by_name, self.reordered, self.spread = None, False, False
         call = f"f({', '.join(names)})"
         if not callable(function):
             raise Failure(f"a function is expected, called as {call}; this is of type "
@@ -201,30 +207,29 @@ class Function:
             return
         if any(p.kind is p.VAR_POSITIONAL for p in parameters):
             return
-        positional = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-        known = {ALIASES.get(p.name, ALIASES.get(p.name.lower(), p.name)): p for p in positional}
+        known = {ALIASES.get(p.name, ALIASES.get(p.name.lower(), p.name)): p for p in parameters
+                 if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
         required = {name for name, p in known.items() if p.default is p.empty}
-        wanted = set(names)
-        if any(p.kind is p.VAR_KEYWORD for p in parameters) and known.keys() <= wanted:
-            self.by_name = {name: known[name].name if name in known else name for name in names}
-            return
-        if wanted - set(optional) <= set(known) and required <= wanted | {"training", *extra}:
-            self.by_name = {name: known[name].name for name in self.names if name in known}
-            order = [name for name in known if name in wanted]
+        rest = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        if (rest and known.keys() <= set(names)) or (
+                set(names) - set(optional) <= set(known)
+                and required <= {*names, "training", *extra}):
+            self.by_name = {name: p.name for name, p in known.items()
+                            if name in (*names, "training", *extra)}
+            if rest:
+                self.by_name = {**dict(zip(names, names)), **self.by_name}
+            order = [name for name in known if name in names]
             self.reordered = order != [name for name in names if name in known]
-            if "training" in known:
-                self.takes_mode = known["training"].name
             return
         slots = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        least = sum(p.default is p.empty for p in slots)
-        if not least <= len(names) <= len(slots):
+        if not sum(p.default is p.empty for p in slots) <= len(names) <= len(slots):
             raise Failure(f"it is called as {call}, with {len(names)} arguments; yours takes "
                           f"{len(slots)}: ({', '.join(p.name for p in slots)})", "wrong arguments")
 
-    def __call__(self, *values, training=None):
+    def takes(self, name):
+        return self.by_name is None or name in self.by_name
+
+    def __call__(self, given):
         if self.by_name is None:
-            return self.function(*values[:self.positional])
-        given = {self.by_name[n]: v for n, v in zip(self.names, values) if n in self.by_name}
-        if self.takes_mode:
-            given[self.takes_mode] = training
-        return self.function(**given)
+            return self.function(*(given[name] for name in self.names))
+        return self.function(**{self.by_name[n]: v for n, v in given.items() if n in self.by_name})

@@ -37,12 +37,6 @@ class Report:
             why = "For the same reason as above."
         self.lines.append(Line("not yet", what, why, tuple(mistakes), example))
 
-    def does_not_run(self, problem, shape):
-        """The last word where the code fails on everything; `problem` is a `Failure`."""
-        self.not_yet("it runs", f"It fails with X of shape {shape}: {problem}.",
-                     (problem.mistake,))
-        return self
-
     def changed_in_place(self, name,
                          who="whoever called finds other numbers in it afterwards"):
         """An array that was passed in is not what it was; `who` says whose business that is."""
