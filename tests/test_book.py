@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "docs" / "book"))
 CHAPTERS = sorted(path.stem for path in (ROOT / "chapters").glob("[0-9][0-9]_*.ipynb"))
 SOLUTIONS = sorted(path.stem for path in (ROOT / "chapters" / "solutions").glob("*.ipynb"))
-PAGES = ["index", "search", "docs/symbols", "docs/conventions", "docs/checking",
+PAGES = ["index", "search", "docs/symbols", "docs/conventions", "docs/checking", "docs/results",
          *(f"chapters/{name}" for name in CHAPTERS),
          *(f"chapters/solutions/{name}" for name in SOLUTIONS)]
 
