@@ -140,9 +140,9 @@ class _BlockProp(mx.operator.CustomOpProp):
         return in_stype, ["default"], ["default"] * len(self.states)
 
     def declare_backward_dependency(self, out_grad, in_data, out_data):
-        # All of it, although `given` and the output are not read: MXNet 1.9.1 keeps one list of what
-        # was declared for all Custom operators, the last one's, and takes what another has left out
-        # for an array that is there.
+        # All of it, although `given` and the output are not read: MXNet 1.9.1 keeps one list of
+        # what was declared for all Custom operators, the last one's, and takes what another has
+        # left out for an array that is there.
         return [*out_grad, *in_data, *out_data]
 
     def create_operator(self, ctx, shapes, dtypes):
