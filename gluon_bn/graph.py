@@ -139,6 +139,10 @@ class _BlockProp(mx.operator.CustomOpProp):
         # Whatever storage `given` has: nobody reads it.
         return in_stype, ["default"], ["default"] * len(self.states)
 
+    def infer_storage_type_backward(self, ograd_stype, in_stype, out_stype, igrad_stype, aux_stype):
+        return (["default"] * len(ograd_stype), in_stype, ["default"] * len(out_stype),
+                ["default"] * len(igrad_stype), ["default"] * len(aux_stype))
+
     def declare_backward_dependency(self, out_grad, in_data, out_data):
         # All of it, although `given` and the output are not read: MXNet 1.9.1 keeps one list of
         # what was declared for all Custom operators, the last one's, and takes what another has
