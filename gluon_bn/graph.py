@@ -165,6 +165,7 @@ class _BlockOperator(mx.operator.CustomOp):
         self.training = bool(is_train)
         # The statistics before this call: batch renormalization needs them in the backward pass.
         self.before = [a.copy() for a in aux]
+        self.prop.block.check(*in_data[:self.prop.inputs])
         with autograd.pause(train_mode=self.training):
             Y = self.run(list(in_data), list(aux))
         self.assign(out_data[0], req[0], Y)
