@@ -464,8 +464,8 @@ MXReturnValue shapes(const Attributes& a, std::vector<Shape>* in, std::vector<Sh
     size_t values = shape.empty() ? 0 : 1;
     for (size_t n : shape) values *= n;
     if (values == C || (i < 3 && axis > 0 && values == static_cast<size_t>(x[0]) * C)) continue;
-    const bool rows = i < 3 && axis > 0 && shape.size() == 2;
-    shape = rows ? Shape{shape[0] == 1 ? 1 : x[0], C} : Shape{C};
+    const bool one = shape.size() == 2 && shape[0] == 1, rows = shape.size() == 2 && axis > 0;
+    shape = i < 3 && one ? Shape{1, C} : i < 3 && rows ? Shape{x[0], C} : Shape{C};
   }
   // The flag, unless it is what the layer before hands on: its statistics, (4, C).
   if (in->size() > 5 && in->at(5).size() != 2) in->at(5) = {1, C, 1};
