@@ -252,11 +252,6 @@ def check_broadcast(name, value, X, axis=None):
     return value if value.shape == shape else value.reshape(shape)
 
 
-def check_optional(name, value, X, axis=None):
-    """As `check_broadcast`, for what may be left out: gamma and beta."""
-    return None if value is None else check_broadcast(name, value, X, axis)
-
-
 def check_per_channel(name, value, X, axis):
     """As `check_broadcast`, for what must be one value per channel: the moving statistics."""
     laid = check_broadcast(name, value, X, axis)
@@ -388,6 +383,13 @@ def check_count(name, value, least=0):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def check_seed(seed):
+    check_count("seed", seed)
+    if seed >= 2**32:
+        raise ValueError(f"seed must be in 0 .. 2**32 - 1, got {seed}")
+    return int(seed)
 
 
 def check_options(num_features, num_dims, axis, momentum, epsilon, activation, zero_debias,

@@ -9,6 +9,7 @@ built with `gluon.nn.BatchNorm`, and the other way round.
 """
 
 import warnings
+from contextlib import nullcontext
 
 import mxnet as mx
 import numpy as np
@@ -88,12 +89,10 @@ class BatchNorm(ArrayBlock):
                       self._per_example)
         kernels.check_name(kernel)
         self.num_features, self.num_dims, self.axis = num_features, num_dims, axis
-        self.momentum, self.epsilon = momentum, epsilon
+        self.momentum, self.epsilon, self.activation = momentum, epsilon, activation
         self.center, self.scale, self.use_global_stats = center, scale, use_global_stats
-        self.activation, self.kernel = activation, kernel
-        self.unbiased, self.zero_debias = unbiased, zero_debias
-        self.skip_nonfinite = skip_nonfinite
-        self._warned = False
+        self.unbiased, self.zero_debias, self.skip_nonfinite = unbiased, zero_debias, skip_nonfinite
+        self.kernel, self._warned = kernel, False
 
         self.gamma = self._parameter("gamma", gamma_initializer, trained=scale)
         self.beta = self._parameter("beta", beta_initializer, trained=center)
@@ -163,13 +162,9 @@ class BatchNorm(ArrayBlock):
         x, axis = compute_type(X), self.axis % X.ndim
         gamma = cast(gamma if self.scale else nd.ones_like(gamma), x.dtype)
         beta = cast(beta if self.center else nd.zeros_like(beta), x.dtype)
-        with by_a_block():
-            if self.use_global_stats:
-                with autograd.predict_mode():
-                    Y = self.normalize(x, gamma, beta, axis, running, weights)
-            else:
-                Y = self.normalize(x, gamma, beta, axis, running, weights)
-        return cast(Y, X.dtype)
+        mode = autograd.predict_mode() if self.use_global_stats else nullcontext()
+        with by_a_block(), mode:
+            return cast(self.normalize(x, gamma, beta, axis, running, weights), X.dtype)
 
     def normalize(self, X, gamma, beta, axis, running, weights=None):
         """Call `batch_norm` of the kernel, and keep the statistics that it hands back."""

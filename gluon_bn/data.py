@@ -16,7 +16,6 @@ import functools
 import gzip
 import hashlib
 import math
-import operator
 import os
 import socket
 import threading
@@ -31,6 +30,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from . import standin
+from .arguments import check_count, check_seed
 from .augment import find as find_augmentation
 
 CLASS_NAMES = ("t-shirt", "trouser", "pullover", "dress", "coat",
@@ -105,11 +105,11 @@ def load_fashion_mnist(batch_size, resize=None, root=None, *, limit=None, shuffl
     one is there but is not right, ValueError or TypeError for an argument that makes no sense.
     """
     # A wrong argument should be reported before a download, not after it.
-    _check_count("batch_size", batch_size)
+    check_count("batch_size", batch_size, least=1)
     _height_and_width(resize)
     find_augmentation(augment)
     if limit is not None:
-        _check_count("limit", limit)
+        check_count("limit", limit, least=1)
     data = dataset(root, stand_in=stand_in, limit=limit)
     return data.batches(batch_size, resize, shuffle=shuffle, seed=seed, augment=augment)
 
@@ -153,7 +153,8 @@ def dataset(root=None, *, stand_in=False, limit=None):
                   *_read_set(folder, TEST_IMAGES, TEST_LABELS))
     train_images, train_labels, *test = arrays
     if limit is not None:
-        if _check_count("limit", limit) > len(train_labels):
+        check_count("limit", limit, least=1)
+        if limit > len(train_labels):
             raise ValueError(f"limit is {limit}, but there are only {len(train_labels)} training "
                              f"images; leave limit out to use them all")
         train_images, train_labels = train_images[:limit], train_labels[:limit]
@@ -190,10 +191,11 @@ class Batches:
                  augment=None):
         import mxnet as mx
 
-        self.batch_size = _check_count("batch_size", batch_size)
+        check_count("batch_size", batch_size, least=1)
+        self.batch_size = int(batch_size)
         self.size = _height_and_width(resize) or images.shape[1:]
         self.shuffle = shuffle
-        self.seed = int.from_bytes(os.urandom(4), "big") if seed is None else _check_seed(seed)
+        self.seed = int.from_bytes(os.urandom(4), "big") if seed is None else check_seed(seed)
         self.epoch = 0
         self._augment = find_augmentation(augment)
         # All images in one array: a batch is then one `take`, and a pass costs 0.1 s where Gluon's
@@ -215,9 +217,8 @@ class Batches:
 
     def set_epoch(self, epoch):
         """Make the next pass the one with this number, counted from 0."""
-        if operator.index(epoch) < 0:
-            raise ValueError(f"epoch is {epoch}; epochs count from 0")
-        self.epoch = operator.index(epoch)
+        check_count("epoch", epoch)
+        self.epoch = int(epoch)
 
     def order(self, epoch):
         """Which image comes when in pass number `epoch`: int (n,)."""
@@ -254,36 +255,15 @@ class Batches:
                 f"batch_size={self.batch_size}, shuffle={self.shuffle})")
 
 
-def _check_count(name, value):
-    """Check that `value` is a whole number from 1 up, and return it as an int."""
-    try:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError
-        count = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a whole number such as 256, not {value!r}") from None
-    if count < 1:
-        raise ValueError(f"{name} must be 1 or more, not {value!r}")
-    return count
-
-
-def _check_seed(value):
-    try:
-        seed = operator.index(value)
-    except TypeError:
-        raise TypeError(f"seed must be a whole number or None, not {value!r}") from None
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed must be in 0 .. 2**32 - 1, not {seed}")
-    return seed
-
-
 def _height_and_width(resize):
     if resize is None:
         return None
     pair = tuple(resize) if isinstance(resize, (tuple, list)) else (resize, resize)
     if len(pair) != 2:
         raise ValueError(f"resize must be one number or (height, width), not {resize!r}")
-    return tuple(_check_count("resize", side) for side in pair)
+    for side in pair:
+        check_count("resize", side, least=1)
+    return tuple(map(int, pair))
 
 
 # Finding and downloading --------------------------------------------------------------------------

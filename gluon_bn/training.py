@@ -36,6 +36,7 @@ from gluon_bn.arguments import (
     check_labels,
     check_pair,
     check_scores,
+    check_seed,
 )
 from gluon_bn.checkpoint import CheckpointError
 
@@ -288,9 +289,7 @@ def _check_settings(epochs, lr, seed, clip):
     check_count("epochs", epochs, least=1)
     if not (isinstance(lr, (int, float)) and 0 < lr < math.inf):
         raise ValueError(f"lr, the learning rate, must be a positive number, not {lr!r}")
-    check_count("seed", seed)
-    if seed >= 2**32:
-        raise ValueError(f"seed must be a whole number from 0 to {2**32 - 1}, not {seed!r}")
+    check_seed(seed)
     if clip is not None and not (isinstance(clip, (int, float)) and 0 < clip < math.inf):
         raise ValueError(f"clip, the largest norm of the gradient, must be a positive number or "
                          f"None, not {clip!r}")
