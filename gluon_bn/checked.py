@@ -65,6 +65,7 @@ def _decorator(place, lay_for_block=False, none_is_filled=False):
     def decorate(function):
         signature = inspect.signature(function)
 
+        @wraps(function)
         def in_form(*args, **kwargs):
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()

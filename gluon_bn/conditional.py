@@ -8,7 +8,6 @@ import numpy as np
 from mxnet import nd
 from mxnet.gluon import nn
 
-from gluon_bn import averages
 from gluon_bn.arguments import as_nd, check_count, check_labels
 from gluon_bn.base import ArrayBlock
 from gluon_bn.blocks import OPTIONS, BatchNorm
@@ -59,7 +58,7 @@ class ConditionalBatchNorm(BatchNorm):
                              "batch if its channels are not known") from error
         if isinstance(layer, BatchNorm):
             same = {name: getattr(layer, name) for name in OPTIONS}
-            if not isinstance(layer.average, averages.Renorm):
+            if layer._arguments() is None:  # an average of your own
                 same["average"] = layer.average
         else:
             theirs = layer._kwargs

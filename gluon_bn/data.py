@@ -30,7 +30,6 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from . import standin
-from .arguments import check_count, check_seed
 from .augment import find as find_augmentation
 
 CLASS_NAMES = ("t-shirt", "trouser", "pullover", "dress", "coat",
@@ -105,11 +104,11 @@ def load_fashion_mnist(batch_size, resize=None, root=None, *, limit=None, shuffl
     one is there but is not right, ValueError or TypeError for an argument that makes no sense.
     """
     # A wrong argument should be reported before a download, not after it.
-    check_count("batch_size", batch_size, least=1)
+    _check_count("batch_size", batch_size)
     _height_and_width(resize)
     find_augmentation(augment)
     if limit is not None:
-        check_count("limit", limit, least=1)
+        _check_count("limit", limit)
     data = dataset(root, stand_in=stand_in, limit=limit)
     return data.batches(batch_size, resize, shuffle=shuffle, seed=seed, augment=augment)
 
@@ -153,8 +152,7 @@ def dataset(root=None, *, stand_in=False, limit=None):
                   *_read_set(folder, TEST_IMAGES, TEST_LABELS))
     train_images, train_labels, *test = arrays
     if limit is not None:
-        check_count("limit", limit, least=1)
-        if limit > len(train_labels):
+        if _check_count("limit", limit) > len(train_labels):
             raise ValueError(f"limit is {limit}, but there are only {len(train_labels)} training "
                              f"images; leave limit out to use them all")
         train_images, train_labels = train_images[:limit], train_labels[:limit]
@@ -191,8 +189,9 @@ class Batches:
                  augment=None):
         import mxnet as mx
 
-        check_count("batch_size", batch_size, least=1)
-        self.batch_size = int(batch_size)
+        from .arguments import check_seed
+
+        self.batch_size = _check_count("batch_size", batch_size)
         self.size = _height_and_width(resize) or images.shape[1:]
         self.shuffle = shuffle
         self.seed = int.from_bytes(os.urandom(4), "big") if seed is None else check_seed(seed)
@@ -217,8 +216,7 @@ class Batches:
 
     def set_epoch(self, epoch):
         """Make the next pass the one with this number, counted from 0."""
-        check_count("epoch", epoch)
-        self.epoch = int(epoch)
+        self.epoch = _check_count("epoch", epoch, least=0)
 
     def order(self, epoch):
         """Which image comes when in pass number `epoch`: int (n,)."""
@@ -255,15 +253,20 @@ class Batches:
                 f"batch_size={self.batch_size}, shuffle={self.shuffle})")
 
 
+def _check_count(name, value, least=1):
+    from .arguments import check_count  # with MXNet, which whoever only downloads can do without
+
+    check_count(name, value, least)
+    return int(value)
+
+
 def _height_and_width(resize):
     if resize is None:
         return None
     pair = tuple(resize) if isinstance(resize, (tuple, list)) else (resize, resize)
     if len(pair) != 2:
         raise ValueError(f"resize must be one number or (height, width), not {resize!r}")
-    for side in pair:
-        check_count("resize", side, least=1)
-    return tuple(map(int, pair))
+    return tuple(_check_count("resize", side) for side in pair)
 
 
 # Finding and downloading --------------------------------------------------------------------------

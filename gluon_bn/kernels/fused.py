@@ -284,39 +284,25 @@ def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum, *, axis=1
                skip_nonfinite=False):
     """`gluon_bn.batch_norm`, but the moving statistics are moved in place, without an operator of
     MXNet; `skip_nonfinite` leaves those of a channel whose batch statistics are not finite."""
-    if not autograd.is_training():
-        return _predict(X, gamma, beta, moving_mean, moving_var, eps, axis), moving_mean, moving_var
-    Y, mean, var = _train(X, gamma, beta, eps, axis)
-    moved = np.isfinite(np.array([mean, var], X.dtype)).all(axis=0) | (not skip_nonfinite)
-    n = X.size // X.shape[axis]
-    var = var * n / max(n - 1, 1) if unbiased else var
-    for moving, value in ((moving_mean, mean), (moving_var, var)):
-        check_call(_LIB.MXNDArrayWaitToWrite(moving.handle))  # a prediction may still read it
-        old = memory(moving, (-1,))
-        new = momentum * old + (1 - momentum) * value if momentum else value
-        old[...] = np.where(moved, new, old)
-    return Y, moving_mean, moving_var
-
-
-def _train(X, gamma, beta, eps, axis):
-    """Y, and the statistics of the batch in float64."""
-    n = X.size // X.shape[axis]
+    training, n = autograd.is_training(), X.size // X.shape[axis]
     view = View(X.shape, axis, gamma.size // X.shape[axis])
     kept = Kept(X, view.shape)
-    x = kept.values()
-    near = view.first_mean(x)
-    k = view.indexed(near, x.dtype)
-
-    s1, s2 = view.sums()
-    view.run(moments_rows, moments_columns, x, k, s1, s2)
-    rest = view.gather(s1) / n  # the mean is near + rest
-    var = np.maximum(view.gather(s2) / n - rest * rest, 0)
+    x, kind = kept.values(), X.dtype
+    if training:
+        near = view.first_mean(x)
+        k = view.indexed(near, kind)
+        s1, s2 = view.sums()
+        view.run(moments_rows, moments_columns, x, k, s1, s2)
+        rest = view.gather(s1) / n  # the mean is near + rest
+        var = np.maximum(view.gather(s2) / n - rest * rest, 0)
+        if var.max() > LARGEST:  # more than float32 holds, and 1 / var less: the loops take float64
+            kind = np.float64
+            k = view.indexed(near, kind)
+    else:
+        near, var = (memory(v, (-1,)).astype(np.float64) for v in (moving_mean, moving_var))
+        k, rest = view.indexed(near, kind), 0
     scale = inverse_root(var, eps)
     g, b = (memory(v, (-1, view.C)).copy() for v in (gamma, beta))
-    kind = x.dtype
-    if var.max() > LARGEST:  # more than float32 holds, and 1 / var less: the loops take float64
-        kind = np.float64
-        k = view.indexed(near, kind)
     a = view.indexed(g * scale, kind)
     Y = fresh(X.shape, X)
     view.run(affine_rows, affine_columns, x, memory(Y, view.shape), k, a,
@@ -330,45 +316,30 @@ def _train(X, gamma, beta, eps, axis):
         dgamma = (view.gather(t2) - rest * dbeta) * scale
         dX = None
         if wanted[0]:
-            # dX = g scale dY - scale/n sum(g dY) - scale/n x_hat sum(g dY x_hat)
-            p = -(g * dgamma).sum(axis=0) * scale * scale / n
-            q = -(g * dbeta).sum(axis=0) * scale / n - p * rest
             dX = fresh(X.shape, X) if into[0] is None else into[0]
-            view.run(gradient_rows, gradient_columns, dy, x, memory(dX, view.shape), k, a,
-                     view.indexed(p, kind), view.indexed(q, kind))
+            dx = memory(dX, view.shape)
+            if training:
+                # dX = g scale dY - scale/n sum(g dY) - scale/n x_hat sum(g dY x_hat)
+                p = -(g * dgamma).sum(axis=0) * scale * scale / n
+                q = -(g * dbeta).sum(axis=0) * scale / n - p * rest
+                view.run(gradient_rows, gradient_columns, dy, x, dx, k, a,
+                         view.indexed(p, kind), view.indexed(q, kind))
+            else:
+                zero = view.indexed(np.zeros(view.C), kind)
+                view.run(affine_rows, affine_columns, dy, dx, zero, a, 0 * a)
         return dX, filled(dgamma, gamma.shape, X, into[1]), filled(dbeta, beta.shape, X, into[2])
 
     differentiable([X, gamma, beta], [Y], backward)
-    return Y, near + rest, var
-
-
-def _predict(X, gamma, beta, mean, var, eps, axis):
-    """Y, by the moving statistics."""
-    view = View(X.shape, axis, gamma.size // X.shape[axis])
-    kept = Kept(X, view.shape)
-    x = kept.values()
-    scale = inverse_root(memory(var, (-1,)).astype(np.float64), eps)
-    g, b = (memory(v, (-1, view.C)).copy() for v in (gamma, beta))
-    k = view.indexed(memory(mean, (-1,)), x.dtype)
-    Y = fresh(X.shape, X)
-    view.run(affine_rows, affine_columns, x, memory(Y, view.shape), k,
-             view.indexed(g * scale, x.dtype), view.indexed(b, x.dtype))
-
-    def backward(wanted, into, dY):
-        dy, x = memory(dY, view.shape), kept.values()
-        t1, t2 = view.sums(view.examples)
-        view.run(products_rows, products_columns, dy, x, k, t1, t2)
-        dbeta, dgamma = view.gather(t1), view.gather(t2) * scale
-        dX = None
-        if wanted[0]:
-            dX = fresh(X.shape, X) if into[0] is None else into[0]
-            zero = view.indexed(np.zeros(view.C), x.dtype)
-            view.run(affine_rows, affine_columns, dy, memory(dX, view.shape), zero,
-                     view.indexed(g * scale, x.dtype), view.indexed(0 * g, x.dtype))
-        return dX, filled(dgamma, gamma.shape, X, into[1]), filled(dbeta, beta.shape, X, into[2])
-
-    differentiable([X, gamma, beta], [Y], backward)
-    return Y
+    if training:
+        mean = near + rest
+        moved = np.isfinite(np.array([mean, var], X.dtype)).all(axis=0) | (not skip_nonfinite)
+        var = var * n / max(n - 1, 1) if unbiased else var
+        for moving, value in ((moving_mean, mean), (moving_var, var)):
+            check_call(_LIB.MXNDArrayWaitToWrite(moving.handle))  # a prediction may still read it
+            old = memory(moving, (-1,))
+            new = momentum * old + (1 - momentum) * value if momentum else value
+            old[...] = np.where(moved, new, old)
+    return Y, moving_mean, moving_var
 
 
 def inverse_root(var, eps):
