@@ -15,29 +15,39 @@ def sum_over(X, axes):
     shape = X.shape
     summed = tuple(1 if a in axes else n for a, n in enumerate(shape))
     first, last = _inner_range(summed, shape)
-    head, tail = prod(shape[:first]), prod(shape[last:])
+    head, inner, tail = prod(shape[:first]), prod(shape[first:last]), prod(shape[last:])
     if tail > 1:
-        X = nd.dot(X.reshape((-1, tail)), nd.ones((tail, 1), ctx=X.context, dtype=X.dtype))
+        X = nd.dot(_reshaped(X, (head * inner, tail)), _ones((tail, 1), X))
     if head > 1:
-        X = nd.dot(nd.ones((1, head), ctx=X.context, dtype=X.dtype), X.reshape((head, -1)))
-    X = X.reshape((1,) * first + shape[first:last] + (1,) * (len(shape) - last))
+        X = nd.dot(_ones((1, head), X), _reshaped(X, (head, inner)))
     between = tuple(a for a in axes if first <= a < last)
-    return X.sum(axis=between, keepdims=True) if between else X.reshape(summed)
+    if not between:
+        return _reshaped(X, summed)
+    X = X.reshape((1,) * first + shape[first:last] + (1,) * (len(shape) - last))
+    return X.sum(axis=between, keepdims=True)
 
 
 def broadcast_like(v, X):
     """v, of X's rank with ones where it is to be repeated, repeated to the shape of X."""
     shape = X.shape
     first, last = _inner_range(v.shape, shape)
-    head, tail = prod(shape[:first]), prod(shape[last:])
+    head, inner, tail = prod(shape[:first]), prod(shape[first:last]), prod(shape[last:])
     between = (1,) * first + shape[first:last] + (1,) * (len(shape) - last)
     if v.shape != between:
         v = v.broadcast_to(between)
     if head > 1:
-        v = nd.dot(nd.ones((head, 1), ctx=v.context, dtype=v.dtype), v.reshape((1, -1)))
+        v = nd.dot(_ones((head, 1), v), _reshaped(v, (1, inner)))
     if tail > 1:
-        v = nd.dot(v.reshape((-1, 1)), nd.ones((1, tail), ctx=v.context, dtype=v.dtype))
-    return v.reshape(shape)
+        v = nd.dot(_reshaped(v, (head * inner, 1)), _ones((1, tail), v))
+    return _reshaped(v, shape)
+
+
+def _ones(shape, like):
+    return nd.ones(shape, ctx=like.context, dtype=like.dtype)
+
+
+def _reshaped(X, shape):
+    return X if X.shape == shape else X.reshape(shape)
 
 
 def count(X, axes, weights=None):

@@ -299,14 +299,14 @@ def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum, *, axis=1
             kind = np.float64
             k = view.indexed(near, kind)
     else:
-        near, var = (memory(v, (-1,)).astype(np.float64) for v in (moving_mean, moving_var))
-        k, rest = view.indexed(near, kind), 0
+        k, rest = view.indexed(memory(moving_mean, (-1,)).copy(), kind), 0
+        var = memory(moving_var, (-1,)).astype(np.float64)
     scale = inverse_root(var, eps)
     g, b = (memory(v, (-1, view.C)).copy() for v in (gamma, beta))
-    a = view.indexed(g * scale, kind)
+    slope = g * scale
+    a, b = view.indexed(slope, kind), view.indexed(b - rest * slope if training else b, kind)
     Y = fresh(X.shape, X)
-    view.run(affine_rows, affine_columns, x, memory(Y, view.shape), k, a,
-             view.indexed(b - rest * g * scale, kind))
+    view.run(affine_rows, affine_columns, x, memory(Y, view.shape), k, a, b)
 
     def backward(wanted, into, dY):
         dy, x = memory(dY, view.shape), kept.values()
