@@ -1,8 +1,8 @@
 """Batch normalization, built from scratch in MXNet Gluon.
 
-The mathematics is in `gluon_bn.functional`, the layers in `gluon_bn.blocks` and
-`gluon_bn.relatives`, fast ways to compute them in `gluon_bn.kernels`. Importing this package
-changes no global state, and is quick: a room is entered, and MXNet imported, when you first ask for
+The mathematics is in `gluon_bn.functional`, the layers in `gluon_bn.blocks`, `conditional` and
+`relatives`, other bodies of `batch_norm` in `gluon_bn.kernels`. Importing this package
+changes no global state, and is quick: a module is loaded, and MXNet with it, when you first ask for
 something in it.
 """
 
@@ -19,36 +19,37 @@ __version__ = "0.1.0"
 NO_MXNET = ("MXNet is not installed. Its last release asks for NumPy 1, so under Python 3.13 it "
             "has to be installed by itself: pip install --no-deps mxnet==1.9.1")
 
-_ROOMS = {
+_NAMES = {
     "functional": ("batch_norm", "moments", "normalize"),
-    "blocks": ("BatchNorm", "ConditionalBatchNorm"),
+    "blocks": ("BatchNorm",),
+    "conditional": ("ConditionalBatchNorm",),
     "relatives": ("BatchRenorm", "GroupNorm", "InstanceNorm", "LayerNorm", "PixelNorm",
                   "SpectralNorm", "WeightNorm"),
 }
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = sorted(_ROOM_OF)
+__all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name):  # what Python calls for a name that is not here yet (PEP 562)
-    if name not in _ROOM_OF and name not in _rooms():
+    if name not in _MODULE_OF and name not in _modules():
         raise AttributeError(f"module 'gluon_bn' has no attribute {name!r}")
     try:
-        value = importlib.import_module(f"gluon_bn.{_ROOM_OF.get(name, name)}")
+        value = importlib.import_module(f"gluon_bn.{_MODULE_OF.get(name, name)}")
     except ModuleNotFoundError as error:
         if error.name == "mxnet":
             raise ModuleNotFoundError(NO_MXNET, name="mxnet") from None
         raise
-    if name in _ROOM_OF:
+    if name in _MODULE_OF:
         value = getattr(value, name)
     globals()[name] = value
     return value
 
 
 def __dir__():
-    return sorted({*globals(), *__all__, *_rooms()})
+    return sorted({*globals(), *__all__, *_modules()})
 
 
-def _rooms():
+def _modules():
     names = [module.name for module in pkgutil.iter_modules(__path__)]
     return [name for name in names if not name.startswith("_")]

@@ -13,7 +13,7 @@ import numpy as np
 from mxnet import autograd, nd
 
 from gluon_bn import recipe
-from gluon_bn.arguments import as_nd, either_kind
+from gluon_bn.arguments import as_nd, check_count, either_kind
 from gluon_bn.training import TrainingError, initialize, seed_everything
 
 ADAM = {"beta1": 0.0, "beta2": 0.9}  # no momentum: the other network changes what is right
@@ -73,6 +73,7 @@ def fit(G, D, train_iter, epochs, lr=5e-4, seed=0, after_epoch=None):
     after_epoch : called with (epoch from 1, mean loss of D, mean loss of G).
     Raises TrainingError if a loss is no longer a finite number.
     """
+    check_count("epochs", epochs, least=1)
     seed_everything(seed)
     for net in (G, D):
         initialize(net)

@@ -1,4 +1,4 @@
-"""The doorman: what an argument has to be, and what to say when it is not.
+"""What an argument has to be, and what to say when it is not.
 
 No mathematics here. Every function either returns the argument in the form the mathematics wants,
 or raises a `TypeError` or `ValueError` that says what was wrong, what was expected and what to try.
@@ -34,11 +34,6 @@ def dense(value):
     return value.tostype("default") if getattr(value, "stype", "default") != "default" else value
 
 
-def plain(value):
-    """What the mathematics computes with: the `mx.nd` face, dense."""
-    return dense(as_nd(value))
-
-
 def either_kind(function):
     """Let a function written with `mx.nd` take `mx.np` arrays too, and return what it was given.
 
@@ -58,11 +53,20 @@ def either_kind(function):
         if len(set(numpy_like)) > 1:
             raise TypeError("mx.nd and mx.np arrays are mixed in one call: convert with "
                             ".as_np_ndarray() or .as_nd_ndarray() so that all are of one kind")
+        given = {}  # by id, the face that was handed on and the array as it came
+
+        def face(value):
+            handed = dense(as_nd(value))
+            given[id(handed)] = handed, value
+            return handed
 
         def back(a):
+            handed, value = given.get(id(a), (None, a))
+            if handed is not None and handed.stype == getattr(value, "stype", None):
+                return value
             return a.as_np_ndarray() if numpy_like[0] and isinstance(a, nd.NDArray) else a
 
-        result = function(plain(X), *map(plain, args), **{k: plain(v) for k, v in kwargs.items()})
+        result = function(face(X), *map(face, args), **{k: face(v) for k, v in kwargs.items()})
         return tuple(map(back, result)) if isinstance(result, tuple) else back(result)
 
     return wrapper
@@ -147,11 +151,12 @@ def check_axis(axis, ndim):
     return int(axis) % ndim
 
 
-def check_channel_axis(axis, num_dims=None):
+def check_channel_axis(axis, num_dims=None, per_example=False):
     """The axis of a layer that has not seen X yet, though it may know its rank."""
     check_axis(axis, num_dims or 32)  # 32: the highest rank MXNet has
-    if axis == 0:
-        raise ValueError("axis 0 is the batch; the channels must be on another axis, usually 1")
+    if per_example and axis == 0:
+        raise ValueError("axis 0 is the batch here: each example is treated by itself, so the "
+                         "channels must be on another axis, usually 1")
 
 
 def check_axes(axis, ndim):
@@ -163,9 +168,10 @@ def check_axes(axis, ndim):
     return tuple(found)
 
 
-def check_batch(X, axis, num_dims=None, channels=None):
+def check_batch(X, axis, num_dims=None, channels=None, per_example=False):
     """A batch with channels: rank 2 or more, `num_dims` and `channels` if given.
 
+    The channels may be on axis 0, as Gluon has it, unless something is done `per_example`.
     Returns the channel axis counted from the front.
     """
     if X.ndim < 2:
@@ -175,9 +181,10 @@ def check_batch(X, axis, num_dims=None, channels=None):
     check_rank(X.shape, num_dims)
     check_array("X", X)
     axis = check_axis(axis, X.ndim)
-    if axis == 0:
-        raise ValueError("axis 0 is the batch; the channels must be on another axis, axis=1 for "
-                         f"(N, C, ...) or axis=-1 for (N, ..., C); got axis=0 for shape {X.shape}")
+    if per_example and axis == 0:
+        raise ValueError("axis 0 is the batch here: each example is treated by itself, so the "
+                         "channels must be on another axis, axis=1 for (N, C, ...) or axis=-1 for "
+                         f"(N, ..., C); got axis=0 for shape {X.shape}")
     if channels and X.shape[axis] != channels:
         raise ValueError(f"this layer has {channels} channels, but X has {X.shape[axis]} on axis "
                          f"{axis}: its shape is {X.shape}")
@@ -222,7 +229,7 @@ def check_momentum(momentum, name="momentum"):
                          f"average, usual is 0.9; got {momentum}")
 
 
-def broadcast(name, value, X, axis=None):
+def check_broadcast(name, value, X, axis=None):
     """`value` with the rank of X, ready to be broadcast against it, in the type of computation.
 
     A vector of one value per channel is laid along `axis` where that is given. Otherwise axes are
@@ -245,24 +252,37 @@ def broadcast(name, value, X, axis=None):
     return value if value.shape == shape else value.reshape(shape)
 
 
-def optional(name, value, X, axis=None):
-    """As `broadcast`, for what may be left out: gamma and beta."""
-    return None if value is None else broadcast(name, value, X, axis)
-
-
-def per_channel(name, value, X, axis):
-    """As `broadcast`, for what must be exactly one value per channel: the moving statistics."""
-    laid = broadcast(name, value, X, axis)
+def check_per_channel(name, value, X, axis):
+    """As `check_broadcast`, for what must be one value per channel: the moving statistics."""
+    laid = check_broadcast(name, value, X, axis)
     if laid.size != X.shape[axis]:
         raise ValueError(f"{name} must hold one value per channel, {X.shape[axis]} in all, got "
                          f"shape {value.shape}")
     return laid
 
 
-def check_weights(weights, X, axes):
+def lay_along(axis, v, X):
+    """A vector (C,) along the channel axis of X; what has the rank of X already as it is."""
+    if v.ndim == X.ndim:
+        return v
+    return v.reshape((1,) * axis + (-1,) + (1,) * (X.ndim - axis - 1))
+
+
+def lay_weights(weights, X):
+    """Weights that have been checked, as `check_weights` returns them."""
+    weights = cast(weights, compute_dtype(X))
+    if weights.ndim == 1:
+        return lay_along(0, weights, X)
+    return weights.reshape((1,) * (X.ndim - weights.ndim) + weights.shape)
+
+
+def check_weights(weights, X, axes, channel_axis=None):
     """Weights for averages of X over `axes`, laid out against X; a vector has one per example."""
     if weights is None:
         return None
+    if channel_axis == 0:
+        raise ValueError("weights are given to examples, on axis 0, and with axis=0 the channels "
+                         "are there: leave the weights out, or put the channels on axis 1")
     if not isinstance(weights, nd.NDArray):
         raise TypeError(f"weights must be an array, got {type(weights).__name__}")
     if np.dtype(weights.dtype).kind in "iu":
@@ -273,7 +293,7 @@ def check_weights(weights, X, axes):
             raise ValueError(f"weights must have one value per example, {X.shape[0]} in all, got "
                              f"shape {weights.shape}")
         weights = weights.reshape((-1,) + (1,) * (X.ndim - 1))
-    weights = broadcast("weights", weights, X)
+    weights = check_broadcast("weights", weights, X)
     bad = np.argwhere(~((given >= 0) & (given < np.inf)))
     if len(bad):
         index = tuple(int(i) for i in bad[0])
@@ -365,12 +385,20 @@ def check_count(name, value, least=0):
         raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
-def check_options(num_features, num_dims, axis, momentum, epsilon, activation, zero_debias):
+def check_seed(seed):
+    check_count("seed", seed)
+    if seed >= 2**32:
+        raise ValueError(f"seed must be in 0 .. 2**32 - 1, got {seed}")
+    return int(seed)
+
+
+def check_options(num_features, num_dims, axis, momentum, epsilon, activation, zero_debias,
+                  per_example=False):
     """The options of a `BatchNorm`: refuse at construction what could never work."""
     check_count("num_features", num_features)
     if num_dims is not None:
         check_count("num_dims", num_dims, least=2)
-    check_channel_axis(axis, num_dims)
+    check_channel_axis(axis, num_dims, per_example)
     if momentum is not None:
         check_momentum(momentum)
     check_eps(epsilon, "epsilon")

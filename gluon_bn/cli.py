@@ -8,6 +8,7 @@ that mistakes are reported at once.
 import contextlib
 import errno
 import functools
+import importlib
 import os
 import shutil
 import signal
@@ -104,11 +105,15 @@ def _sentence(error):
 
 # The options --------------------------------------------------------------------------------------
 
-@_reports_errors  # they import MXNet, which Ctrl-C may interrupt
-def _check_model(name):
-    from gluon_bn.models import MODELS
-
-    return _one_of(MODELS, name)
+def _check_one_of(module, names):
+    """A callback: is the value one of these names of a module of ours, loaded when it is needed?"""
+    @_reports_errors  # it imports MXNet, which Ctrl-C may interrupt
+    def check(name):
+        known = getattr(importlib.import_module(f"gluon_bn.{module}"), names)
+        if name not in known:
+            raise typer.BadParameter(f"{name!r} is unknown; choose one of {', '.join(known)}.")
+        return name
+    return check
 
 
 @_reports_errors
@@ -128,34 +133,14 @@ def _check_lr(lr):
     return lr
 
 
-@_reports_errors
-def _check_schedule(name):
-    from gluon_bn.recipe import SCHEDULES
-
-    return _one_of(SCHEDULES, name)
-
-
-@_reports_errors
-def _check_augment(name):
-    from gluon_bn.augment import AUGMENTATIONS
-
-    return _one_of(AUGMENTATIONS, name)
-
-
 def _check_clip(clip):
     if clip is not None and not 0 < clip < 3.4e38:
         raise typer.BadParameter(f"{clip} is not a positive number.")
     return clip
 
 
-def _one_of(names, name):
-    if name not in names:
-        raise typer.BadParameter(f"{name!r} is unknown; choose one of {', '.join(names)}.")
-    return name
-
-
-ModelArgument = typer.Argument(callback=_check_model, metavar="lenet|resnet18|densenet",
-                               help="The network.")
+ModelArgument = typer.Argument(callback=_check_one_of("models", "MODELS"), help="The network.",
+                               metavar="lenet|resnet18|densenet")
 NormOption = typer.Option("auto", "--norm", callback=_check_norm, help=(
     "The layer that normalizes: ours (auto, textbook, analytic, ...), gluon, none, or a relative "
     "(layer, instance, group, ...)."))
@@ -167,14 +152,16 @@ OptimizerOption = typer.Option("sgd", help=(
     "runs), ..."))
 MomentumOption = typer.Option(None, min=0, max=1, help="Momentum, for sgd and nag.")
 WeightDecayOption = typer.Option(0.0, min=0, help="Weight decay.")
-ScheduleOption = typer.Option("constant", callback=_check_schedule, metavar="NAME", help=(
-    "The learning rate over the run: constant, cosine or one-cycle."))
+ScheduleOption = typer.Option(
+    "constant", callback=_check_one_of("recipe", "SCHEDULES"), metavar="NAME",
+    help="The learning rate over the run: constant, cosine or one-cycle.")
 ClipOption = typer.Option(None, callback=_check_clip,
                           help="Shorten gradients that are longer than this.")
 LabelSmoothingOption = typer.Option(0.0, min=0, max=0.99, help=(
     "The share of the probability that all classes get alike, 0.1 for example."))
-AugmentOption = typer.Option("none", callback=_check_augment, metavar="NAME", help=(
-    "Change the training images: none, crop, flip, erase, crop-flip or flip-erase."))
+AugmentOption = typer.Option(
+    "none", callback=_check_one_of("augment", "AUGMENTATIONS"), metavar="NAME",
+    help="Change the training images: none, crop, flip, erase, crop-flip or flip-erase.")
 ResizeOption = typer.Option(None, min=28, help=(
     "Enlarge the images to so many pixels a side, as the book does (96)."))
 BatchSizeOption = typer.Option(256, min=1, help="Images in a batch.")

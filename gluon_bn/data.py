@@ -16,7 +16,6 @@ import functools
 import gzip
 import hashlib
 import math
-import operator
 import os
 import socket
 import threading
@@ -105,11 +104,11 @@ def load_fashion_mnist(batch_size, resize=None, root=None, *, limit=None, shuffl
     one is there but is not right, ValueError or TypeError for an argument that makes no sense.
     """
     # A wrong argument should be reported before a download, not after it.
-    _count("batch_size", batch_size)
+    _check_count("batch_size", batch_size)
     _height_and_width(resize)
     find_augmentation(augment)
     if limit is not None:
-        _count("limit", limit)
+        _check_count("limit", limit)
     data = dataset(root, stand_in=stand_in, limit=limit)
     return data.batches(batch_size, resize, shuffle=shuffle, seed=seed, augment=augment)
 
@@ -153,7 +152,7 @@ def dataset(root=None, *, stand_in=False, limit=None):
                   *_read_set(folder, TEST_IMAGES, TEST_LABELS))
     train_images, train_labels, *test = arrays
     if limit is not None:
-        if _count("limit", limit) > len(train_labels):
+        if _check_count("limit", limit) > len(train_labels):
             raise ValueError(f"limit is {limit}, but there are only {len(train_labels)} training "
                              f"images; leave limit out to use them all")
         train_images, train_labels = train_images[:limit], train_labels[:limit]
@@ -190,10 +189,12 @@ class Batches:
                  augment=None):
         import mxnet as mx
 
-        self.batch_size = _count("batch_size", batch_size)
+        from .arguments import check_seed
+
+        self.batch_size = _check_count("batch_size", batch_size)
         self.size = _height_and_width(resize) or images.shape[1:]
         self.shuffle = shuffle
-        self.seed = int.from_bytes(os.urandom(4), "big") if seed is None else _seed(seed)
+        self.seed = int.from_bytes(os.urandom(4), "big") if seed is None else check_seed(seed)
         self.epoch = 0
         self._augment = find_augmentation(augment)
         # All images in one array: a batch is then one `take`, and a pass costs 0.1 s where Gluon's
@@ -215,9 +216,7 @@ class Batches:
 
     def set_epoch(self, epoch):
         """Make the next pass the one with this number, counted from 0."""
-        if operator.index(epoch) < 0:
-            raise ValueError(f"epoch is {epoch}; epochs count from 0")
-        self.epoch = operator.index(epoch)
+        self.epoch = _check_count("epoch", epoch, least=0)
 
     def order(self, epoch):
         """Which image comes when in pass number `epoch`: int (n,)."""
@@ -254,27 +253,11 @@ class Batches:
                 f"batch_size={self.batch_size}, shuffle={self.shuffle})")
 
 
-def _count(name, value):
-    """Check that `value` is a whole number from 1 up, and return it as an int."""
-    try:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError
-        count = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a whole number such as 256, not {value!r}") from None
-    if count < 1:
-        raise ValueError(f"{name} must be 1 or more, not {value!r}")
-    return count
+def _check_count(name, value, least=1):
+    from .arguments import check_count  # with MXNet, which whoever only downloads can do without
 
-
-def _seed(value):
-    try:
-        seed = operator.index(value)
-    except TypeError:
-        raise TypeError(f"seed must be a whole number or None, not {value!r}") from None
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed must be in 0 .. 2**32 - 1, not {seed}")
-    return seed
+    check_count(name, value, least)
+    return int(value)
 
 
 def _height_and_width(resize):
@@ -283,7 +266,7 @@ def _height_and_width(resize):
     pair = tuple(resize) if isinstance(resize, (tuple, list)) else (resize, resize)
     if len(pair) != 2:
         raise ValueError(f"resize must be one number or (height, width), not {resize!r}")
-    return tuple(_count("resize", side) for side in pair)
+    return tuple(_check_count("resize", side) for side in pair)
 
 
 # Finding and downloading --------------------------------------------------------------------------

@@ -27,7 +27,7 @@ def in_graph(block, X, *extra, **parameters):
     arguments.update(parameters)
     arguments = {name: s.as_nd_ndarray() for name, s in arguments.items()}
     given = _given(block, *arguments.values()) if block._state_names() else {}
-    arguments["input0"] = _plain(arguments["input0"])
+    arguments["input0"] = _in_plain_layout(arguments["input0"])
     operator, description = _described(block)
     _drawn.block = block
     try:
@@ -35,7 +35,7 @@ def in_graph(block, X, *extra, **parameters):
                           inputs=1 + len(extra), ordered=len(given))
     finally:
         _drawn.block = None
-    Y = _plain(Y)
+    Y = _in_plain_layout(Y)
     return Y.as_np_ndarray() if isinstance(X, mx.sym.np._Symbol) else Y
 
 
@@ -88,7 +88,7 @@ def _made_again(description):
     return block
 
 
-def _plain(S):
+def _in_plain_layout(S):
     """S in plain layout, and so the gradient that arrives at it; the slice takes everything.
 
     A Custom operator of MXNet 1.9.1 is handed memory as if it were plain, also where a convolution
@@ -172,6 +172,7 @@ class _BlockOperator(mx.operator.CustomOp):
         self.training = bool(is_train)
         # The statistics before this call: batch renormalization needs them in the backward pass.
         self.before = [a.copy() for a in aux]
+        self.prop.block.check(*in_data[:self.prop.inputs])
         with autograd.pause(train_mode=self.training):
             Y = self.run(list(in_data), list(aux))
         self.assign(out_data[0], req[0], Y)

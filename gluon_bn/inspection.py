@@ -20,8 +20,7 @@ import numpy as np
 from mxnet import autograd, gluon, nd
 from mxnet.gluon import Block, HybridBlock, nn
 
-from gluon_bn.arguments import accepting, cast, check_labels, check_scores
-from gluon_bn.hybrid import as_nd
+from gluon_bn.arguments import accepting, as_nd, cast, check_labels, check_scores
 from gluon_bn.inference.networks import all_blocks
 
 __all__ = ["ActivationReport", "LayerReport", "activation_report"]
@@ -231,7 +230,9 @@ def _rows(net, name=""):
     children = {key: child for key, child in net._children.items()
                 if child is not getattr(net, "act", None)}  # Dense(..., activation=) is one layer
     whole = not name and children  # a network of your own class is no layer of itself
-    if type(net) not in (nn.Sequential, nn.HybridSequential) and not whole:
+    computes = getattr(type(net), "hybrid_forward", type(net).forward)
+    in_a_row = computes in (nn.Sequential.forward, nn.HybridSequential.hybrid_forward)
+    if not in_a_row and not whole:
         yield name, net
     for key, child in children.items():
         yield from _rows(child, f"{name}.{key}" if name else key)

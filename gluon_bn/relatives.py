@@ -16,6 +16,7 @@ from mxnet.gluon.nn import conv_layers
 
 from gluon_bn import functional
 from gluon_bn.arguments import (
+    as_nd,
     cast,
     check_batch,
     check_channel_axis,
@@ -24,12 +25,11 @@ from gluon_bn.arguments import (
     check_groups,
     check_renorm,
     check_spatial,
-    check_weights,
     compute_type,
 )
+from gluon_bn.averages import Renorm
+from gluon_bn.base import ArrayBlock
 from gluon_bn.blocks import BatchNorm
-from gluon_bn.functional import moving_average
-from gluon_bn.hybrid import ArrayBlock, as_nd
 from gluon_bn.kernels.function import differentiable
 
 
@@ -37,11 +37,12 @@ class _Affine(ArrayBlock):
     """gamma and beta, one value per channel, for a normalization without running statistics."""
 
     _options = ("axis", "epsilon", "center", "scale")
+    _per_example = True  # the statistics: axis 0 must be the batch's
 
     def __init__(self, epsilon, center, scale, beta_initializer, gamma_initializer, in_channels,
                  **kwargs):
         super().__init__(**kwargs)
-        check_channel_axis(self.axis)
+        check_channel_axis(self.axis, per_example=self._per_example)
         check_eps(epsilon, "epsilon")
         check_count("in_channels", in_channels)
         self.epsilon, self.center, self.scale = epsilon, center, scale
@@ -49,10 +50,10 @@ class _Affine(ArrayBlock):
         self.beta = self._parameter("beta", beta_initializer, center, (in_channels,))
 
     def check(self, X):
-        check_batch(X, self.axis, channels=self.channels)
+        check_batch(X, self.axis, None, self.channels, self._per_example)
 
     def compute(self, X, gamma, beta):
-        return self._normalize(X, gamma if self.scale else None, beta if self.center else None)
+        return self.normalize(X, gamma if self.scale else None, beta if self.center else None)
 
     def __repr__(self):
         return (f"{type(self).__name__}(axis={self.axis}, epsilon={self.epsilon}, center="
@@ -62,13 +63,15 @@ class _Affine(ArrayBlock):
 class LayerNorm(_Affine):
     """Layer normalization over one axis (Ba et al., 2016); Gluon's signature and parameters."""
 
+    _per_example = False
+
     def __init__(self, axis=-1, epsilon=1e-5, center=True, scale=True, beta_initializer="zeros",
                  gamma_initializer="ones", in_channels=0, **kwargs):
         self.axis = axis
         super().__init__(epsilon, center, scale, beta_initializer, gamma_initializer, in_channels,
                          **kwargs)
 
-    def _normalize(self, X, gamma, beta):
+    def normalize(self, X, gamma, beta):
         return functional.layer_norm(X, gamma, beta, self.epsilon, self.axis)
 
 
@@ -85,7 +88,7 @@ class InstanceNorm(_Affine):
         super().check(X)
         check_spatial(X)
 
-    def _normalize(self, X, gamma, beta):
+    def normalize(self, X, gamma, beta):
         return functional.instance_norm(X, gamma, beta, self.epsilon, self.axis)
 
 
@@ -106,7 +109,7 @@ class GroupNorm(_Affine):
         super().check(X)
         check_groups(self.num_groups, X)
 
-    def _normalize(self, X, gamma, beta):
+    def normalize(self, X, gamma, beta):
         return functional.group_norm(X, gamma, beta, self.num_groups, self.epsilon)
 
     def __repr__(self):
@@ -121,11 +124,11 @@ class PixelNorm(ArrayBlock):
     def __init__(self, epsilon=1e-8, axis=1, **kwargs):
         super().__init__(**kwargs)
         check_eps(epsilon, "epsilon")
-        check_channel_axis(axis)
+        check_channel_axis(axis, per_example=True)
         self.epsilon, self.axis = epsilon, axis
 
     def check(self, X):
-        check_batch(X, self.axis)
+        check_batch(X, self.axis, per_example=True)
 
     def compute(self, X):
         return functional.pixel_norm(X, self.epsilon, self.axis)
@@ -156,49 +159,23 @@ class BatchRenorm(BatchNorm):
     def __init__(self, num_features=0, num_dims=None, *, r_min=None, r_max=None, d_max=None,
                  renorm_momentum=0.99, **options):
         check_renorm(r_min, r_max, d_max, renorm_momentum, options)
-        super().__init__(num_features, num_dims, **options)
+        variance = options.get("running_variance_initializer", "ones")
+        super().__init__(num_features, num_dims, average=Renorm(variance), **options)
         self.r_min, self.r_max, self.d_max = r_min, r_max, d_max
         self.renorm_momentum = renorm_momentum
-        root = _RootOf(options.get("running_variance_initializer", "ones"))
-        self.running_stddev = self._parameter("running_stddev", root)
-        self.renorm_mean = self._parameter("renorm_mean", "zeros")
-        self.renorm_stddev = self._parameter("renorm_stddev", root)
 
-    def _train(self, X, gamma, beta, axis, weights, running):
-        axes = tuple(a for a in range(X.ndim) if a != axis)
-        if weights is not None:
-            weights = check_weights(weights, X, axes)
-        with autograd.pause():
-            mean, var = (s.reshape(-1) for s in functional._moments(X, axes, weights))
-            r, d = functional.renorm_correction(
-                mean, var, cast(running["renorm_mean"], X.dtype),
-                cast(running["renorm_stddev"], X.dtype), self.epsilon,
-                self.r_min, self.r_max, self.d_max)
-        # gamma (x_hat r + d) + beta is batch normalization with another gamma and another beta.
-        return super()._train(X, gamma * r, gamma * d + beta, axis, weights, running)
-
-    def _move(self, mean, var, running_mean, running_var, running_stddev, renorm_mean,
-              renorm_stddev):
-        mean, var = cast(mean, running_mean.dtype), cast(var, running_var.dtype)
-        stddev = nd.sqrt(var + self.epsilon)
-        assign = self._assigner(mean, var)
-        assign(renorm_mean, moving_average(renorm_mean, mean, self.renorm_momentum))
-        assign(renorm_stddev, moving_average(renorm_stddev, stddev, self.renorm_momentum))
-        assign(running_mean, moving_average(running_mean, mean, self.momentum))
-        assign(running_stddev, moving_average(running_stddev, stddev, self.momentum))
-        assign(running_var, nd.relu(nd.square(running_stddev) - self.epsilon))
-
-
-class _RootOf(mx.init.Initializer):
-    """The square root of what another initializer gives."""
-
-    def __init__(self, variance):
-        super().__init__()
-        self.variance = variance
-
-    def _init_weight(self, name, arr):
-        mx.init.create(self.variance)._init_weight(name, arr)
-        as_nd(arr)[:] = nd.sqrt(as_nd(arr))
+    def normalize(self, X, gamma, beta, axis, running, weights=None):
+        if autograd.is_training():
+            axes = tuple(a for a in range(X.ndim) if a != axis)
+            with autograd.pause():
+                mean, var = (s.reshape(-1) for s in functional.moments(X, axes, weights))
+                r, d = functional.renorm_correction(
+                    mean, var, cast(running["renorm_mean"], X.dtype),
+                    cast(running["renorm_stddev"], X.dtype), self.epsilon,
+                    self.r_min, self.r_max, self.d_max)
+            # gamma (x_hat r + d) + beta is batch normalization with another gamma and beta.
+            gamma, beta = gamma * r, gamma * d + beta
+        return super().normalize(X, gamma, beta, axis, running, weights)
 
 
 # ------------------------------------------------------------- normalizing weights, not activations

@@ -40,10 +40,10 @@ def configure(threads=None):
     it: oneDNN keeps, by shape, the scratch memory it prepared for the smaller number of threads,
     and more threads write past its end. For another number start another process.
     """
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int)):
-        raise TypeError(f"threads must be a whole number or None, not {threads!r}")
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads must be 1 or more, not {threads}")
+    if threads is not None:
+        from gluon_bn.arguments import check_count
+
+        check_count("threads", threads, least=1)
     if threads is None and not os.environ.get("OMP_NUM_THREADS"):
         threads = cores()
     # Asked now, because it is remembered: under Python 3.9 it starts a program, and after a fork

@@ -29,7 +29,15 @@ from mxnet import autograd
 
 from gluon_bn import checkpoint as files
 from gluon_bn import recipe, runtime
-from gluon_bn.arguments import accepting, check_data, check_labels, check_pair, check_scores
+from gluon_bn.arguments import (
+    accepting,
+    check_count,
+    check_data,
+    check_labels,
+    check_pair,
+    check_scores,
+    check_seed,
+)
 from gluon_bn.checkpoint import CheckpointError
 
 __all__ = ["Callback", "CheckpointError", "TrainingError", "evaluate", "fit", "initialize",
@@ -278,12 +286,10 @@ def seed_everything(seed, epoch=0, batch=0):
 # The start of a run -------------------------------------------------------------------------------
 
 def _check_settings(epochs, lr, seed, clip):
-    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-        raise ValueError(f"epochs must be a whole number from 1 up, not {epochs!r}")
+    check_count("epochs", epochs, least=1)
     if not (isinstance(lr, (int, float)) and 0 < lr < math.inf):
         raise ValueError(f"lr, the learning rate, must be a positive number, not {lr!r}")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ValueError(f"seed must be a whole number from 0 to {2**32 - 1}, not {seed!r}")
+    check_seed(seed)
     if clip is not None and not (isinstance(clip, (int, float)) and 0 < clip < math.inf):
         raise ValueError(f"clip, the largest norm of the gradient, must be a positive number or "
                          f"None, not {clip!r}")

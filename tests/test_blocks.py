@@ -655,7 +655,7 @@ BAD_OPTIONS = [
     ({"num_features": -1}, ValueError, "num_features.*-1"),
     ({"num_features": 2.5}, TypeError, "2.5"), ({"num_features": "6"}, TypeError, "'6'"),
     ({"num_dims": 1}, ValueError, "num_dims.*1"),
-    ({"axis": 0}, ValueError, "axis 0"), ({"axis": 1.5}, TypeError, "1.5"),
+    ({"axis": 0.0}, TypeError, "axis"), ({"axis": 1.5}, TypeError, "1.5"),
     ({"axis": 4, "num_dims": 4}, ValueError, "axis 4"), ({"epsilon": 0}, ValueError, "epsilon.*0"),
     ({"epsilon": -1}, ValueError, "-1"), ({"epsilon": None}, TypeError, "None"),
     ({"epsilon": float("nan")}, ValueError, "nan"), ({"momentum": 1.1}, ValueError, "1.1"),

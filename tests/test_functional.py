@@ -504,7 +504,8 @@ BAD = {  # what is wrong: arguments that replace good ones, error, what the mess
     "momentum < 0": ({"momentum": -0.1}, ValueError, "-0.1"),
     "momentum nan": ({"momentum": float("nan")}, ValueError, "nan"),
     "momentum None": ({"momentum": None}, TypeError, "None"),
-    "axis 0": ({"axis": 0}, ValueError, "axis=?.?0"),
+    "axis 0 and weights": ({"axis": 0, "gamma": None, "beta": None, "moving_mean": nd.zeros(4),
+                            "moving_var": ones(4), "weights": ones(4)}, ValueError, "axis=0"),
     "axis 2": ({"axis": 2}, ValueError, "axis 2"),
     "axis 1.0": ({"axis": 1.0}, TypeError, "1.0"),
     "weights < 0": ({"weights": nd.array([1, 1, -2, 1])}, ValueError, r"-2.0 at index 2"),
@@ -524,9 +525,10 @@ def test_bad_input_is_refused_by_name_before_anything_moves(wrong, training):
     change, error, names = BAD[wrong]
     good = {"X": ones((4, 3)), "gamma": ones(3), "beta": ones(3), "moving_mean": nd.zeros(3),
             "moving_var": ones(3), "eps": 1e-5, "momentum": 0.9}
+    change = {**good, **change}
     mean, var = good["moving_mean"], good["moving_var"]
     with autograd.record(train_mode=training), pytest.raises(error, match=names):
-        batch_norm(**{**good, **change})
+        batch_norm(**change)
     assert (mean.asnumpy() == 0).all() and (var.asnumpy() == 1).all()
 
 

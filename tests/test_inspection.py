@@ -8,8 +8,7 @@ import pytest
 from mxnet import autograd, gluon, nd, npx
 from mxnet.gluon import nn
 
-from gluon_bn import BatchNorm
-from gluon_bn.blocks import ConditionalBatchNorm
+from gluon_bn import BatchNorm, ConditionalBatchNorm
 from gluon_bn.inspection import activation_report
 from gluon_bn.models import densenet, lenet, resnet18
 from gluon_bn.runtime import settle

@@ -1,4 +1,4 @@
-"""Every rung of the ladder: numbers, gradients as they were asked for, no race, and stepping down.
+"""Every kernel: numbers, gradients as they were asked for, no race, and doing without.
 
 The reference is float64 NumPy, written from the equations; it shares no code with the package.
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import mxnet as mx
 import numpy as np
+import one_call
 import pytest
 from mxnet import autograd, gluon, nd
 from mxnet.gluon import nn
@@ -24,8 +25,8 @@ from gluon_bn import BatchNorm, kernels, runtime
 from gluon_bn.kernels import function
 
 EPS = 1e-5
-RUNGS = kernels.available()
-OURS = [name for name in RUNGS if name != "gluon"]
+KERNELS = kernels.available()
+OURS = [name for name in KERNELS if name != "gluon"]
 
 
 def reference(x, gamma, beta, dy, axis=1, given=None):
@@ -68,12 +69,12 @@ def error(got, want):
     return np.abs(got - want).max() / (1 + np.abs(want).max())
 
 
-def step(rung, X, gamma, beta, dY, axis=1, leaves=(0, 1, 2)):
+def step(kernel, X, gamma, beta, dY, axis=1, leaves=(0, 1, 2)):
     """One step of a layer; X, mean, var, and the gradients."""
     for i in leaves:
         (X, gamma, beta)[i].attach_grad()
     with autograd.record():
-        Y, mean, var = rung.train(X, gamma, beta, EPS, axis)
+        Y, mean, var = one_call.train(kernel, X, gamma, beta, EPS, axis)
     Y.backward(dY)
     return Y, mean, var, X.grad, gamma.grad, beta.grad
 
@@ -90,25 +91,25 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name, threads", [(name, threads) for name in RUNGS
+@pytest.mark.parametrize("name, threads", [(name, threads) for name in KERNELS
                                            for threads in ((1, 2, 3) if name == "fused" else (1,))])
 def test_numbers(name, dtype, threads, monkeypatch):
     """Batch statistics and given ones, one gamma or one for each example, every way to cut X."""
     monkeypatch.setattr(runtime, "_configured", threads)  # what `fused` asks for its loops
     limit = {"float32": 1e-4 if name == "gluon" else 4e-6, "float64": 1e-11}[dtype]
-    rung, rng = kernels.get(name), np.random.RandomState(0)
+    kernel, rng = kernels.get(name), np.random.RandomState(0)
     for (shape, axis), conditional in product(SHAPES, (False, True)):
         axis %= len(shape)  # as the Blocks do
         X, gamma, beta, dY = draw(rng, shape, axis, dtype, conditional)
-        assert rung.supports(X)
+        assert kernel.supports(X)
         want = reference(*numpy((X, gamma, beta, dY)), axis)
-        got = step(rung, X, gamma, beta, dY, axis)
+        got = step(kernel, X, gamma, beta, dY, axis)
         for what, g, w in zip(("Y", "mean", "var", "dX", "dgamma", "dbeta"), got, want):
             assert g.dtype == np.dtype(dtype) and error(g, w) < limit, (shape, axis, what)
         given = [nd.array(a, dtype=dtype) for a in (rng.randn(shape[axis]),
                                                     rng.rand(shape[axis]) + 0.5)]
         with autograd.record(train_mode=False):
-            Y = rung.predict(X, gamma, beta, *given, EPS, axis)
+            Y = one_call.predict(kernel, X, gamma, beta, *given, EPS, axis)
         Y.backward(dY, train_mode=False)
         want = reference(*numpy((X, gamma, beta, dY)), axis, numpy(given))
         for g, w in zip((Y, X.grad, gamma.grad, beta.grad), (want[0], *want[3:])):
@@ -120,7 +121,7 @@ def test_numbers(name, dtype, threads, monkeypatch):
 @pytest.mark.parametrize("offset", [0.0, 1e2, 1e4])
 def test_an_offset_costs_no_accuracy(offset, shape, axis):
     errors = {}
-    for name in RUNGS:
+    for name in KERNELS:
         X, gamma, beta, dY = draw(np.random.RandomState(1), shape, axis, offset=offset)
         want = reference(*numpy((X, gamma, beta, dY)), axis)
         got = step(kernels.get(name), X, gamma, beta, dY, axis % len(shape))
@@ -139,7 +140,7 @@ def test_an_offset_costs_no_accuracy(offset, shape, axis):
 def test_a_variance_that_overflows(name, conditional, dtype):
     """A channel of large finite numbers is right or NaN, the gradient too, and never beta; `fused`
     holds the variance in float64 and is right."""
-    rung, channel = kernels.get(name), np.array([-1.0, 0.0, 2.0, 3.0])
+    kernel, channel = kernels.get(name), np.array([-1.0, 0.0, 2.0, 3.0])
     sizes = {"float32": (1e17, 5e18, 2e19, 1e20, 1e25, 1e36, 1e38),
              "float64": (1e150, 1e154, 1e200, 1e308)}[dtype]  # of the largest numbers
     for (shape, axis), size, order in product(
@@ -149,7 +150,7 @@ def test_a_variance_that_overflows(name, conditional, dtype):
         x[..., 1] = (channel * (size / 3))[::order].reshape(
             (4,) + (1,) * (x.ndim - 2))
         X = nd.array(np.moveaxis(x, -1, axis), dtype=dtype)
-        Y, _, _, dX, *_ = step(rung, X, gamma, beta, dY, axis)
+        Y, _, _, dX, *_ = step(kernel, X, gamma, beta, dY, axis)
         want = reference(*(a.asnumpy().astype("longdouble") for a in (X, gamma, beta, dY)), axis)
         for got, w in ((Y, want[0]), (dX, want[3])):
             got, w = np.moveaxis(got.asnumpy(), axis, -1), np.moveaxis(w, axis, -1)
@@ -162,18 +163,19 @@ def test_a_variance_that_overflows(name, conditional, dtype):
 @pytest.mark.parametrize("name", OURS)
 def test_an_infinite_running_variance_predicts_nan(name):
     X, gamma, beta, _ = draw(np.random.RandomState(0), (4, 3))
-    Y = kernels.get(name).predict(X, gamma, beta, nd.zeros(3), nd.array([1, np.inf, 1]), EPS)
+    var = nd.array([1, np.inf, 1])
+    Y = one_call.predict(kernels.get(name), X, gamma, beta, nd.zeros(3), var, EPS)
     assert (np.isnan(Y.asnumpy()) == [False, True, False]).all()
 
 
 # ------------------------------------------------------------------------ gradients, as asked for
 
 
-@pytest.mark.parametrize("name", RUNGS)
+@pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("conditional", [False, True])
 def test_what_is_asked_of_each_gradient(name, conditional):
     """write, add or nothing, for X, gamma and beta, in all 27 combinations; two steps of each."""
-    rung = kernels.get(name)
+    kernel = kernels.get(name)
     arrays = draw(np.random.RandomState(2), (8, 6, 5, 7), conditional=conditional)
     dY = arrays.pop()
     want = reference(*numpy((*arrays, dY)))[3:]
@@ -184,7 +186,7 @@ def test_what_is_asked_of_each_gradient(name, conditional):
                 leaf.attach_grad(request)
         for _ in range(2):
             with autograd.record():
-                Y = rung.train(*leaves, EPS)[0] * 1
+                Y = one_call.train(kernel, *leaves, EPS)[0] * 1
             if asked != ("null",) * 3:
                 Y.backward(dY)
         for leaf, request, w in zip(leaves, asked, want):
@@ -192,14 +194,14 @@ def test_what_is_asked_of_each_gradient(name, conditional):
                 assert error(leaf.grad, w * (1 + (request == "add"))) < 1e-5, asked
 
 
-@pytest.mark.parametrize("name", RUNGS)
+@pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("shape", [(6, 5, 4, 4), (16, 8, 16, 16)])
 def test_two_backward_passes(name, shape):
     X, gamma, beta, dY = draw(np.random.RandomState(3), shape)
     for a in (X, gamma, beta):
         a.attach_grad()
     with autograd.record():
-        Y = kernels.get(name).train(X, gamma, beta, EPS)[0]
+        Y = one_call.train(kernels.get(name), X, gamma, beta, EPS)[0]
     for factor, more in ((1, True), (-2, False)):  # linear in dY
         Y.backward(dY * factor, retain_graph=more)
         for a, w in zip((X, gamma, beta), reference(*numpy((X, gamma, beta, dY)))[3:]):
@@ -209,9 +211,9 @@ def test_two_backward_passes(name, shape):
 # ------------------------------------------------------------------------------------ the engine
 
 
-@pytest.mark.parametrize("name", RUNGS)
+@pytest.mark.parametrize("name", KERNELS)
 def test_x_and_gamma_may_be_overwritten_after_backward(name):
-    rung, rng = kernels.get(name), np.random.RandomState(4)
+    kernel, rng = kernels.get(name), np.random.RandomState(4)
     X, gamma, beta, _ = draw(rng, (16, 8, 16, 16))
     X.attach_grad()
     got, want = [], []
@@ -220,7 +222,7 @@ def test_x_and_gamma_may_be_overwritten_after_backward(name):
         want.append(reference(*numpy((new, new_gamma, beta, dY)))[3])
         X[:], gamma[:] = new, new_gamma
         with autograd.record():
-            Y = rung.train(X, gamma, beta, EPS)[0]
+            Y = one_call.train(kernel, X, gamma, beta, EPS)[0]
         Y.backward(dY)
         X[:] = gamma[:] = np.nan
         got.append(X.grad.copy())  # queued behind the backward pass
@@ -322,7 +324,7 @@ step()
 
 @pytest.mark.parametrize("name", OURS)
 def test_random_shapes_and_arrays_dropped_early(name):
-    rung, rng, kept = kernels.get(name), np.random.RandomState(5), []
+    kernel, rng, kept = kernels.get(name), np.random.RandomState(5), []
     for _ in range(240):
         shape = tuple(int(n) for n in rng.randint(2, 16, rng.randint(2, 5)))
         axis = int(rng.randint(1, len(shape)))
@@ -332,8 +334,8 @@ def test_random_shapes_and_arrays_dropped_early(name):
         gamma.attach_grad()
         beta.attach_grad()
         with autograd.record():
-            Y, mean, var = rung.train(X * 1, gamma * 1, beta, EPS, axis)
-            rung.train(Y * 2, gamma, beta, EPS, axis)  # a graph without a backward pass
+            Y, mean, var = one_call.train(kernel, X * 1, gamma * 1, beta, EPS, axis)
+            one_call.train(kernel, Y * 2, gamma, beta, EPS, axis)  # a graph without a backward pass
         Y.backward(dY)
         kept.append(((Y, mean, var, gamma.grad, beta.grad), want[:3] + want[4:], shape))
         del X, dY, arrays
@@ -348,14 +350,14 @@ def test_random_shapes_and_arrays_dropped_early(name):
 @pytest.mark.parametrize("name", ["analytic", *(n for n in OURS if n == "fused")])
 def test_nothing_is_kept_of_steps_gone_by(name):
     """Neither the tape's callbacks, with a backward pass or without, nor threads."""
-    rung = kernels.get(name)
+    kernel = kernels.get(name)
     X, gamma, beta, dY = draw(np.random.RandomState(6), (4, 8, 40, 40))
     X.attach_grad()
 
     def steps(n, backward):
         for _ in range(n):
             with autograd.record():
-                Y = rung.train(X, gamma, beta, EPS)[0]
+                Y = one_call.train(kernel, X, gamma, beta, EPS)[0]
             if backward:
                 Y.backward(dY)
             Y.wait_to_read()
@@ -363,7 +365,7 @@ def test_nothing_is_kept_of_steps_gone_by(name):
 
     def worker():
         with autograd.record():
-            rung.train(X * 1, gamma, beta, EPS)[0].wait_to_read()
+            one_call.train(kernel, X * 1, gamma, beta, EPS)[0].wait_to_read()
 
     steps(20, True)
     tasks = len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 0
@@ -411,7 +413,7 @@ def test_what_backward_keeps_goes_with_the_graph(backward):
 
 @pytest.mark.parametrize("mode", [{}, {"static_alloc": True, "static_shape": True}], ids=str)
 def test_mixed_kernels_hybridized(mode):
-    """Layers of all rungs in one graph, operators inside operators' networks."""
+    """Layers of all kernels in one graph, operators inside operators' networks."""
     def layers():
         return [BatchNorm(6, kernel=name) for name in OURS] + [BatchNorm(6, zero_debias=True)]
 
@@ -471,7 +473,7 @@ def test_the_running_statistics(name, hybrid, options):
     np.testing.assert_allclose(got[finite], moved[finite], rtol=1e-5)
 
 
-# ---------------------------------------------------------------------------------- stepping down
+# ---------------------------------------------------------------------------------- doing without
 
 
 def child(code, **environment):
@@ -493,7 +495,7 @@ for shape in ((4, 3), (16, 16, 40, 40)):
     X.attach_grad()
     for _ in range(3):
         with autograd.record():
-            Y = kernels.get({name!r}).train(X, gamma, beta, 1e-5)[0]
+            Y = kernels.get({name!r}).batch_norm(X, gamma, beta, beta, gamma, 1e-5, 0)[0]
         Y.backward()
 """)
 
@@ -535,14 +537,14 @@ def test_neither_numba_nor_a_compiler(tmp_path):
     assert "error: the kernel 'native' does not work here: no C++ compiler was found" in said
 
 
-@pytest.mark.skipif("native" not in RUNGS, reason="no C++ compiler")
+@pytest.mark.skipif("native" not in KERNELS, reason="no C++ compiler")
 def test_without_numba_native_is_chosen_and_nothing_said():
     said = child(USE.format(before=NO_NUMBA), OMP_NUM_THREADS="1", HOME=NOWHERE,
                  GLUON_BN_CACHE=os.path.dirname(kernels.get("native")._library()))
     assert "chosen: native" in said and "goes on without" not in said
 
 
-@pytest.mark.skipif("fused" not in RUNGS, reason="no Numba")
+@pytest.mark.skipif("fused" not in KERNELS, reason="no Numba")
 def test_without_a_compiler_fused_is_chosen(tmp_path):
     """And where Numba's machine code cannot be kept either, it is made anew."""
     here = Path(kernels.__file__).parents[1]
@@ -556,7 +558,7 @@ def test_without_a_compiler_fused_is_chosen(tmp_path):
     assert not list(tmp_path.rglob("*.nbi"))
 
 
-@pytest.mark.skipif("native" not in RUNGS, reason="no C++ compiler")
+@pytest.mark.skipif("native" not in KERNELS, reason="no C++ compiler")
 def test_no_folder_for_the_compiled_operator():
     said = child("from gluon_bn.kernels import native\n"
                  "native._cache_folders = lambda: ['/dev/null/a', '/dev/null/b']\n"
@@ -564,16 +566,16 @@ def test_no_folder_for_the_compiled_operator():
     assert "no folder to keep the compiled operator in (tried /dev/null/a and /dev/null/b" in said
 
 
-def test_the_rungs():
+def test_the_kernels():
     assert kernels.available() == [n for n in kernels.NAMES if kernels.why_not(n) is None]
     assert {"textbook", "analytic", "gluon"} <= set(kernels.available())
     with pytest.raises(ValueError, match="unknown kernel 'quick'.*'textbook'"):
         BatchNorm(3, kernel="quick")
     X = nd.ones((2, 3))
     assert kernels.choose("textbook", X).__name__ == "gluon_bn.kernels.textbook"
-    best = next(n for n in ("native", "fused", "analytic") if n in RUNGS)
+    best = next(n for n in ("native", "fused", "analytic") if n in KERNELS)
     assert kernels.choose("auto", X).__name__.endswith(best)
-    if "fused" in RUNGS:
+    if "fused" in KERNELS:
         with pytest.raises(ValueError, match="float16"):
             kernels.choose("fused", X.astype("float16"))
 

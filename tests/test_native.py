@@ -8,10 +8,12 @@ import threading
 
 import mxnet as mx
 import numpy as np
+import one_call
 import pytest
 from mxnet import autograd, gluon, nd
 
-from gluon_bn.kernels import native
+from gluon_bn.checked import by_a_block
+from gluon_bn.kernels import native, native_graph
 
 if native._compiler() is None:
     pytest.skip("no C++ compiler", allow_module_level=True)
@@ -87,10 +89,12 @@ def test_numbers_and_gradients(dtype, limit, conditional, activation):
                 a.attach_grad()
             with autograd.record(train_mode=mode == "train"):
                 if mode == "train":
-                    Y, mean, var = native.train(X, gamma, beta, EPS, axis, activation=activation)
+                    Y, mean, var = one_call.train(native, X, gamma, beta, EPS, axis,
+                                                  activation=activation)
                 else:
                     mean, var = given
-                    Y = native.predict(X, gamma, beta, mean, var, EPS, axis, activation=activation)
+                    Y = one_call.predict(native, X, gamma, beta, mean, var, EPS, axis,
+                                         activation=activation)
             Y.backward(dY)
             want = reference(*(a.asnumpy() for a in (X, gamma, beta, dY)), axis, activation,
                              *([] if mode == "train" else [a.asnumpy() for a in given]))
@@ -106,7 +110,7 @@ def test_an_offset_costs_no_accuracy(offset):
         gamma[:], beta[:] = 1, 0
         X.attach_grad()
         with autograd.record():
-            Y = native.train(X, gamma, beta, EPS, axis)[0]
+            Y = one_call.train(native, X, gamma, beta, EPS, axis)[0]
         Y.backward(dY)
         want = reference(*(a.asnumpy() for a in (X, gamma, beta, dY)), axis)
         axes = tuple(i for i in range(X.ndim) if i != axis % X.ndim)
@@ -123,13 +127,15 @@ def test_the_first_number_may_be_an_outlier():
     for outlier in (1e4, -1e4):
         X[0, :, 0, 0] = outlier
         want = reference(*(a.asnumpy() for a in (X, gamma, beta, dY)))
-        assert error(native.train(X, gamma, beta, EPS)[0], want[0]) < 1e-5
+        assert error(one_call.train(native, X, gamma, beta, EPS)[0], want[0]) < 1e-5
 
 
 def test_the_same_bits_for_any_number_of_threads():
     program = ("import mxnet as mx, numpy as np, hashlib\nfrom gluon_bn.kernels import native\n"
                "x = mx.nd.array(np.random.RandomState(0).randn(64, 16, 24, 24))\n"
-               "y = native.train(x, mx.nd.ones(16), mx.nd.zeros(16), 1e-5)[0]\n"
+               "with mx.autograd.train_mode():\n"
+               "    y = native.batch_norm(x, mx.nd.ones(16), mx.nd.zeros(16), mx.nd.zeros(16),\n"
+               "                          mx.nd.ones(16), 1e-5, 0)[0]\n"
                "print(hashlib.md5(y.asnumpy().tobytes()).hexdigest())")
     prints = {subprocess.run([sys.executable, "-c", program], text=True, capture_output=True,
                              env={**os.environ, "OMP_NUM_THREADS": n}, check=True).stdout
@@ -144,14 +150,14 @@ def test_gradients_add_up():
         a.attach_grad(grad_req="add")
     for _ in range(3):
         with autograd.record():
-            Y = native.train(X, gamma, beta, EPS)[0]
+            Y = one_call.train(native, X, gamma, beta, EPS)[0]
         Y.backward(dY)
     want = reference(*(a.asnumpy() for a in (X, gamma, beta, dY)))
     for a, w in zip((X, gamma, beta), want[3:]):
         assert error(a.grad, 3 * w) < 3e-6
     gamma.attach_grad(grad_req="null")
     with autograd.record():
-        Y = native.train(X, gamma, beta, EPS)[0]
+        Y = one_call.train(native, X, gamma, beta, EPS)[0]
     Y.backward(dY)
     assert error(beta.grad, 4 * want[5]) < 3e-6
 
@@ -161,7 +167,8 @@ def test_a_layer_moves_its_statistics():
     want = reference(*(a.asnumpy() for a in (X, gamma, beta, dY)))
     for unbiased, factor in ((False, 1), (True, 280 / 279)):
         mean, var = nd.ones(6) * 5, nd.ones(6) * 7
-        native.train_layer(X, gamma, beta, mean, var, EPS, 0.9, unbiased=unbiased)
+        moved = one_call.move(native, X, gamma, beta, mean, var, EPS, 0.9, unbiased=unbiased)
+        assert moved[1] is mean and moved[2] is var
         assert error(mean, 0.9 * 5 + 0.1 * want[1]) < 1e-6
         assert error(var, 0.9 * 7 + 0.1 * want[2] * factor) < 1e-6
 
@@ -188,14 +195,18 @@ class Layer(gluon.HybridBlock):
 
     def hybrid_forward(self, F, x, gamma, beta, running_mean, running_var):
         if F is mx.sym:
-            return native.symbol(x, gamma, beta, running_mean, running_var, **self.options)
+            return native_graph.batch_norm_symbol(x, gamma, beta, running_mean, running_var,
+                                                  **self.options)
         o = self.options
-        if autograd.is_training() and not o.get("use_global_stats"):
-            return native.train_layer(
-                x, gamma, beta, running_mean, running_var, EPS, o["momentum"], o["axis"],
-                unbiased=o.get("unbiased", False), activation=o["activation"])
-        return native.predict(x, gamma, beta, running_mean, running_var, EPS, o["axis"],
-                              o["activation"])
+        call = one_call.predict if o.get("use_global_stats") else native_batch_norm
+        Y = call(native, x, gamma, beta, running_mean, running_var, EPS, axis=o["axis"],
+                 unbiased=o.get("unbiased", False), activation=o["activation"])
+        return Y
+
+
+def native_batch_norm(native, *arguments, **options):
+    with by_a_block():
+        return native.batch_norm(*arguments, 0.9, **options)[0]
 
 
 def network(norm, channels=(6, 16, 20)):
@@ -422,7 +433,8 @@ def test_an_exported_network(tmp_path):
 def test_conditional_in_a_graph():
     class Conditional(Layer):
         def hybrid_forward(self, F, x, rows, running_mean, running_var, **_):
-            return native.symbol(x, rows * 2, rows, running_mean, running_var, **self.options)
+            return native_graph.batch_norm_symbol(x, rows * 2, rows, running_mean, running_var,
+                                                  **self.options)
 
     layer = Conditional(6)
     layer.initialize()
@@ -473,9 +485,10 @@ def test_stress():
                 arrays = [a.asnumpy() for a in (X, gamma, beta, dY)]
                 gamma.attach_grad()
                 with autograd.record():
-                    Y, mean, var = native.train(X * 1, gamma * 1, beta, EPS, axis, activation)
+                    Y, mean, var = one_call.train(native, X * 1, gamma * 1, beta, EPS, axis,
+                                                  activation=activation)
                     # Dropped, and never waited for.
-                    junk = native.predict(Y, gamma, beta, mean, var, EPS, axis)
+                    junk = one_call.predict(native, Y, gamma, beta, mean, var, EPS, axis)
                 Y.backward(dY)
                 kept.append((Y, mean, var, gamma.grad, arrays, axis, activation))
                 del X, beta, dY, junk

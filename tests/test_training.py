@@ -16,9 +16,9 @@ import pytest
 from mxnet import autograd, nd
 from mxnet.gluon import nn
 
-from gluon_bn import BatchNorm, recipe, training
+from gluon_bn import BatchNorm, GroupNorm, adversarial, recipe, runtime, training
 from gluon_bn.checkpoint import previous, read_checkpoint, save_checkpoint, write_atomically
-from gluon_bn.data import Batches
+from gluon_bn.data import Batches, load_fashion_mnist
 from gluon_bn.models import lenet
 from gluon_bn.runtime import settle
 from gluon_bn.training import Callback, CheckpointError, TrainingError, evaluate, fit
@@ -174,12 +174,29 @@ def test_a_loss_that_is_not_a_number_stops_the_run():
         fit(nn.Dense(10), bad, None, 3)
 
 
-@pytest.mark.parametrize("bad", [{"epochs": 0}, {"epochs": 1.5}, {"lr": 0}, {"lr": -1.0},
+@pytest.mark.parametrize("bad", [{"epochs": 0}, {"lr": 0}, {"lr": -1.0},
                                  {"lr": float("nan")}, {"seed": -1}, {"seed": 2**32},
                                  {"resume": True}])
 def test_bad_settings(bad):
     with pytest.raises(ValueError):
         fit(lenet("none"), batches(), None, **{"epochs": 1, **bad})
+
+
+@pytest.mark.parametrize("call", [
+    lambda n: fit(lenet("none"), batches(), None, epochs=n),
+    lambda n: fit(lenet("none"), batches(), None, epochs=1, seed=n),
+    lambda n: adversarial.fit(None, None, [], epochs=n),
+    lambda n: load_fashion_mnist(8, stand_in=True, limit=n),
+    lambda n: load_fashion_mnist(n, stand_in=True),
+    lambda n: runtime.configure(threads=n),
+    lambda n: GroupNorm(num_groups=n),
+    lambda n: BatchNorm(n)], ids=["epochs", "seed", "epochs of a GAN", "limit", "batch_size",
+                                  "threads", "num_groups", "num_features"])
+@pytest.mark.parametrize("number", [2.5, "2", True])
+def test_what_must_be_an_integer(call, number):
+    """The same kind of error everywhere."""
+    with pytest.raises(TypeError, match=str(number)):
+        call(number)
 
 
 def test_no_data():

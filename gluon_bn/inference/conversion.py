@@ -4,8 +4,8 @@ import copy
 
 from mxnet.gluon import nn
 
+from gluon_bn.base import ArrayBlock
 from gluon_bn.blocks import BatchNorm
-from gluon_bn.hybrid import ArrayBlock
 from gluon_bn.inference.networks import (
     GLUONS,
     copy_of,
@@ -43,6 +43,10 @@ def to_gluon(net):
             if getattr(layer, option) != usual:
                 raise ValueError(f"layer {name!r} has {option}={getattr(layer, option)!r}, which "
                                  "gluon.nn.BatchNorm does not have")
+        if layer._arguments() is None:
+            raise ValueError(f"layer {name!r} has an average of its own, a "
+                             f"{type(layer.average).__name__}, which gluon.nn.BatchNorm does not "
+                             "have")
         if layer.momentum is None:
             raise ValueError(f"layer {name!r} has momentum=None, the plain average of all batches; "
                              "gluon.nn.BatchNorm has none. Set layer.momentum to a number first")

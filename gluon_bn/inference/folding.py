@@ -11,7 +11,8 @@ from mxnet.util import is_np_array
 
 from gluon_bn import runtime
 from gluon_bn.arguments import BFLOAT16, accepting
-from gluon_bn.blocks import BatchNorm, ConditionalBatchNorm
+from gluon_bn.blocks import BatchNorm
+from gluon_bn.conditional import ConditionalBatchNorm
 from gluon_bn.inference.networks import (
     copy_of,
     followed_by,

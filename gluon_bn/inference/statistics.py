@@ -7,9 +7,9 @@ import numpy as np
 from mxnet import autograd, nd
 
 from gluon_bn import functional, runtime
-from gluon_bn.arguments import accepting, compute_type
-from gluon_bn.blocks import BatchNorm, ConditionalBatchNorm
-from gluon_bn.hybrid import as_nd
+from gluon_bn.arguments import accepting, as_nd, compute_type
+from gluon_bn.blocks import BatchNorm
+from gluon_bn.conditional import ConditionalBatchNorm
 from gluon_bn.inference.networks import (
     GLUONS,
     layer_by_layer,

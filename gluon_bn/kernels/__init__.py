@@ -1,32 +1,26 @@
-"""One layer, computed several ways, behind one interface: a ladder to climb.
+"""Other bodies of the same function: `batch_norm`, computed several ways.
 
-| rung       | what it is                                                   | where             |
+| kernel     | what it is                                                   | where             |
 |------------|--------------------------------------------------------------|-------------------|
-| `textbook` | the equations, differentiated by autograd                    | everywhere        |
+| `textbook` | `gluon_bn.functional.batch_norm`, differentiated by autograd | everywhere        |
 | `analytic` | backward derived by hand, MXNet operators only               | everywhere        |
 | `fused`    | two passes forward, two backward, compiled by Numba          | CPU, Numba        |
 | `native`   | the same loops as an operator in C++                         | CPU, C++ compiler |
 | `gluon`    | MXNet's own operator, to compare with; `auto` never takes it | everywhere        |
 
-A rung is a module with
+Each is a module with
 
-    supports(X)                                               -> bool
-    train(X, gamma, beta, eps, axis=1)                        -> Y, mean, var
-    predict(X, gamma, beta, mean, var, eps, axis=1)           -> Y
+    batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum, *, axis=1, ...)
+                                                  -> Y, moving_mean, moving_var
+    supports(X)                                   -> bool: the type and place of X
+    OPTIONS                                       names of what else its batch_norm takes
 
-X is an `mx.nd.NDArray`, float32 or float64, channels on `axis`, counted from the front; gamma and
-beta are (C,), or (N, C) for a row per example; mean and var are (C,), var the biased one. Y is
-differentiable in X, gamma and beta; mean and var carry no gradient. Where var overflows to infinity
-Y is NaN or right, never beta (`gluon` excepted). Arguments have been checked by the caller (the
-Blocks).
-
-A rung that can move the running statistics as it computes the batch's (`native`) also has
-
-    train_layer(X, gamma, beta, running_mean, running_var, eps, momentum, axis=1, unbiased=False,
-                skip_nonfinite=False, may_add=True)         -> Y
-
-and one that can apply activations as it writes Y lists them as ACTIVATIONS; all its functions then
-take `activation`.
+`batch_norm` is training or prediction by `autograd.is_training()`; momentum=0 hands back the
+statistics of the batch; a kernel that moves its statistics in place (`fused`, `native`) returns
+what it was given. Y is differentiable in X, gamma and beta, the statistics carry no gradient. Where
+the variance overflows to infinity Y is NaN or right, never beta (`gluon` excepted). Arguments are
+those of `functional.batch_norm`, checked in the same place (`gluon_bn.checked`), or before, by the
+Block that calls; a Block passes vectors (C,) for what is per channel.
 """
 
 import importlib
@@ -35,27 +29,27 @@ import warnings
 NAMES = ("textbook", "analytic", "fused", "native", "gluon")
 _ANYWHERE = ("analytic", "textbook")
 _FASTEST_FIRST = ("native", "fused", *_ANYWHERE)
-_absent = {}  # name of a rung: why it does not work here
+_absent = {}  # name of a kernel: why it does not work here
 
 
 def check_name(name):
-    """Raise ValueError unless `name` is a rung or 'auto'."""
+    """Raise ValueError unless `name` is a kernel or 'auto'."""
     if name not in NAMES + ("auto",):
         raise ValueError(f"unknown kernel {name!r}: choose 'auto' or one of "
                          + ", ".join(map(repr, NAMES)))
 
 
 def available():
-    """The names of the rungs that work on this machine."""
+    """The names of the kernels that work on this machine."""
     return [name for name in NAMES if why_not(name) is None]
 
 
 def why_not(name):
-    """Why a rung does not work on this machine, in a sentence; None if it does."""
+    """Why a kernel does not work on this machine, in a sentence; None if it does."""
     if name not in _absent:
         try:
-            rung = importlib.import_module(f"gluon_bn.kernels.{name}")
-            _absent[name] = rung.available() if hasattr(rung, "available") else None
+            kernel = importlib.import_module(f"gluon_bn.kernels.{name}")
+            _absent[name] = getattr(kernel, "available", lambda: None)()
         except ImportError as error:
             missing = error.name or error
             _absent[name] = f"{missing} cannot be imported (pip install {missing})"
@@ -63,7 +57,7 @@ def why_not(name):
 
 
 def get(name):
-    """The rung called `name`; RuntimeError, saying why, if it does not work here."""
+    """The kernel called `name`; RuntimeError, saying why, if it does not work here."""
     check_name(name)
     if why_not(name) is not None:
         raise RuntimeError(f"the kernel {name!r} does not work here: {why_not(name)}. "
@@ -72,21 +66,21 @@ def get(name):
 
 
 def choose(name, X):
-    """The rung for X: the one named, or with 'auto' the fastest that works here and fits X."""
+    """The kernel for X: the one named, or with 'auto' the fastest that works here and fits X."""
     if name != "auto":
-        rung = get(name)
-        if not rung.supports(X):
+        kernel = get(name)
+        if not kernel.supports(X):
             raise ValueError(f"the kernel {name!r} does not fit X of type {X.dtype.__name__} on "
                              f"{X.context}; use kernel='auto'")
-        return rung
-    # The compiled rungs are the CPU's: elsewhere nothing need be compiled, or said to be missing.
+        return kernel
+    # The compiled kernels are the CPU's: elsewhere nothing need be compiled, or said to be missing.
     on_cpu = X.context.device_type.startswith("cpu")
     for candidate in _FASTEST_FIRST if on_cpu else _ANYWHERE:
         reason = why_not(candidate)
         if reason is None:
-            rung = get(candidate)
-            if rung.supports(X):
-                return rung
+            kernel = get(candidate)
+            if kernel.supports(X):
+                return kernel
         else:
             _say_once(candidate, reason)
 

@@ -1,4 +1,4 @@
-"""The second rung: the backward pass derived by hand (chapter 3), in MXNet operators only.
+"""The backward pass derived by hand (chapter 3), in MXNet operators only.
 
 Autograd differentiates every step of the forward pass and keeps what each step needs. The hand
 derivation collapses all of it into two sums per channel. With n values per channel and
@@ -11,58 +11,66 @@ the last two terms are there because mean and variance depend on X too. Only D =
 `shift` being a first estimate of the mean: every formula is linear in D. Any device, any type.
 """
 
-from math import prod
-
 from mxnet import autograd, nd
 
-from gluon_bn.functional import _inverse_root, total
-from gluon_bn.kernels import textbook
+from gluon_bn import checked, functional
+from gluon_bn.arguments import lay_along
+from gluon_bn.functional import inverse_root, moving_average
 from gluon_bn.kernels.function import differentiable
-from gluon_bn.kernels.textbook import lay, supports
+from gluon_bn.kernels.textbook import supports
+from gluon_bn.reductions import sum_over
 
-__all__ = ["predict", "supports", "train"]
+__all__ = ["OPTIONS", "batch_norm", "supports"]
 
-
-def spread(v, X):
-    """v, with ones where it is to be repeated, repeated to the shape of X. Its gradient in MXNet is
-    a slow reduction, which is why `functional` has another; nobody asks for a gradient here."""
-    return nd.broadcast_to(v, shape=X.shape)
+OPTIONS = ("unbiased",)
 
 
-def train(X, gamma, beta, eps, axis=1):
-    """Normalize by this batch. Returns Y, and the batch's mean and biased variance, (C,)."""
+@checked.kernel
+def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum, *, axis=1, unbiased=False):
+    """`gluon_bn.batch_norm` with a backward pass of its own."""
+    if not autograd.is_training():
+        return functional.batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum,
+                                     axis=axis)
     axes = tuple(a for a in range(X.ndim) if a != axis)
-    n = prod(X.shape[a] for a in axes)
+    n = X.size // X.shape[axis]
     # gamma has a value per channel, or per example and channel: its gradient sums over the rest.
-    shared = tuple(a for a in axes if a > 0 or gamma.ndim == 1)
+    shared = axes if gamma.size == X.shape[axis] else tuple(a for a in axes if a > 0)
     per_example = tuple(a for a in axes if a not in shared)
 
     with autograd.pause():
-        shift = total(X, axes) / n
-        D = X - spread(shift, X)
-        rest = total(D, axes) / n  # the mean is shift + rest
-        var = total(nd.square(D), axes) / n - nd.square(rest)
-        scale = _inverse_root(var, eps)
+        shift = sum_over(X, axes) / n
+        D = X - repeat(shift, X)
+        rest = sum_over(D, axes) / n  # the mean is shift + rest
+        var = sum_over(nd.square(D), axes) / n - nd.square(rest)
+        scale = inverse_root(var, eps)
         # A product of its own, so a copy: the Trainer may step gamma before the backward pass runs.
-        g = nd.broadcast_mul(lay(gamma, X, axis), scale)
-        Y = D * spread(g, X)
-        Y += spread(nd.broadcast_sub(lay(beta, X, axis), nd.broadcast_mul(g, rest)), X)
+        g = nd.broadcast_mul(lay_along(axis, gamma, X), scale)
+        Y = D * repeat(g, X)
+        Y += repeat(nd.broadcast_sub(lay_along(axis, beta, X), nd.broadcast_mul(g, rest)), X)
 
     def backward(wanted, into, dY):
-        dbeta = total(dY, shared)
-        dgamma = nd.broadcast_mul(total(dY * D, shared) - nd.broadcast_mul(rest, dbeta), scale)
+        dbeta = sum_over(dY, shared)
+        dgamma = nd.broadcast_mul(
+            sum_over(dY * D, shared) - nd.broadcast_mul(rest, dbeta), scale)
         dX = None
         if wanted[0]:
             # g holds one scale too many for x_hat = (D - rest) scale, which has one itself.
-            p = total(g * dgamma, per_example) * scale / n
-            q = total(g * dbeta, per_example) / n - p * rest
-            dX = dY * spread(g, X)
-            dX -= D * spread(p, X)
-            dX -= spread(q, X)
+            p = sum_over(g * dgamma, per_example) * scale / n
+            q = sum_over(g * dbeta, per_example) / n - p * rest
+            dX = dY * repeat(g, X)
+            dX -= D * repeat(p, X)
+            dX -= repeat(q, X)
         return dX, dgamma.reshape(gamma.shape), dbeta.reshape(beta.shape)
 
     differentiable([X, gamma, beta], [Y], backward)
-    return Y, (shift + rest).reshape(-1), var.reshape(-1)
+    with autograd.pause():
+        mean, kept = (s.reshape(moving_mean.shape) for s in (shift + rest, var))
+        kept = kept * functional.bessel(X, axes) if unbiased else kept
+        return (Y, moving_average(moving_mean, mean, momentum),
+                moving_average(moving_var, kept, momentum))
 
 
-predict = textbook.predict
+def repeat(v, X):
+    """v, with ones where it is to be repeated, repeated to the shape of X. Its gradient in MXNet is
+    a slow reduction, which is why `reductions` has another; nobody asks for a gradient here."""
+    return nd.broadcast_to(v, shape=X.shape)

@@ -1,4 +1,4 @@
-"""The third rung: the whole layer in two passes forward and two backward, compiled by Numba.
+"""The whole layer in two passes forward and two backward, compiled by Numba.
 
 The layer does little arithmetic and moves much memory, so what counts is how often X is read:
 
@@ -25,6 +25,7 @@ import numpy as np
 from mxnet import autograd, nd
 from mxnet.base import _LIB, check_call
 
+from gluon_bn import checked
 from gluon_bn.kernels.function import differentiable
 from gluon_bn.runtime import own_threads
 
@@ -32,6 +33,8 @@ SMALL = 128  # positions, below which a row is too short to loop over
 WIDE = 512  # columns, from which a loop over them is fast
 ALONE = 1 << 15  # values, below which a second thread costs more than it brings
 LARGEST = np.finfo(np.float32).max
+
+OPTIONS = ("unbiased", "skip_nonfinite")
 
 
 def supports(X):
@@ -176,7 +179,7 @@ class View:
             self.shape = (examples, P // self.before, self.before * C * inner)
             self.per_example = 1
 
-    def spread(self, v, dtype):
+    def indexed(self, v, dtype):
         """Coefficients (C,) or (examples, C) as the loops index them."""
         v = np.asarray(v, dtype)
         if not self.rows:
@@ -276,49 +279,34 @@ class Kept:
 # --------------------------------------------------------------------------------- the layer
 
 
-def train(X, gamma, beta, eps, axis=1):
-    """Normalize by this batch. Returns Y, and the batch's mean and biased variance, (C,)."""
-    Y, mean, var = _train(X, gamma, beta, eps, axis)
-    return Y, filled(mean, mean.shape, X), filled(var, var.shape, X)
-
-
-def train_layer(X, gamma, beta, running_mean, running_var, eps, momentum, axis=1, unbiased=False,
-                skip_nonfinite=False, may_add=True):
-    """`train` that also moves the running statistics, without an operator of MXNet. Returns Y."""
-    Y, mean, var = _train(X, gamma, beta, eps, axis)
-    moved = np.isfinite(np.array([mean, var], X.dtype)).all(axis=0) | (not skip_nonfinite)
-    n = X.size // X.shape[axis]
-    var = var * n / max(n - 1, 1) if unbiased else var
-    for running, value in ((running_mean, mean), (running_var, var)):
-        check_call(_LIB.MXNDArrayWaitToWrite(running.handle))  # a prediction may still read it
-        old = memory(running, (-1,))
-        old[...] = np.where(moved, momentum * old + (1 - momentum) * value, old)
-    return Y
-
-
-def _train(X, gamma, beta, eps, axis):
-    """Y, and the statistics of the batch in float64."""
-    n = X.size // X.shape[axis]
-    view = View(X.shape, axis, len(gamma) if gamma.ndim == 2 else 1)
+@checked.kernel
+def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum, *, axis=1, unbiased=False,
+               skip_nonfinite=False):
+    """`gluon_bn.batch_norm`, but the moving statistics are moved in place, without an operator of
+    MXNet; `skip_nonfinite` leaves those of a channel whose batch statistics are not finite."""
+    training, n = autograd.is_training(), X.size // X.shape[axis]
+    view = View(X.shape, axis, gamma.size // X.shape[axis])
     kept = Kept(X, view.shape)
-    x = kept.values()
-    near = view.first_mean(x)
-    k = view.spread(near, x.dtype)
-
-    s1, s2 = view.sums()
-    view.run(moments_rows, moments_columns, x, k, s1, s2)
-    rest = view.gather(s1) / n  # the mean is near + rest
-    var = np.maximum(view.gather(s2) / n - rest * rest, 0)
+    x, kind = kept.values(), X.dtype
+    if training:
+        near = view.first_mean(x)
+        k = view.indexed(near, kind)
+        s1, s2 = view.sums()
+        view.run(moments_rows, moments_columns, x, k, s1, s2)
+        rest = view.gather(s1) / n  # the mean is near + rest
+        var = np.maximum(view.gather(s2) / n - rest * rest, 0)
+        if var.max() > LARGEST:  # more than float32 holds, and 1 / var less: the loops take float64
+            kind = np.float64
+            k = view.indexed(near, kind)
+    else:
+        k, rest = view.indexed(memory(moving_mean, (-1,)).copy(), kind), 0
+        var = memory(moving_var, (-1,)).astype(np.float64)
     scale = inverse_root(var, eps)
     g, b = (memory(v, (-1, view.C)).copy() for v in (gamma, beta))
-    kind = x.dtype
-    if var.max() > LARGEST:  # more than float32 holds, and 1 / var less: the loops take float64
-        kind = np.float64
-        k = view.spread(near, kind)
-    a = view.spread(g * scale, kind)
+    slope = g * scale
+    a, b = view.indexed(slope, kind), view.indexed(b - rest * slope if training else b, kind)
     Y = fresh(X.shape, X)
-    view.run(affine_rows, affine_columns, x, memory(Y, view.shape), k, a,
-             view.spread(b - rest * g * scale, kind))
+    view.run(affine_rows, affine_columns, x, memory(Y, view.shape), k, a, b)
 
     def backward(wanted, into, dY):
         dy, x = memory(dY, view.shape), kept.values()
@@ -328,45 +316,30 @@ def _train(X, gamma, beta, eps, axis):
         dgamma = (view.gather(t2) - rest * dbeta) * scale
         dX = None
         if wanted[0]:
-            # dX = g scale dY - scale/n sum(g dY) - scale/n x_hat sum(g dY x_hat)
-            p = -(g * dgamma).sum(axis=0) * scale * scale / n
-            q = -(g * dbeta).sum(axis=0) * scale / n - p * rest
             dX = fresh(X.shape, X) if into[0] is None else into[0]
-            view.run(gradient_rows, gradient_columns, dy, x, memory(dX, view.shape), k, a,
-                     view.spread(p, kind), view.spread(q, kind))
+            dx = memory(dX, view.shape)
+            if training:
+                # dX = g scale dY - scale/n sum(g dY) - scale/n x_hat sum(g dY x_hat)
+                p = -(g * dgamma).sum(axis=0) * scale * scale / n
+                q = -(g * dbeta).sum(axis=0) * scale / n - p * rest
+                view.run(gradient_rows, gradient_columns, dy, x, dx, k, a,
+                         view.indexed(p, kind), view.indexed(q, kind))
+            else:
+                zero = view.indexed(np.zeros(view.C), kind)
+                view.run(affine_rows, affine_columns, dy, dx, zero, a, 0 * a)
         return dX, filled(dgamma, gamma.shape, X, into[1]), filled(dbeta, beta.shape, X, into[2])
 
     differentiable([X, gamma, beta], [Y], backward)
-    return Y, near + rest, var
-
-
-def predict(X, gamma, beta, mean, var, eps, axis=1):
-    """Normalize by statistics from elsewhere, (C,)."""
-    view = View(X.shape, axis, len(gamma) if gamma.ndim == 2 else 1)
-    kept = Kept(X, view.shape)
-    x = kept.values()
-    scale = inverse_root(memory(var, (-1,)).astype(np.float64), eps)
-    g, b = (memory(v, (-1, view.C)).copy() for v in (gamma, beta))
-    k = view.spread(memory(mean, (-1,)), x.dtype)
-    Y = fresh(X.shape, X)
-    view.run(affine_rows, affine_columns, x, memory(Y, view.shape), k,
-             view.spread(g * scale, x.dtype), view.spread(b, x.dtype))
-
-    def backward(wanted, into, dY):
-        dy, x = memory(dY, view.shape), kept.values()
-        t1, t2 = view.sums(view.examples)
-        view.run(products_rows, products_columns, dy, x, k, t1, t2)
-        dbeta, dgamma = view.gather(t1), view.gather(t2) * scale
-        dX = None
-        if wanted[0]:
-            dX = fresh(X.shape, X) if into[0] is None else into[0]
-            zero = view.spread(np.zeros(view.C), x.dtype)
-            view.run(affine_rows, affine_columns, dy, memory(dX, view.shape), zero,
-                     view.spread(g * scale, x.dtype), view.spread(0 * g, x.dtype))
-        return dX, filled(dgamma, gamma.shape, X, into[1]), filled(dbeta, beta.shape, X, into[2])
-
-    differentiable([X, gamma, beta], [Y], backward)
-    return Y
+    if training:
+        mean = near + rest
+        moved = np.isfinite(np.array([mean, var], X.dtype)).all(axis=0) | (not skip_nonfinite)
+        var = var * n / max(n - 1, 1) if unbiased else var
+        for moving, value in ((moving_mean, mean), (moving_var, var)):
+            check_call(_LIB.MXNDArrayWaitToWrite(moving.handle))  # a prediction may still read it
+            old = memory(moving, (-1,))
+            new = momentum * old + (1 - momentum) * value if momentum else value
+            old[...] = np.where(moved, new, old)
+    return Y, moving_mean, moving_var
 
 
 def inverse_root(var, eps):

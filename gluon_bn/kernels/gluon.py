@@ -1,36 +1,45 @@
-"""Gluon's own operator behind the interface of the ladder: the one to measure against.
+"""Gluon's own operator as a kernel like the others: the one to measure against.
 
 Not from scratch, so `auto` never chooses it. Its statistics are Gluon's, to Gluon's accuracy.
 """
 
-from mxnet import nd
+from mxnet import autograd, nd
 
-from gluon_bn.kernels.textbook import lay, supports
+from gluon_bn import checked
+from gluon_bn.functional import moving_average
+from gluon_bn.kernels.textbook import supports
 
-__all__ = ["predict", "supports", "train"]
+__all__ = ["OPTIONS", "batch_norm", "supports"]
+
+OPTIONS = ("unbiased",)
 
 
-def train(X, gamma, beta, eps, axis=1):
-    """Normalize by this batch. Returns Y, and the batch's mean and biased variance, (C,)."""
+@checked.kernel
+def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum, *, axis=1, unbiased=False):
+    """`gluon_bn.batch_norm`, computed by MXNet's operator BatchNorm."""
     C = X.shape[axis]
-    mean, var = nd.zeros(C, ctx=X.context, dtype=X.dtype), nd.ones(C, ctx=X.context, dtype=X.dtype)
-    Y, mean, scale = _operator(X, gamma, beta, mean, var, eps, axis, output_mean_var=True)
-    return Y, mean.detach(), (1 / nd.square(scale) - eps).detach()
+    one_each = gamma.size == C  # the operator knows one gamma per channel
+    own = [_vector(gamma), _vector(beta)] if one_each else _ones_and_zeros(X, C)
+    options = {"eps": eps, "axis": axis, "fix_gamma": False}
+    if autograd.is_training():
+        ones, zeros = _ones_and_zeros(X, C)  # for its own averages, moved in the backward pass
+        Y, mean, scale = nd.BatchNorm(X, *own, zeros, ones, output_mean_var=True, **options)
+        with autograd.pause():
+            n = X.size // C
+            var = (1 / nd.square(scale) - eps) * (n / max(n - 1, 1) if unbiased else 1)
+            moving_mean = moving_average(moving_mean, mean.reshape(moving_mean.shape), momentum)
+            moving_var = moving_average(moving_var, var.reshape(moving_var.shape), momentum)
+    else:
+        Y = nd.BatchNorm(X, *own, _vector(moving_mean), _vector(moving_var),
+                         use_global_stats=True, **options)
+    if not one_each:
+        Y = nd.broadcast_add(nd.broadcast_mul(Y, gamma), beta)
+    return Y, moving_mean, moving_var
 
 
-def predict(X, gamma, beta, mean, var, eps, axis=1):
-    """Normalize by statistics from elsewhere, (C,)."""
-    return _operator(X, gamma, beta, mean, var, eps, axis, use_global_stats=True)[0]
+def _vector(v):
+    return v if v.ndim == 1 else v.reshape(-1)
 
 
-def _operator(X, gamma, beta, mean, var, eps, axis, **options):
-    if gamma.ndim == 1:
-        result = nd.BatchNorm(X, gamma, beta, mean, var, eps=eps, axis=axis, fix_gamma=False,
-                              **options)
-        return result if isinstance(result, list) else [result]
-    # The operator knows one gamma per channel: normalize without, then scale every example.
-    C = X.shape[axis]
-    ones, zeros = (f(C, ctx=X.context, dtype=X.dtype) for f in (nd.ones, nd.zeros))
-    X_hat, *rest = _operator(X, ones, zeros, mean, var, eps, axis, **options)
-    Y = nd.broadcast_add(nd.broadcast_mul(X_hat, lay(gamma, X, axis)), lay(beta, X, axis))
-    return [Y, *rest]
+def _ones_and_zeros(X, C):
+    return [make(C, ctx=X.context, dtype=X.dtype) for make in (nd.ones, nd.zeros)]

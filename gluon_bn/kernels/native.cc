@@ -14,6 +14,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <numeric>
 #ifdef _OPENMP
@@ -64,9 +65,9 @@ const long COLUMNS = 512, SMALL_INNER = 128;
 // is large a piece is one channel's; where it is small, several channels' of `copies` numbers each.
 struct Tile { long group, example, start, rows, stride, width, channel, channels, copies; };
 
-template <typename T> struct Spread {  // one number a channel -> one a column
+template <typename T> struct Columns {  // one number a channel -> one a column
   T at[COLUMNS];
-  template <typename F> Spread(const Tile& t, const F* from, long step = 1) {
+  template <typename F> Columns(const Tile& t, const F* from, long step = 1) {
     T* to = at;
     for (long c = t.channel; c < t.channel + t.channels; ++c)
       for (long i = 0; i < t.copies; ++i) *to++ = from[c * step];
@@ -151,7 +152,7 @@ struct View {
     for (int i = 0; i < axis; ++i) outer *= shape[i];
     for (size_t i = axis + 1; i < shape.size(); ++i) inner *= shape[i];
     C = shape[axis];
-    examples = gamma.shape.size() == 2 ? gamma.shape[0] : 1;
+    examples = gamma.size() / C;
     small = inner < SMALL_INNER;
     const long pieces = std::max(1L, std::min(64L, outer / 16));
     groups = !small ? outer : examples > 1 ? examples : pieces;
@@ -214,18 +215,37 @@ inline double inverse_root(double var, double eps) {
 }
 const double TRAINING = std::ldexp(1., 66);
 
-// All in one attribute, "train 1 1e-05 0.9 0 1 0 0": MXNet copies every attribute many times a call.
+// All in one attribute, "mode=train axis=1 eps=1e-05 ...": MXNet copies every attribute many times a
+// call. (Networks exported by earlier versions have the values alone, "graph 1 1e-05 0.9 0 1 0 0".)
 struct Options {
   char mode[16] = "";
   int axis = 1, unbiased = 0, skip_nonfinite = 0, rank = 0, act = NONE;  // rank of X, 0: any
   double eps = 0, momentum = 0;
   explicit Options(const Attributes& a) {
-    std::sscanf(a.at("options").c_str(), "%15s %d %lf %lf %d %d %d %d", mode, &axis, &eps,
-                &momentum, &unbiased, &skip_nonfinite, &rank, &act);
+    const char* s = a.at("options").c_str();
+    if (!std::strchr(s, '=')) {
+      std::sscanf(s, "%15s %d %lf %lf %d %d %d %d", mode, &axis, &eps, &momentum, &unbiased,
+                  &skip_nonfinite, &rank, &act);
+      return;
+    }
+    for (; s; s = std::strchr(s, ' ')) {
+      while (*s == ' ') ++s;
+      const char* value = std::strchr(s, '=');
+      if (!value++) return;
+      const auto key = [&](const char* name) { return !std::strncmp(s, name, value - s); };
+      if (key("mode=")) std::sscanf(value, "%15s", mode);
+      else if (key("axis=")) axis = std::atoi(value);
+      else if (key("eps=")) eps = std::atof(value);
+      else if (key("momentum=")) momentum = std::atof(value);
+      else if (key("unbiased=")) unbiased = std::atoi(value);
+      else if (key("skip_nonfinite=")) skip_nonfinite = std::atoi(value);
+      else if (key("rank=")) rank = std::atoi(value);
+      else if (key("activation=")) act = *value == 'r' ? RELU : *value == 's' ? SIGMOID : NONE;
+    }
   }
   bool is(const char* name) const { return !std::strcmp(mode, name); }
-  // mode: "train", "predict", "global" (a layer that never trains), or "graph": the last number of
-  // input 5 tells, it is 2^66 in training
+  // mode: "train", "predict", "global" (a layer that never trains), or "graph": input 5 tells (see
+  // native_graph.py)
   bool training(MXTensor* in) const {
     if (!is("graph")) return is("train");
     const int64_t last = in[5].size() - 1;
@@ -256,7 +276,7 @@ void forward(const Options& o, MXTensor* in, MXTensor* out, const OpResource& me
 
   if (training) {
     v.sums(s1, s2, 1, [&](const Tile& t, double* sum, double* squares) {
-      const Spread<double> k(t, x, v.inner);  // the channel's first number
+      const Columns<double> k(t, x, v.inner);  // the channel's first number
       (v.small ? moments<T, 1> : moments<T, 0>)(t, x, k, sum, squares);
     });
     const double n = static_cast<double>(v.outer) * v.inner, w = o.momentum;
@@ -284,7 +304,7 @@ void forward(const Options& o, MXTensor* in, MXTensor* out, const OpResource& me
     b[i] = static_cast<T>(beta[i] - rest[i % v.C] * scale);
   }
   v.each(training, [&](const Tile& t) {
-    const Spread<T> k(t, mean), at(t, a + t.example * v.C), bt(t, b + t.example * v.C);
+    const Columns<T> k(t, mean), at(t, a + t.example * v.C), bt(t, b + t.example * v.C);
     CHOSEN(affine)(t, x, y, k, at, bt);
   });
 }
@@ -294,7 +314,7 @@ template <typename T>
 void backward(const Options& o, MXTensor* in, MXTensor* out, size_t inputs,
               const OpResource& memory) {
   MXTensor *fwd_in = in + 2, *fwd_out = fwd_in + inputs;
-  const View v(out[0].shape, o.axis, fwd_in[1]);  // an input's shape may come from freed memory
+  const View v(out[0].shape, o.axis, out[1]);  // an input's shape may come from freed memory
   const T *dy = in[0].data<T>(), *x = fwd_in[0].data<T>(), *gamma = fwd_in[1].data<T>();
   const T *y = fwd_out[0].data<T>(), *mean = fwd_out[1].data<T>();
   const T *var = mean + v.C, *rest = var + v.C;
@@ -307,7 +327,7 @@ void backward(const Options& o, MXTensor* in, MXTensor* out, size_t inputs,
   T *p = reinterpret_cast<T*>(s2 + sums), *q = p + v.C, *a = q + v.C;
 
   v.sums(s1, s2, v.examples, [&](const Tile& t, double* sum, double* weighted) {
-    CHOSEN(products)(t, dy, x, y, Spread<T>(t, mean), sum, weighted);
+    CHOSEN(products)(t, dy, x, y, Columns<T>(t, mean), sum, weighted);
   });
   const double n = static_cast<double>(v.outer) * v.inner;
   const bool training = o.training(fwd_in);
@@ -327,7 +347,7 @@ void backward(const Options& o, MXTensor* in, MXTensor* out, size_t inputs,
     q[c] = static_cast<T>(through_mean - through_var * rest[c]);
   }
   v.each(true, [&](const Tile& t) {
-    const Spread<T> k(t, mean), at(t, a + t.example * v.C), pt(t, p), qt(t, q);
+    const Columns<T> k(t, mean), at(t, a + t.example * v.C), pt(t, p), qt(t, q);
     CHOSEN(gradient)(t, dy, x, y, dx, k, at, pt, qt);
   });
 }
@@ -436,16 +456,21 @@ MXReturnValue shapes(const Attributes& a, std::vector<Shape>* in, std::vector<Sh
                     "be one of them";
     return MX_FAIL;
   }
-  // gamma and beta: (C,), as (1, C) in a graph, or, where the layer is conditional, (N, C)
-  const Shape& gamma = in->at(1);
-  const unsigned int rows = gamma.size() == 2 && gamma[0] == 1 ? 1 : x[0];
-  const bool two_axes = gamma.size() == 2 && axis > 0;
-  in->at(1) = in->at(2) = two_axes ? Shape{rows, x[axis]} : Shape{x[axis]};
-  in->at(3) = in->at(4) = {x[axis]};
+  // gamma and beta have C values, or N C where the layer is conditional, the statistics have C; in
+  // which shape is all the same. In a graph it may not be known yet: (C,), or (1, C).
+  const unsigned int C = x[axis];
+  for (size_t i = 1; i < 5; ++i) {
+    Shape& shape = in->at(i);
+    size_t values = shape.empty() ? 0 : 1;
+    for (size_t n : shape) values *= n;
+    if (values == C || (i < 3 && axis > 0 && values == static_cast<size_t>(x[0]) * C)) continue;
+    const bool one = shape.size() == 2 && shape[0] == 1, rows = shape.size() == 2 && axis > 0;
+    shape = i < 3 && one ? Shape{1, C} : i < 3 && rows ? Shape{x[0], C} : Shape{C};
+  }
   // The flag, unless it is what the layer before hands on: its statistics, (4, C).
-  if (in->size() > 5 && in->at(5).size() != 2) in->at(5) = {1, x[axis], 1};
+  if (in->size() > 5 && in->at(5).size() != 2) in->at(5) = {1, C, 1};
   out->at(0) = x;
-  out->at(1) = {4, x[axis]};
+  out->at(1) = {4, C};
   return MX_SUCCESS;
 }
 MXReturnValue mutates(const Attributes& a, std::vector<int>* indices) {

@@ -1,14 +1,13 @@
-"""The fourth rung: the fused loops as an operator of MXNet's own engine, in C++ (native.cc).
+"""The fused loops as an operator of MXNet's own engine, in C++ (native.cc).
 
 A Python function stands outside a hybridized network; an operator stands inside it, with no Python
-in the step and the engine's own threads. native.cc is compiled the first time it is needed (ten
-seconds), kept in a cache, and loaded into MXNet. Without a compiler the ladder has one
-rung less, and `available()` says why.
+in the step and the engine's own threads (`gluon_bn.kernels.native_graph`). native.cc is compiled
+the first time it is needed (ten seconds), kept in a cache, and loaded into MXNet. Without a
+compiler there is one kernel less, and `available()` says why.
 """
 
 import ctypes
 import hashlib
-import itertools
 import os
 import platform
 import shutil
@@ -24,12 +23,14 @@ from mxnet.base import _LIB, OpHandle, c_str, check_call
 from mxnet.ndarray.register import _make_ndarray_function
 from mxnet.symbol.register import _make_symbol_function
 
+from gluon_bn import checked
 from gluon_bn.arguments import ONE_VALUE
+from gluon_bn.functional import activate
 
 _SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "native.cc")
-ACTIVATIONS = {None: 0, "relu": 1, "sigmoid": 2}
+ACTIVATIONS = ("relu", "sigmoid")  # those that the operator applies as it writes Y
+OPTIONS = ("unbiased", "skip_nonfinite", "activation", "may_add")
 _lock = threading.Lock()
-_numbers = itertools.count()
 _state = {"tried": False, "problem": None}
 
 
@@ -151,7 +152,7 @@ def _load():
                     path = _library()
                     _add_operator(path)
                     ctypes.CDLL(path).gluon_bn_on_single(_warn_of_single)
-            except Exception as error:  # whatever it is: the ladder steps down and tells
+            except Exception as error:  # whatever it is: 'auto' goes on without, and tells
                 _state["problem"] = (str(error).splitlines() or [repr(error)])[0]
             _state["tried"] = True
         return _state["problem"]
@@ -174,14 +175,15 @@ def _warn_of_single(channels):
                   f"value per channel in training: {ONE_VALUE}", stacklevel=1)
 
 
-def _operator(module):
+def operator(module):
+    """The operator in `mx.nd` or `mx.sym`."""
     problem = _state["problem"] if _state["tried"] else _load()
     if problem:
         raise RuntimeError(f"the kernel 'native' does not work here: {problem}")
     return module.gluon_bn_native
 
 
-# --------------------------------------------------------------- the interface that every rung has
+# -------------------------------------------------------------------------------------- the kernel
 
 
 def available():
@@ -195,40 +197,32 @@ def supports(X):
             and X.dtype in (np.float32, np.float64))
 
 
-def train(X, gamma, beta, eps, axis=1, activation=None):
-    """Normalize by this batch. Returns Y, and the batch's mean and biased variance, (C,)."""
-    mean, var = (nd.empty(X.shape[axis], ctx=X.context, dtype=X.dtype) for _ in range(2))
-    options = _options("train", axis, eps, activation=activation)  # a momentum of 0: the batch's
-    return _call(X, gamma, beta, mean, var, options), mean, var
+@checked.kernel
+def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum, *, axis=1, unbiased=False,
+               skip_nonfinite=False, activation=None, may_add=True):
+    """`gluon_bn.batch_norm`, but the moving statistics are moved in place, by the same operator.
 
-
-def train_layer(X, gamma, beta, running_mean, running_var, eps, momentum, axis=1, unbiased=False,
-                skip_nonfinite=False, activation=None, may_add=True):
-    """`train` that also moves the running statistics, in the same operator. Returns Y.
-
-    `may_add=False` is a promise that neither gamma nor beta has grad_req='add'; it saves some time.
+    `skip_nonfinite` leaves those of a channel whose batch statistics are not finite. `activation`
+    is applied as Y is written ('relu', 'sigmoid') or after it. `may_add=False` is a promise that
+    neither gamma nor beta has grad_req='add'; it saves some time.
     """
-    options = _options("train", axis, eps, momentum, unbiased, skip_nonfinite, activation)
-    return _call(X, gamma, beta, running_mean, running_var, options, may_add)
-
-
-def predict(X, gamma, beta, mean, var, eps, axis=1, activation=None):
-    """Normalize by statistics from elsewhere, (C,)."""
-    return _call(X, gamma, beta, mean, var, _options("predict", axis, eps, activation=activation))
-
-
-def _options(mode, axis, eps, momentum=0.0, unbiased=False, skip_nonfinite=False, activation=None,
-             num_dims=None):
-    return (f"{mode} {axis} {float(eps)!r} {float(momentum)!r} {int(unbiased)} "
-            f"{int(skip_nonfinite)} {num_dims or 0} {ACTIVATIONS[activation]}")
-
-
-def _call(X, gamma, beta, mean, var, options, may_add=True):
+    inside = activation if activation in ACTIVATIONS else None
+    options = options_of("train" if autograd.is_training() else "predict", axis, eps, momentum,
+                         unbiased, skip_nonfinite, inside)
     if autograd.is_recording():
         X = _leaf(X)
         if may_add:
             gamma, beta = _leaf(gamma), _leaf(beta)
-    return _operator(nd)(X, gamma, beta, mean, var, options=options)[0]
+    Y = operator(nd)(X, gamma, beta, moving_mean, moving_var, options=options)[0]
+    return activate(Y, None if inside else activation), moving_mean, moving_var
+
+
+def options_of(mode, axis, eps, momentum, unbiased=False, skip_nonfinite=False, activation=None,
+               num_dims=None):
+    """The options of the operator, as the one attribute that native.cc reads."""
+    return (f"mode={mode} axis={axis} eps={float(eps)!r} momentum={float(momentum)!r} "
+            f"unbiased={int(unbiased)} skip_nonfinite={int(skip_nonfinite)} "
+            f"rank={num_dims or 0} activation={activation or 'none'}")
 
 
 def _leaf(array):
@@ -239,81 +233,3 @@ def _leaf(array):
     forward pass costs nothing, and its own backward operator does the adding.
     """
     return array if array.grad is None else array.reshape(array.shape)
-
-
-# -------------------------------------------------------------------------- in a hybridized network
-
-
-def symbol(X, gamma, beta, running_mean, running_var, *, eps, momentum, axis, unbiased=False,
-           center=True, scale=True, use_global_stats=False, skip_nonfinite=True, activation=None,
-           num_dims=None, vectors=False):
-    """The layer as a node of a hybridized network. It moves the running statistics itself, in
-    training's forward pass.
-
-    An operator stands before X, gamma and beta so that grad_req='add', and a gradient that MXNet
-    adds in place, are honoured by one that is told of them. Before X it is a `reshape` to the same
-    shape: it brings X from a convolution's own layout into the plain one, once for the forward and
-    the backward pass, and costs nothing where X is plain and used nowhere else. Each gets a number
-    of its own, or MXNet would merge those of several layers into one (its common expressions), and
-    ours would meet.
-
-    `vectors` promises that gamma and beta are (C,). They become (1, C): MXNet's print_summary reads
-    the second axis of whatever enters an operator.
-    """
-    number = str(next(_numbers))
-    own = {"__gluon_bn__": number}
-    X = mx.sym.reshape(X, shape=(-2,), attr=own)
-    gamma, beta = (mx.sym.reshape(a, shape=(1, -1), attr=own) if vectors
-                   else mx.sym.identity(a, attr=own) for a in (gamma, beta))
-    gamma = gamma if scale else mx.sym.ones_like(gamma)
-    beta = beta if center else mx.sym.zeros_like(beta)
-    inputs = [X, gamma, beta, running_mean, running_var]
-    if use_global_stats:
-        mode, name = "global", number + "_gluon_bn_global"
-    else:
-        mode, name = "graph", number + _NAME
-        inputs.append(_training_flag(X, running_mean, running_var))
-    options = _options(mode, axis, eps, momentum, unbiased, skip_nonfinite, activation, num_dims)
-    return _operator(mx.sym)(*inputs, options=options, name=name)[0]
-
-
-def with_activation(Y, activation):
-    """The symbol `Y` with an activation, in the same pass over memory if our operator made it and
-    knows the activation; else None.
-
-    The node without takes no part in the graph any more, so nobody else may have used it: its
-    running statistics would move twice.
-    """
-    options = Y.attr("options") or ""
-    plain = options.endswith(" 0") and Y.name.endswith(_NAME)
-    if not plain or activation not in ACTIVATIONS:
-        return None
-    return _operator(mx.sym)(*Y.get_children(), name=Y.name,
-                             options=f"{options[:-1]}{ACTIVATIONS[activation]}")[0]
-
-
-_NAME = "_gluon_bn_native"  # how the name of a node ends that knows the mode
-
-
-def _training_flag(X, running_mean, running_var):
-    """A symbol whose last number is 2**66 in training and another one in prediction, however the
-    network was traced.
-
-    An operator of a library is not told the mode. Gluon's own BatchNorm is: a batch of one is its
-    own mean, so in training the output is beta, here 2**66, exactly; in prediction it is
-    (2**66 - mean) / sqrt(variance) * 2**66 more. BatchNorm insists on variables for its statistics;
-    any will do, and it moves them in a backward pass only, which this node never has. (`ones_like`
-    of the mean would leave its deferred shape unknown: BatchNorm erases it while it does not know
-    that of its data.) Nothing is random here. One such node serves a whole network: our operator
-    hands the news on, as the last number of its statistics.
-    """
-    nodes = X.get_internals()
-    names = nodes.list_outputs()
-    for i in reversed(range(len(names))):
-        if names[i].endswith(_NAME + "_output1"):
-            return nodes[i]
-    big = mx.sym.ones_like(mx.sym.reshape(running_var, shape=(1, -1))) * 2.0 ** 66
-    gamma, beta = mx.sym.SliceChannel(mx.sym.concat(big, big, dim=0), num_outputs=2, axis=0,
-                                      squeeze_axis=True)
-    return mx.sym.BatchNorm(mx.sym.reshape(big, shape=(1, -1, 1)), gamma, beta, running_mean,
-                            running_mean, axis=1, fix_gamma=False, eps=1e-3)[0]

@@ -6,7 +6,7 @@ from mxnet.gluon import nn
 from mxnet.util import is_np_array
 
 from gluon_bn.arguments import check_count
-from gluon_bn.models.layers import Activation, make_norm
+from gluon_bn.models.layers import Network, make_norm
 from gluon_bn.models.resnet import stem
 
 
@@ -41,7 +41,7 @@ def densenet(norm="auto", *, num_classes=10, small=False):
     new_norm = make_norm(norm)
     check_count("num_classes", num_classes, least=1)
     channels, growth, blocks = (24, 12, (4, 4, 4)) if small else (64, 32, (4, 4, 4, 4))
-    net = nn.HybridSequential()
+    net = Network()
     with net.name_scope():
         net.add(*stem(new_norm, channels, small))
         for i, convolutions in enumerate(blocks):
@@ -50,7 +50,7 @@ def densenet(norm="auto", *, num_classes=10, small=False):
                 channels //= 2
             net.add(DenseBlock(new_norm, channels, growth, convolutions))
             channels += convolutions * growth
-        net.add(new_norm(channels, 4), Activation("relu"),
+        net.add(new_norm(channels, 4), nn.Activation("relu"),
                 nn.GlobalAvgPool2D(), nn.Dense(num_classes))
     return net
 
@@ -65,7 +65,7 @@ def transition(new_norm, in_channels, channels):
     # last row of an odd number by 4 where the output was divided by 2.
     pooling = nn.AvgPool2D(pool_size=2, strides=2, ceil_mode=True, count_include_pad=False)
     with block.name_scope():
-        block.add(new_norm(in_channels, 4), Activation("relu"),
+        block.add(new_norm(in_channels, 4), nn.Activation("relu"),
                   nn.Conv2D(channels, kernel_size=1), pooling)
     return block
 
@@ -96,7 +96,7 @@ class DenseBlock(nn.HybridBlock):
 def _norm_relu_convolution(new_norm, in_channels, channels):
     block = nn.HybridSequential()
     with block.name_scope():
-        block.add(new_norm(in_channels, 4), Activation("relu"),
+        block.add(new_norm(in_channels, 4), nn.Activation("relu"),
                   nn.Conv2D(channels, kernel_size=3, padding=1))
     return block
 

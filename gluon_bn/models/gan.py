@@ -14,7 +14,7 @@ from mxnet import nd
 from mxnet.gluon import nn
 
 from gluon_bn.arguments import check_count, check_labels, either_kind
-from gluon_bn.blocks import ConditionalBatchNorm
+from gluon_bn.conditional import ConditionalBatchNorm
 from gluon_bn.models.layers import make_norm
 from gluon_bn.relatives import SpectralNorm
 

@@ -1,4 +1,4 @@
-"""Which layer normalizes: what the argument `norm=` of every model means.
+"""Which layer normalizes: what the argument `norm=` of every model means. What all models are.
 
     norm='auto'        our BatchNorm with its fastest kernel; also 'textbook', 'analytic', ...
     norm='gluon'       gluon.nn.BatchNorm
@@ -11,12 +11,11 @@
 (N, C, H, W), 2 after a dense layer (N, C).
 """
 
-import mxnet as mx
 from mxnet.gluon import Block, nn
-from mxnet.symbol import Symbol
 
 from gluon_bn import kernels, relatives
 from gluon_bn.blocks import BatchNorm
+from gluon_bn.kernels.native_graph import fuse_activations
 
 KERNELS = ("auto", "textbook", "analytic", "fused", "native")
 
@@ -32,19 +31,21 @@ class Identity(nn.HybridBlock):
         return F.identity(X)
 
 
-class Activation(nn.Activation):
-    """Gluon's. In the graph of a hybridized network it is computed inside our native batch norm,
-    where that comes right before it: one pass over memory less, forward and backward.
+class Network(nn.HybridSequential):
+    """A HybridSequential. Where it is hybridized, one more step follows the drawing of its graph:
+    `fuse_activations`, which has our native batch norm compute the activation behind it."""
 
-    Only where nothing else uses what the batch norm returns, as in the networks here.
-    """
+    def _alias(self):
+        return "hybridsequential"  # from which Gluon makes the names of parameters
 
-    def hybrid_forward(self, F, X):
-        if isinstance(X, Symbol) and kernels.why_not("native") is None:
-            Y = kernels.get("native").with_activation(X.as_nd_ndarray(), self._act_type)
-            if Y is not None:
-                return Y.as_np_ndarray() if isinstance(X, mx.sym.np._Symbol) else Y
-        return super().hybrid_forward(F, X)
+    def __repr__(self):
+        return super().__repr__().replace("Network", "HybridSequential", 1)
+
+    def _get_graph(self, *args):
+        if not self._cached_graph:
+            inputs, graph = super()._get_graph(*args)
+            self._cached_graph = inputs, fuse_activations(graph)
+        return self._cached_graph
 
 
 def norm_names():

@@ -2,7 +2,7 @@
 
 from mxnet.gluon import nn
 
-from gluon_bn.models.layers import Activation, make_norm
+from gluon_bn.models.layers import Network, make_norm
 
 
 def lenet(norm="auto", *, num_classes=10, activation="sigmoid", pooling="max"):
@@ -31,16 +31,16 @@ def lenet(norm="auto", *, num_classes=10, activation="sigmoid", pooling="max"):
     if activation not in ("sigmoid", "relu", "tanh", "softrelu", "softsign"):
         raise ValueError(f"activation must be 'sigmoid', 'relu', 'tanh', 'softrelu' or 'softsign', "
                          f"not {activation!r}")
-    net = nn.HybridSequential()
+    net = Network()
     with net.name_scope():
         for channels in (6, 16):
             net.add(nn.Conv2D(channels, kernel_size=5),
                     new_norm(channels, 4),
-                    Activation(activation),
+                    nn.Activation(activation),
                     new_pooling(pool_size=2, strides=2))
         for units in (120, 84):
             net.add(nn.Dense(units),
                     new_norm(units, 2),
-                    Activation(activation))
+                    nn.Activation(activation))
         net.add(nn.Dense(num_classes))
     return net

@@ -6,7 +6,7 @@ Mappings in Deep Residual Networks").
 from mxnet.gluon import nn
 
 from gluon_bn.arguments import check_count
-from gluon_bn.models.layers import Activation, make_norm
+from gluon_bn.models.layers import Network, make_norm
 
 
 def resnet18(norm="auto", *, num_classes=10, preactivation=False, small=False):
@@ -38,7 +38,7 @@ def resnet18(norm="auto", *, num_classes=10, preactivation=False, small=False):
     new_norm = make_norm(norm)
     check_count("num_classes", num_classes, least=1)
     widths = (16, 32, 64, 128) if small else (64, 128, 256, 512)
-    net = nn.HybridSequential()
+    net = Network()
     with net.name_scope():
         net.add(*stem(new_norm, widths[0], small))
         in_channels = widths[0]
@@ -50,7 +50,7 @@ def resnet18(norm="auto", *, num_classes=10, preactivation=False, small=False):
                     in_channels = channels
             net.add(stage)
         if preactivation:
-            net.add(new_norm(in_channels, 4), Activation("relu"))
+            net.add(new_norm(in_channels, 4), nn.Activation("relu"))
         net.add(nn.GlobalAvgPool2D(), nn.Dense(num_classes))
     return net
 
@@ -59,9 +59,9 @@ def stem(new_norm, channels, small):
     """The first layers: 7x7 with stride 2 and pooling, or, if small, 3x3 at full resolution."""
     if small:
         convolution = nn.Conv2D(channels, kernel_size=3, padding=1)
-        return [convolution, new_norm(channels, 4), Activation("relu")]
+        return [convolution, new_norm(channels, 4), nn.Activation("relu")]
     convolution = nn.Conv2D(channels, kernel_size=7, strides=2, padding=3)
-    return [convolution, new_norm(channels, 4), Activation("relu"),
+    return [convolution, new_norm(channels, 4), nn.Activation("relu"),
             nn.MaxPool2D(pool_size=3, strides=2, padding=1)]
 
 
@@ -87,7 +87,7 @@ class Residual(nn.HybridBlock):
             self.conv3 = nn.Conv2D(channels, kernel_size=1, strides=strides) if changes else None
             self.norm1 = new_norm(in_channels if preactivation else channels, 4)
             self.norm2 = new_norm(channels, 4)
-            self.relu = Activation("relu")
+            self.relu = nn.Activation("relu")
 
     def hybrid_forward(self, F, X):
         if self.preactivation:

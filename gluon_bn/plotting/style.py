@@ -17,7 +17,7 @@ SETTINGS = {
 
 
 def panels(rows=1, columns=1, size=(10, 4.2), title=None, **more):
-    """An empty Figure in the style of the house, and its axes: `(figure, axes)`.
+    """An empty Figure in the style of all figures here, and its axes: `(figure, axes)`.
 
     The axes are one Axes, or an array of them as from `matplotlib.figure.Figure.subplots`, to which
     `more` goes. pyplot is not involved.

@@ -1,0 +1,113 @@
+"""`ConditionalBatchNorm`: a gamma and a beta for each class, `BatchNorm` for the rest.
+
+An example is normalized like any other of its batch, then scaled and shifted by the row of its
+label.
+"""
+
+import numpy as np
+from mxnet import nd
+from mxnet.gluon import nn
+
+from gluon_bn.arguments import as_nd, check_count, check_labels
+from gluon_bn.base import ArrayBlock
+from gluon_bn.blocks import OPTIONS, BatchNorm
+
+
+class ConditionalBatchNorm(BatchNorm):
+    """Batch normalization with a gamma and a beta for each class (Dumoulin et al., 2017, "A Learned
+    Representation for Artistic Style"; de Vries et al., 2017, equation (4)).
+
+    The statistics are shared by the classes: an example is normalized by the whole batch and then
+    scaled and shifted by the row of its label.
+
+    Parameters: as `BatchNorm`, and
+    num_classes: the number of labels; gamma and beta have shape (num_classes, C).
+    per_class_statistics: True also keeps running statistics per class, (num_classes, C), and
+        normalizes each example by the examples of its own label (domain-specific batch norm, Chang
+        et al., 2019). A class that a batch does not contain keeps its statistics as they were.
+
+    Inputs: X, (N, C, ...), and labels, (N,), integers in [0, num_classes) of any integer or
+    floating type. Anything else is a ValueError that names the first bad label.
+    """
+
+    _options = (*BatchNorm._options, "num_classes", "per_class_statistics")
+    _per_example = True
+
+    def __init__(self, num_features, num_classes, num_dims=None, *, per_class_statistics=False,
+                 **options):
+        check_count("num_classes", num_classes, least=1)
+        # Before the parameters are made: their shape depends on them.
+        self.num_classes, self.per_class_statistics = num_classes, per_class_statistics
+        super().__init__(num_features, num_dims, **options)
+
+    @classmethod
+    def from_batch_norm(cls, layer, num_classes, **options):
+        """Widen a trained `BatchNorm`, ours or Gluon's, into a layer that computes the same
+        function: every class starts with a copy of its gamma and beta."""
+        if isinstance(layer, ConditionalBatchNorm) or not isinstance(layer,
+                                                                     (BatchNorm, nn.BatchNorm)):
+            raise TypeError("a BatchNorm, ours or Gluon's, is expected, got "
+                            f"{type(layer).__name__}")
+        nd.waitall()  # see `runtime.settle`
+        try:
+            places = layer.gamma.list_ctx()
+            values = {n: {place: as_nd(p.data(place)) for place in places}
+                      for n, p in layer._reg_params.items()}
+        except RuntimeError as error:
+            raise ValueError(f"{layer!r} has no values to copy yet: initialize it, and give it a "
+                             "batch if its channels are not known") from error
+        if isinstance(layer, BatchNorm):
+            same = {name: getattr(layer, name) for name in OPTIONS}
+            if layer._arguments() is None:  # an average of your own
+                same["average"] = layer.average
+        else:
+            theirs = layer._kwargs
+            same = {name: theirs[name] for name in ("axis", "momentum", "use_global_stats")}
+            same.update(epsilon=theirs["eps"], scale=not theirs["fix_gamma"])
+            # Gluon adds a beta that center=False fixed, so one that is not zero must stay.
+            same["center"] = (layer.beta.grad_req != "null"
+                              or any(b.asnumpy().any() for b in values["beta"].values()))
+        wide = cls(layer.gamma.shape[0], num_classes, **{**same, **options})
+        wide.initialize(ctx=places)
+        wide.cast(layer.gamma.dtype)
+        for name, parameter in wide._reg_params.items():
+            for place in places:
+                as_nd(parameter.data(place))[:] = values[name][place]  # a row becomes every row
+        return wide
+
+    def _rows_of(self, name):
+        return (self.num_classes,) if self.per_class_statistics or name in ("gamma", "beta") else ()
+
+    def forward(self, X, labels):
+        return ArrayBlock.forward(self, X, labels)
+
+    def check(self, X, labels):
+        super().check(X)
+        check_labels(labels, X, self.num_classes)
+
+    def compute(self, X, labels, *, gamma, beta, **running):
+        rows = nd.cast(labels, "int32")
+        gamma, beta = (self._laid(nd.take(v, rows), X) for v in (gamma, beta))
+        if not self.per_class_statistics:
+            return self.transform(X, gamma, beta, running)
+        # Class by class, and back into the order of the batch.
+        labels = rows.asnumpy()
+        parts, order = [], np.argsort(labels, kind="stable")
+        for label in np.unique(labels):
+            here = nd.array(np.flatnonzero(labels == label), ctx=X.context, dtype="int32")
+            own = {name: value[int(label)] for name, value in running.items()}
+            parts.append(self.transform(nd.take(X, here), nd.take(gamma, here), nd.take(beta, here),
+                                    own))
+        back = nd.array(np.argsort(order), ctx=X.context, dtype="int32")
+        return nd.take(nd.concat(*parts, dim=0), back)
+
+    def _laid(self, v, X):
+        """A row per example, (N, C), as (N, C, 1, 1), with the C on this layer's axis."""
+        if X.ndim == 2:
+            return v
+        shape = [1] * X.ndim
+        shape[0], shape[self.axis] = v.shape
+        return v.reshape(shape)
+
+    def __repr__(self):
+        return super().__repr__().replace("(", f"(num_classes={self.num_classes}, ", 1)
