@@ -108,10 +108,11 @@ def same_device(one, other):
 def check_inputs(X, inputs, parameters):
     """X an array, and everything it meets in a Block on its device."""
     check_kind("X", X)
+    here = X.context  # MXNet is asked anew each time
     for value in inputs:
-        if isinstance(value, nd.NDArray) and not same_device(value.context, X.context):
-            raise ValueError(f"the inputs are on different devices: X on {X.context}, another on "
-                             f"{value.context}; try .as_in_context({X.context})")
+        if isinstance(value, nd.NDArray) and not same_device(value.context, here):
+            raise ValueError(f"the inputs are on different devices: X on {here}, another on "
+                             f"{value.context}; try .as_in_context({here})")
     for parameter in parameters.values():
         try:
             places = parameter.list_ctx()
@@ -119,10 +120,10 @@ def check_inputs(X, inputs, parameters):
             raise RuntimeError(f"{parameter.name} has no value yet: call .initialize() on the "
                                "layer, or on the network it is in, before the first batch"
                                ) from None
-        if not any(same_device(place, X.context) for place in places):
-            raise ValueError(f"X is on {X.context}, but {parameter.name} was initialized on "
+        if not any(same_device(place, here) for place in places):
+            raise ValueError(f"X is on {here}, but {parameter.name} was initialized on "
                              f"{', '.join(map(str, places))}; move X with .as_in_context, or the "
-                             f"network with net.collect_params().reset_ctx({X.context})")
+                             f"network with net.collect_params().reset_ctx({here})")
 
 
 def check_array(name, value, like=None):

@@ -172,15 +172,18 @@ class BatchNorm(ArrayBlock):
         weighted = training and weights is not None
         kernel = textbook if weighted else kernels.choose(self.kernel, X)
         mean, var = cast(running["running_mean"], X.dtype), cast(running["running_var"], X.dtype)
-        momentum, by_kernel = self.momentum or 0, self.average.by_kernel or not training
-        if not by_kernel:  # with momentum 0 these become the statistics of the batch
-            mean, var, momentum = nd.zeros_like(mean), nd.zeros_like(var), 0
-        offered = {"weights": weights, "unbiased": self.unbiased, "activation": self.activation,
-                   "skip_nonfinite": self.skip_nonfinite and by_kernel,
-                   "may_add": "add" in (self.gamma.grad_req, self.beta.grad_req)}
+        momentum, options = self.momentum or 0, {"axis": axis, "activation": self.activation}
+        if training:
+            by_kernel = self.average.by_kernel
+            if not by_kernel:  # with momentum 0 these become the statistics of the batch
+                mean, var, momentum = nd.zeros_like(mean), nd.zeros_like(var), 0
+            options.update(weights=weights, unbiased=self.unbiased,
+                           skip_nonfinite=self.skip_nonfinite and by_kernel,
+                           may_add="add" in (self.gamma.grad_req, self.beta.grad_req))
+        options = {name: options[name] for name in kernel.OPTIONS if name in options}
 
         Y, mean, var = kernel.batch_norm(X, gamma, beta, mean, var, self.epsilon, momentum,
-                                         axis=axis, **{o: offered[o] for o in kernel.OPTIONS})
+                                         **options)
         if training:
             self._warn_if_single(X, axis)
             if mean is not running["running_mean"]:  # a kernel may have moved it in place

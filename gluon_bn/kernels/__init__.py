@@ -13,7 +13,7 @@ Each is a module with
     batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum, *, axis=1, ...)
                                                   -> Y, moving_mean, moving_var
     supports(X)                                   -> bool: the type and place of X
-    OPTIONS                                       names of what else its batch_norm takes
+    OPTIONS                                       what its batch_norm takes besides the seven
 
 `batch_norm` is training or prediction by `autograd.is_training()`; momentum=0 hands back the
 statistics of the batch; a kernel that moves its statistics in place (`fused`, `native`) returns

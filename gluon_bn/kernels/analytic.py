@@ -22,7 +22,7 @@ from gluon_bn.reductions import sum_over
 
 __all__ = ["OPTIONS", "batch_norm", "supports"]
 
-OPTIONS = ("unbiased",)
+OPTIONS = ("axis", "unbiased")
 
 
 @checked.kernel

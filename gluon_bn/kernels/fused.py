@@ -34,7 +34,7 @@ WIDE = 512  # columns, from which a loop over them is fast
 ALONE = 1 << 15  # values, below which a second thread costs more than it brings
 LARGEST = np.finfo(np.float32).max
 
-OPTIONS = ("unbiased", "skip_nonfinite")
+OPTIONS = ("axis", "unbiased", "skip_nonfinite")
 
 
 def supports(X):

@@ -29,7 +29,7 @@ from gluon_bn.functional import activate
 
 _SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "native.cc")
 ACTIVATIONS = ("relu", "sigmoid")  # those that the operator applies as it writes Y
-OPTIONS = ("unbiased", "skip_nonfinite", "activation", "may_add")
+OPTIONS = ("axis", "unbiased", "skip_nonfinite", "activation", "may_add")
 _lock = threading.Lock()
 _state = {"tried": False, "problem": None}
 

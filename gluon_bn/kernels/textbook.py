@@ -7,7 +7,7 @@ from gluon_bn.functional import batch_norm
 
 __all__ = ["OPTIONS", "batch_norm", "supports"]
 
-OPTIONS = ("weights", "unbiased")
+OPTIONS = ("axis", "weights", "unbiased")
 
 
 def supports(X):
