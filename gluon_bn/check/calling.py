@@ -177,7 +177,8 @@ def mentions(function, *modules):
         for code in filter(inspect.iscode, codes):  # those of functions inside it follow
             codes += code.co_consts
             used = [space.get(name) for name in code.co_names]
-            used += [getattr(mx, name, None) for name in code.co_names if mx in used]
+            if any(value is mx for value in used):  # `is`: == of an array is an array
+                used += [getattr(mx, name, None) for name in code.co_names]
             if any(found is module for found in used for module in modules):
                 return True
     return False
