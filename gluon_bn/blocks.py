@@ -221,11 +221,3 @@ class BatchNorm(ArrayBlock):
         shown.update({k: getattr(self, k) for k, v in usual.items() if getattr(self, k) != v})
         shown["kernel"] = self.kernel
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
-
-
-def __getattr__(name):  # its file imports this one
-    if name == "ConditionalBatchNorm":
-        from gluon_bn.conditional import ConditionalBatchNorm
-
-        return ConditionalBatchNorm
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
