@@ -199,6 +199,18 @@ def test_a_python_without_ensurepip_and_without_a_network_is_one_sentence(machin
     assert "sudo apt-get install -y python3-venv    (this system)" in str(stop.value)
 
 
+def test_an_index_without_that_pip_is_no_traceback(machine, monkeypatch, tmp_path):
+    class Page:
+        url = "http://index/simple/pip/"
+
+        def read(self):
+            return b'{"files": [{"filename": "pip-1.0.tar.gz", "url": "x"}]}'
+
+    monkeypatch.setattr(pythons.urllib.request, "urlopen", lambda *args, **kwargs: Page())
+    machine("python3", "echo 1")
+    assert not pythons.venv_with_fetched_pip(str(tmp_path / "venv"), "python3", "")
+
+
 # The packages -------------------------------------------------------------------------------------
 
 def test_pip_is_tried_where_uv_fails_and_nothing_is_installed_twice(machine, capsys):

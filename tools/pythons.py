@@ -134,8 +134,8 @@ def fetch_pip(place):
     index = os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple").rstrip("/")
     page = urllib.request.urlopen(urllib.request.Request(
         index + "/pip/", headers={"Accept": "application/vnd.pypi.simple.v1+json"}), timeout=20)
-    found = next(file for file in json.loads(page.read().decode())["files"]
-                 if file["filename"] == PIP)
+    files = {file["filename"]: file for file in json.loads(page.read().decode())["files"]}
+    found = files[PIP]
     content = urllib.request.urlopen(urllib.parse.urljoin(page.url, found["url"]),
                                      timeout=60).read()
     if hashlib.sha256(content).hexdigest() != found["hashes"]["sha256"]:
