@@ -32,8 +32,9 @@ book: $(READY)  ## the chapters as a web site that needs no network, in site/
 bench: $(READY)  ## measure the speed tables of the README again
 	$(BIN)/gluon-bn bench
 
-lint: $(READY)  ## ruff
+lint: $(READY)  ## ruff: mistakes and style
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 # One lock for Python 3.9 to 3.13 on Linux x86-64, Linux aarch64 and macOS x86-64.
 lock:  ## write requirements.lock again (needs uv: pip install uv)

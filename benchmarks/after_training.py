@@ -45,26 +45,48 @@ def recalibration(epochs=10, batch_size=256, lr=1.0, seeds=(0, 1, 2)):
         class Recalibrate(Callback):
             exact = []
 
-            def on_epoch_end(self, records, net=net, batches=calibration_iter, test=test_iter,
-                             seed=seed):
-                moving = {name: p.data().copy() for name, p in named_parameters(net).items()
-                          if "running" in name}
+            def on_epoch_end(
+                self, records, net=net, batches=calibration_iter, test=test_iter, seed=seed
+            ):
+                moving = {
+                    name: p.data().copy()
+                    for name, p in named_parameters(net).items()
+                    if "running" in name
+                }
                 recalibrate(net, batches)
                 self.exact = [*self.exact, evaluate(net, test)]
                 for name, value in moving.items():
                     named_parameters(net)[name].set_data(value)
-                print(f"seed {seed}, epoch {len(records)}: test accuracy "
-                      f"{records[-1]['test_accuracy']:.4f}, recalibrated {self.exact[-1]:.4f}",
-                      flush=True)
+                print(
+                    f"seed {seed}, epoch {len(records)}: test accuracy "
+                    f"{records[-1]['test_accuracy']:.4f}, recalibrated {self.exact[-1]:.4f}",
+                    flush=True,
+                )
 
         callback = Recalibrate()
         records = fit(net, train_iter, test_iter, epochs, lr, seed=seed, callbacks=[callback])
-        runs.append({"seed": seed, "epochs": [
-            {"epoch": r["epoch"], "train_loss": r["train_loss"],
-             "test_accuracy": r["test_accuracy"], "test_accuracy_recalibrated": accuracy}
-            for r, accuracy in zip(records, callback.exact)]})
-    return {"model": "lenet", "norm": "auto", "lr": lr, "batch_size": batch_size,
-            "dataset": data.summary(), "runs": runs}
+        runs.append(
+            {
+                "seed": seed,
+                "epochs": [
+                    {
+                        "epoch": r["epoch"],
+                        "train_loss": r["train_loss"],
+                        "test_accuracy": r["test_accuracy"],
+                        "test_accuracy_recalibrated": accuracy,
+                    }
+                    for r, accuracy in zip(records, callback.exact)
+                ],
+            }
+        )
+    return {
+        "model": "lenet",
+        "norm": "auto",
+        "lr": lr,
+        "batch_size": batch_size,
+        "dataset": data.summary(),
+        "runs": runs,
+    }
 
 
 def folding(models=("lenet", "resnet18", "densenet"), repeats=15):
@@ -88,22 +110,29 @@ def folding(models=("lenet", "resnet18", "densenet"), repeats=15):
         for net in nets.values():
             net.hybridize(static_alloc=True, static_shape=True)
         with autograd.pause(train_mode=False):
-            difference = max(float(abs(nets["folded"](x) - nets["auto"](x)).max().asscalar())
-                             for x, _ in test_iter)
+            difference = max(
+                float(abs(nets["folded"](x) - nets["auto"](x)).max().asscalar())
+                for x, _ in test_iter
+            )
 
         def predict(net, X=X):
             def run():
                 with autograd.pause(train_mode=False):
                     net(X).wait_to_read()
+
             return run
 
         seconds = take_turns({name: predict(net) for name, net in nets.items()}, repeats)
         result[model] = {
-            "largest_difference_in_logits": difference, "images": 10_000, "pixels": X.shape[2],
-            "largest_logit": float(max(abs(nets["auto"](x)).max().asscalar()
-                                       for x, _ in test_iter)),
+            "largest_difference_in_logits": difference,
+            "images": 10_000,
+            "pixels": X.shape[2],
+            "largest_logit": float(
+                max(abs(nets["auto"](x)).max().asscalar() for x, _ in test_iter)
+            ),
             "test_accuracy": {name: evaluate(net, test_iter) for name, net in nets.items()},
-            "milliseconds_for_256_images": {n: 1000 * float(s) for n, s in seconds.items()}}
+            "milliseconds_for_256_images": {n: 1000 * float(s) for n, s in seconds.items()},
+        }
         print(model, result[model], flush=True)
     return {"models": result, "dataset": data.summary()}
 
@@ -118,20 +147,34 @@ def leak(epochs=250, limit=2000):
         def on_epoch_end(self, records):
             mx.nd.waitall()
             lines = Path("/proc/self/status").read_text().splitlines()
-            megabytes.append(int(next(li for li in lines if li.startswith("VmRSS")).split()[1])
-                             / 1024)
+            megabytes.append(
+                int(next(li for li in lines if li.startswith("VmRSS")).split()[1]) / 1024
+            )
 
     folder = ROOT / "runs" / "leak"
     folder.mkdir(parents=True, exist_ok=True)
     net = MODELS["lenet"]("auto")
     net.hybridize()
-    fit(net, train_iter, test_iter, epochs, 0.1, callbacks=[Watch()],
-        checkpoint=folder / "checkpoint")
+    fit(
+        net,
+        train_iter,
+        test_iter,
+        epochs,
+        0.1,
+        callbacks=[Watch()],
+        checkpoint=folder / "checkpoint",
+    )
     slope = np.polyfit(np.arange(10, epochs), megabytes[10:], 1)[0]
-    print(f"{megabytes[9]:.1f} MB after epoch 10, {megabytes[-1]:.1f} MB after epoch {epochs}, "
-          f"{1000 * slope:.1f} kB an epoch")
-    return {"model": "lenet", "megabytes_after_epoch": megabytes, "dataset": data.summary(),
-            "kilobytes_per_epoch_after_the_tenth": 1000 * float(slope)}
+    print(
+        f"{megabytes[9]:.1f} MB after epoch 10, {megabytes[-1]:.1f} MB after epoch {epochs}, "
+        f"{1000 * slope:.1f} kB an epoch"
+    )
+    return {
+        "model": "lenet",
+        "megabytes_after_epoch": megabytes,
+        "dataset": data.summary(),
+        "kilobytes_per_epoch_after_the_tenth": 1000 * float(slope),
+    }
 
 
 def main():
@@ -141,9 +184,15 @@ def main():
     options = parser.parse_args()
     machine = runtime.configure(options.threads)
     result = globals()[options.part]()
-    write_json(RESULTS / f"{options.part}.json", {
-        "command": f"python benchmarks/after_training.py {options.part}", **result,
-        "machine": machine, "versions": runtime.versions()})
+    write_json(
+        RESULTS / f"{options.part}.json",
+        {
+            "command": f"python benchmarks/after_training.py {options.part}",
+            **result,
+            "machine": machine,
+            "versions": runtime.versions(),
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -37,20 +37,31 @@ RATES = (0.05, 0.1, 0.2)
 
 SETTINGS = {
     "network": "conv 5x5/2, 16 - conv 3x3/2, 32 - conv 3x3/2, 64 - conv 3x3/2, 64 - mean of each "
-               "channel - dense 10; norm and ReLU behind each convolution",
-    "initial_weights": "He et al. (2015)", "input": "(pixel / 255 - 0.286) / 0.353",
-    "images": 20_000, "passes": 1,
-    "lr_at_32": 0.1, "sgd_momentum": 0.9, "schedule": "cosine, from lr down to 0",
-    "momentum_at_32": 0.9, "epsilon": 1e-5, "channels_in_a_group": 2,
+    "channel - dense 10; norm and ReLU behind each convolution",
+    "initial_weights": "He et al. (2015)",
+    "input": "(pixel / 255 - 0.286) / 0.353",
+    "images": 20_000,
+    "passes": 1,
+    "lr_at_32": 0.1,
+    "sgd_momentum": 0.9,
+    "schedule": "cosine, from lr down to 0",
+    "momentum_at_32": 0.9,
+    "epsilon": 1e-5,
+    "channels_in_a_group": 2,
     # Ioffe (2017), section 4: batch norm at first, then r_max up to 3 and d_max up to 5. He relaxed
     # them from step 5,000 on, to 40,000 and 25,000; these are shares of the run.
-    "r_max": 3, "d_max": 5, "relaxed_from": 0.05, "r_relaxed_at": 0.3, "d_relaxed_at": 0.2,
+    "r_max": 3,
+    "d_max": 5,
+    "relaxed_from": 0.05,
+    "r_relaxed_at": 0.3,
+    "d_relaxed_at": 0.2,
 }
 # Channels, size of the kernel, height of the output.
 LAYERS = ((16, 5, 14), (32, 3, 7), (64, 3, 4), (64, 3, 2))
 
 
 # The norms, of few operators ----------------------------------------------------------------------
+
 
 class _Affine(nn.HybridBlock):
     """gamma and beta, one per channel, behind a normalization.
@@ -73,8 +84,16 @@ class _Affine(nn.HybridBlock):
 
     @staticmethod
     def affine(F, X, gamma, beta, mean0, var1):
-        return F.BatchNorm(X, gamma, beta, mean0, var1, fix_gamma=False, use_global_stats=True,
-                           eps=SETTINGS["epsilon"])
+        return F.BatchNorm(
+            X,
+            gamma,
+            beta,
+            mean0,
+            var1,
+            fix_gamma=False,
+            use_global_stats=True,
+            eps=SETTINGS["epsilon"],
+        )
 
 
 class Grouped(_Affine):
@@ -104,8 +123,12 @@ class Renorm(nn.Block):
         super().__init__()
         self.momentum, self.r_max, self.d_max = momentum, math.inf, math.inf
         self.inner = _Affine(channels)
-        for name, init in (("one", "ones"), ("zero", "zeros"), ("mean", "zeros"),
-                           ("stddev", "ones")):
+        for name, init in (
+            ("one", "ones"),
+            ("zero", "zeros"),
+            ("mean", "zeros"),
+            ("stddev", "ones"),
+        ):
             self.inner._state(name, init, channels)
 
     def forward(self, X):
@@ -113,11 +136,26 @@ class Renorm(nn.Block):
         mean, stddev, gamma, beta = p["mean"], p["stddev"], p["gamma"], p["beta"]
         eps = SETTINGS["epsilon"]
         if not autograd.is_training():
-            return nd.BatchNorm(X, gamma, beta, mean, nd.square(stddev) - eps, fix_gamma=False,
-                                use_global_stats=True, eps=eps)
+            return nd.BatchNorm(
+                X,
+                gamma,
+                beta,
+                mean,
+                nd.square(stddev) - eps,
+                fix_gamma=False,
+                use_global_stats=True,
+                eps=eps,
+            )
         X_hat, batch_mean, inverse = nd.BatchNorm(
-            X, p["one"], p["zero"], p["mean0"].copy(), p["var1"].copy(), fix_gamma=False, eps=eps,
-            output_mean_var=True)
+            X,
+            p["one"],
+            p["zero"],
+            p["mean0"].copy(),
+            p["var1"].copy(),
+            fix_gamma=False,
+            eps=eps,
+            output_mean_var=True,
+        )
         with autograd.pause():  # r and d are constants in the gradient
             batch_mean, batch_stddev = batch_mean.detach(), 1 / inverse.detach()
             r, d = batch_stddev / stddev, (batch_mean - mean) / stddev
@@ -134,11 +172,13 @@ class Renorm(nn.Block):
 NORMS = {  # (channels, height of the output, momentum) -> Block
     "none": lambda channels, height, momentum: gluon_bn.models.make_norm("none")(channels, 4),
     "batch": lambda channels, height, momentum: gluon_bn.BatchNorm(
-        channels, 4, momentum=momentum, epsilon=SETTINGS["epsilon"]),
+        channels, 4, momentum=momentum, epsilon=SETTINGS["epsilon"]
+    ),
     "layer": lambda channels, height, momentum: Grouped(channels, height, 1),
     "instance": lambda channels, height, momentum: Grouped(channels, height, channels),
     "group": lambda channels, height, momentum: Grouped(
-        channels, height, channels // SETTINGS["channels_in_a_group"]),
+        channels, height, channels // SETTINGS["channels_in_a_group"]
+    ),
     "renorm": lambda channels, height, momentum: Renorm(channels, momentum),
     "renorm unclipped": lambda channels, height, momentum: Renorm(channels, momentum),
 }
@@ -151,9 +191,18 @@ def network(norm, momentum=0.9):
     net = nn.Sequential() if "renorm" in norm else nn.HybridSequential()
     before = 1
     for channels, size, height in LAYERS:
-        net.add(nn.Conv2D(channels, size, strides=2, padding=size // 2, use_bias=norm == "none",
-                          in_channels=before),
-                new_norm(channels, height, momentum), nn.Activation("relu"))
+        net.add(
+            nn.Conv2D(
+                channels,
+                size,
+                strides=2,
+                padding=size // 2,
+                use_bias=norm == "none",
+                in_channels=before,
+            ),
+            new_norm(channels, height, momentum),
+            nn.Activation("relu"),
+        )
         before = channels
     net.add(nn.GlobalAvgPool2D(), nn.Flatten(), nn.Dense(10, in_units=before))
     net.initialize(mx.init.Xavier("gaussian", "in", 2))
@@ -166,8 +215,10 @@ def agreement():
     Outputs, gradients and, at the end, predictions, of a layer (8, 16, 14, 14).
     """
     channels, _, height = LAYERS[0]
-    theirs = {name: gluon_bn.models.make_norm(name)(channels, 4)
-              for name in ("layer", "instance", "group")}
+    theirs = {
+        name: gluon_bn.models.make_norm(name)(channels, 4)
+        for name in ("layer", "instance", "group")
+    }
     averages = {"momentum": 0.9, "renorm_momentum": 0.9}
     theirs["renorm"] = gluon_bn.BatchRenorm(**averages, r_min=2 / 3, r_max=1.5, d_max=0.5)
     theirs["renorm unclipped"] = gluon_bn.BatchRenorm(**averages)
@@ -200,6 +251,7 @@ def agreement():
 
 # A run --------------------------------------------------------------------------------------------
 
+
 def prepared(images, labels):
     """Bytes (n, 28, 28) and labels as arrays for the network, mean 0 and standard deviation 1."""
     return (nd.array(images[:, np.newaxis]) / 255 - 0.286) / 0.353, nd.array(labels)
@@ -210,8 +262,12 @@ def train(net, images, labels, batch_size, lr, seed, set_clipping=None):
 
     Returns the mean loss of the last quarter of the images; not a number if the weights ran away.
     """
-    trainer = gluon.Trainer(net.collect_params(), "sgd", {
-        "learning_rate": lr, "momentum": SETTINGS["sgd_momentum"]}, kvstore=None)
+    trainer = gluon.Trainer(
+        net.collect_params(),
+        "sgd",
+        {"learning_rate": lr, "momentum": SETTINGS["sgd_momentum"]},
+        kvstore=None,
+    )
     cross_entropy = gluon.loss.SoftmaxCrossEntropyLoss()
     losses, steps = [], SETTINGS["passes"] * len(labels) // batch_size
     for step in range(steps):
@@ -236,6 +292,7 @@ def train(net, images, labels, batch_size, lr, seed, set_clipping=None):
 
 def relax(net, share):
     """r_max and d_max at this share of the run: batch norm at first, then more and more freedom."""
+
     def ramp(end):
         start = SETTINGS["relaxed_from"]
         return min(max((share - start) / (end - start), 0), 1)
@@ -257,11 +314,16 @@ def run(norm, batch_size, seed, data, lr_at_32, test):
         net.hybridize(static_alloc=norm != "batch")
     clipping = (lambda share: relax(net, share)) if norm == "renorm" else None
     loss = train(net, images, labels, batch_size, lr_at_32 * share, seed, clipping)
-    record = {"norm": norm, "batch_size": batch_size, "seed": seed, "lr": lr_at_32 * share,
-              "train_loss": loss if math.isfinite(loss) else None,
-              "error": 1 - evaluate(net, test)}
+    record = {
+        "norm": norm,
+        "batch_size": batch_size,
+        "seed": seed,
+        "lr": lr_at_32 * share,
+        "train_loss": loss if math.isfinite(loss) else None,
+        "error": 1 - evaluate(net, test),
+    }
     if norm == "batch":
-        recalibrate(net, [images[i:i + 500] for i in range(0, min(2000, len(labels)), 500)])
+        recalibrate(net, [images[i : i + 500] for i in range(0, min(2000, len(labels)), 500)])
         record["error_recalibrated"] = 1 - evaluate(net, test)
     record["seconds"] = time.perf_counter() - start
     record["cpu_seconds"] = time.process_time() - cpu
@@ -289,28 +351,37 @@ def main():
         if content["settings"] != SETTINGS and content["runs"]:
             parser.error(f"{options.output} was made with other settings; move it away first")
     content = {
-        "command": "python benchmarks/batch_size.py --threads 1", "settings": SETTINGS,
-        "dataset": {**whole.summary(), "train": SETTINGS["images"]}, "machine": machine,
-        "versions": runtime.versions(), "agreement": agreement(),
-        "search": content["search"], "runs": content["runs"]}
+        "command": "python benchmarks/batch_size.py --threads 1",
+        "settings": SETTINGS,
+        "dataset": {**whole.summary(), "train": SETTINGS["images"]},
+        "machine": machine,
+        "versions": runtime.versions(),
+        "agreement": agreement(),
+        "search": content["search"],
+        "runs": content["runs"],
+    }
     print(content["agreement"], flush=True)
 
     if options.search:
         held_out = slice(50_000, 55_000)  # training images that no run is trained on
         test = [prepared(whole.train_images[held_out], whole.train_labels[held_out])]
-        content["search"] = [run(norm, 32, 0, data, lr, test)
-                             for lr in RATES for norm in options.norms]
+        content["search"] = [
+            run(norm, 32, 0, data, lr, test) for lr in RATES for norm in options.norms
+        ]
         write_json(options.output, content)
         return
-    test = [prepared(whole.test_images[i:i + 1000], whole.test_labels[i:i + 1000])
-            for i in range(0, len(whole.test_labels), 1000)]
+    test = [
+        prepared(whole.test_images[i : i + 1000], whole.test_labels[i : i + 1000])
+        for i in range(0, len(whole.test_labels), 1000)
+    ]
     done = {(r["norm"], r["batch_size"], r["seed"]) for r in content["runs"]}
     for seed in options.seeds:
         for batch_size in options.batch_sizes:
             for norm in options.norms:
                 if (norm, batch_size, seed) not in done:
                     content["runs"].append(
-                        run(norm, batch_size, seed, data, SETTINGS["lr_at_32"], test))
+                        run(norm, batch_size, seed, data, SETTINGS["lr_at_32"], test)
+                    )
                     write_json(options.output, content)
     write_figure(options.output.with_suffix(".png"), plot_batch_sizes(content["runs"]))
 

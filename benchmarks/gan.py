@@ -43,8 +43,15 @@ def trained_classifier(data, path):
     if path.exists():
         net.load_parameters(str(path))
     else:
-        fit(net, train_iter, epochs=10, lr=1.0, optimizer_params={"momentum": 0.9},
-            schedule="one-cycle", seed=SEED)
+        fit(
+            net,
+            train_iter,
+            epochs=10,
+            lr=1.0,
+            optimizer_params={"momentum": 0.9},
+            schedule="one-cycle",
+            seed=SEED,
+        )
         net.save_parameters(str(path))
     return net, evaluate(net, test_iter)
 
@@ -57,14 +64,28 @@ def run(data, classifier, epochs, options):
     def after_epoch(epoch, loss_d, loss_g):
         nonlocal counts
         share, counts = adversarial.score(G, classifier, IMAGES_PER_CLASS)
-        records.append({"epoch": epoch, "discriminator_loss": loss_d, "generator_loss": loss_g,
-                        "score": share, "seconds": time.perf_counter() - start})
-        print(f"{options}: epoch {epoch}/{epochs}, losses {loss_d:.3f} and {loss_g:.3f}, "
-              f"score {share:.3f}, {records[-1]['seconds']:.0f} s", flush=True)
+        records.append(
+            {
+                "epoch": epoch,
+                "discriminator_loss": loss_d,
+                "generator_loss": loss_g,
+                "score": share,
+                "seconds": time.perf_counter() - start,
+            }
+        )
+        print(
+            f"{options}: epoch {epoch}/{epochs}, losses {loss_d:.3f} and {loss_g:.3f}, "
+            f"score {share:.3f}, {records[-1]['seconds']:.0f} s",
+            flush=True,
+        )
 
     adversarial.fit(G, D, data.batches(BATCH)[0], epochs, LR, SEED, after_epoch)
-    return G, {"options": options, "epochs": records, "score": records[-1]["score"],
-               "counts": counts.tolist()}
+    return G, {
+        "options": options,
+        "epochs": records,
+        "score": records[-1]["score"],
+        "counts": counts.tolist(),
+    }
 
 
 def main():
@@ -75,12 +96,25 @@ def main():
     data = dataset()
     classifier, accuracy = trained_classifier(data, RESULTS / "classifier.params")
     path = RESULTS / "gan.json"
-    result = json.loads(path.read_text()) if path.exists() else {
-        "command": "python benchmarks/gan.py --threads 1",
-        "settings": {"batch_size": BATCH, "learning_rate": LR, "seed": SEED, **adversarial.ADAM,
-                     "images_per_class": IMAGES_PER_CLASS},
-        "dataset": data.summary(), "classifier_test_accuracy": accuracy, "machine": machine,
-        "versions": runtime.versions(), "short": {}}
+    result = (
+        json.loads(path.read_text())
+        if path.exists()
+        else {
+            "command": "python benchmarks/gan.py --threads 1",
+            "settings": {
+                "batch_size": BATCH,
+                "learning_rate": LR,
+                "seed": SEED,
+                **adversarial.ADAM,
+                "images_per_class": IMAGES_PER_CLASS,
+            },
+            "dataset": data.summary(),
+            "classifier_test_accuracy": accuracy,
+            "machine": machine,
+            "versions": runtime.versions(),
+            "short": {},
+        }
+    )
     if "long" not in result:
         G, result["long"] = run(data, classifier, EPOCHS, SHORT_RUNS["conditional batch norm"])
         G.save_parameters(str(RESULTS / "generator.params"))

@@ -75,18 +75,26 @@ def main():
     os.environ["MXNET_EXEC_BULK_EXEC_INFERENCE"] = "0"  # read by the processes below
     # MXNet's profiler writes one file a process: a new process for each network.
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        found = pool.starmap(profile, [(args.model, norm, args.mode, args.steps, args.threads)
-                                       for norm in args.norms], chunksize=1)
+        found = pool.starmap(
+            profile,
+            [(args.model, norm, args.mode, args.steps, args.threads) for norm in args.norms],
+            chunksize=1,
+        )
     tables = dict(zip(args.norms, found))
-    rows = {name: [table.get(name, (0, 0)) for table in tables.values()]
-            for name in {name for table in tables.values() for name in table}}
+    rows = {
+        name: [table.get(name, (0, 0)) for table in tables.values()]
+        for name in {name for table in tables.values() for name in table}
+    }
     print("| operator | " + " | ".join(f"{norm}, ms (calls)" for norm in tables) + " |")
     print("| --- |" + " ---: |" * len(tables))
     total = [(sum(ms for ms, _ in table.values()), "") for table in tables.values()]
     shown = {name: row for name, row in rows.items() if max(row)[0] >= SHOWN}
     for name, row in [*sorted(shown.items(), key=lambda item: -max(item[1])[0]), ("sum", total)]:
-        print(f"| {name} | " + " | ".join(
-            f"{ms:.2f} ({calls})" if calls else f"{ms:.2f}" for ms, calls in row) + " |")
+        print(
+            f"| {name} | "
+            + " | ".join(f"{ms:.2f} ({calls})" if calls else f"{ms:.2f}" for ms, calls in row)
+            + " |"
+        )
 
 
 if __name__ == "__main__":

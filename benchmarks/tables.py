@@ -19,17 +19,26 @@ def demo():
     """The three LeNets of `gluon-bn demo`."""
     metrics = json.loads((RESULTS / "demo" / "metrics.json").read_text())
     names = {"none": "no batch norm", "auto": "ours, from scratch", "gluon": "Gluon's"}
-    rows = [[names[run["norm"]], f"{run['epochs'][-1]['train_loss']:.3f}",
-             f"{run['epochs'][-1]['train_accuracy']:.3f}", f"{run['test_accuracy']:.3f}",
-             f"{max(e['test_accuracy'] for e in run['epochs']):.3f}"] for run in metrics["runs"]]
+    rows = [
+        [
+            names[run["norm"]],
+            f"{run['epochs'][-1]['train_loss']:.3f}",
+            f"{run['epochs'][-1]['train_accuracy']:.3f}",
+            f"{run['test_accuracy']:.3f}",
+            f"{max(e['test_accuracy'] for e in run['epochs']):.3f}",
+        ]
+        for run in metrics["runs"]
+    ]
     run = metrics["runs"][0]
     data = metrics["dataset"]
     name = {"fashion-mnist": "Fashion-MNIST", "stand-in": "stand-in data"}[data["name"]]
-    return table(["LeNet", "training loss", "training accuracy", "test accuracy", "best epoch"],
-                 rows) + (
+    return table(
+        ["LeNet", "training loss", "training accuracy", "test accuracy", "best epoch"], rows
+    ) + (
         f"\n{name}, {data['train']:,} training images, {len(run['epochs'])} epochs, "
         f"seed {run['seed']}, {run['machine']['cpu']}, threads: {run['machine']['threads']}; "
-        "`gluon-bn demo --threads 1 --output benchmarks/results/demo`.\n")
+        "`gluon-bn demo --threads 1 --output benchmarks/results/demo`.\n"
+    )
 
 
 def layer():
@@ -40,11 +49,15 @@ def layer():
     for name in (n for n in names if n[0].isalpha()):
         rows.append([f"`{name}`" if name != "pytorch" else "PyTorch"])
         for mode in ("train", "predict"):
-            rows[-1] += [f"{part['ratio_to_gluon'][mode][name]:.2f}"
-                         for part in bench["layer"].values()]
+            rows[-1] += [
+                f"{part['ratio_to_gluon'][mode][name]:.2f}" for part in bench["layer"].values()
+            ]
     threads = list(bench["layer"])
-    head = ["one layer"] + [f"{what}, {n} thread{'s' * (n != '1')}"
-                            for what in ("training step", "prediction") for n in threads]
+    head = ["one layer"] + [
+        f"{what}, {n} thread{'s' * (n != '1')}"
+        for what in ("training step", "prediction")
+        for n in threads
+    ]
     return table(head, rows) + source(bench)
 
 
@@ -61,8 +74,11 @@ def network():
                     rate, gluon = part[model][mode][name], part[model][mode]["gluon hybridized"]
                     row.append(f"{rate:,.0f} ({rate / gluon:.2f})")
             rows.append(row)
-    head = ["network", "layer"] + [f"{what}, {n} thread{'s' * (n != '1')}"
-                                   for what in ("training", "prediction") for n in parts]
+    head = ["network", "layer"] + [
+        f"{what}, {n} thread{'s' * (n != '1')}"
+        for what in ("training", "prediction")
+        for n in parts
+    ]
     return table(head, rows) + source(bench)
 
 
@@ -79,11 +95,20 @@ def first_call():
     """Seconds of the first call, and the peak memory of a step."""
     bench = read_bench()
     memory = bench["memory"]
-    rows = [[f"`{name}`", f"{t['cold']:.1f}", f"{t['warm']:.2f}", f"{memory[name]:.1f}"]
-            for name, t in bench["first_call"].items()]
+    rows = [
+        [f"`{name}`", f"{t['cold']:.1f}", f"{t['warm']:.2f}", f"{memory[name]:.1f}"]
+        for name, t in bench["first_call"].items()
+    ]
     rows.append(["`gluon`", "", "", f"{memory['gluon']:.1f}"])
-    return table(["kernel", "first step, nothing cached (s)", "first step, cached (s)",
-                  "peak memory of a step (times X)"], rows) + source(bench)
+    return table(
+        [
+            "kernel",
+            "first step, nothing cached (s)",
+            "first step, cached (s)",
+            "peak memory of a step (times X)",
+        ],
+        rows,
+    ) + source(bench)
 
 
 def networks():
@@ -100,17 +125,35 @@ def networks():
             if not runs:
                 continue
             last = [run["test_accuracy"] for run in runs]
-            rows.append([model, label, str(len(runs[0]["epochs"])), f"{sum(last) / len(last):.4f}",
-                         " ".join(f"{a:.4f}" for a in last),
-                         f"{sum(r['epochs'][-1]['train_accuracy'] for r in runs) / len(runs):.3f}"])
+            rows.append(
+                [
+                    model,
+                    label,
+                    str(len(runs[0]["epochs"])),
+                    f"{sum(last) / len(last):.4f}",
+                    " ".join(f"{a:.4f}" for a in last),
+                    f"{sum(r['epochs'][-1]['train_accuracy'] for r in runs) / len(runs):.3f}",
+                ]
+            )
         sources.append(f"`{result['recipe']}`")
     first = result["runs"][0]
-    return table(["network", "layer", "epochs", "test accuracy, mean", "by seed (0, 1, 2)",
-                  "training accuracy"], rows) + (
+    return table(
+        [
+            "network",
+            "layer",
+            "epochs",
+            "test accuracy, mean",
+            "by seed (0, 1, 2)",
+            "training accuracy",
+        ],
+        rows,
+    ) + (
         f"\nFashion-MNIST, {first['dataset']['train']:,} training images, all 10,000 test images, "
         f"accuracy after the last epoch; {first['machine']['cpu']}, {first['machine']['threads']} "
         f"thread; `python benchmarks/train.py --threads 1`, which runs\n"
-        + ",\n".join(sources) + ".\n")
+        + ",\n".join(sources)
+        + ".\n"
+    )
 
 
 def recalibration():
@@ -124,19 +167,44 @@ def recalibration():
             row += [f"{min(found[2:]):.3f} to {max(found[2:]):.3f}", f"{found[-1]:.3f}"]
         rows.append(row)
     epochs = len(result["runs"][0]["epochs"])
-    return table(["seed", f"moving averages, epochs 3 to {epochs}", "last epoch",
-                  f"recalibrated, epochs 3 to {epochs}", "last epoch"], rows) + origin(result)
+    return table(
+        [
+            "seed",
+            f"moving averages, epochs 3 to {epochs}",
+            "last epoch",
+            f"recalibrated, epochs 3 to {epochs}",
+            "last epoch",
+        ],
+        rows,
+    ) + origin(result)
 
 
 def folding():
     """Trained networks without their batch norm layers."""
     result = json.loads((RESULTS / "folding.json").read_text())
-    rows = [[model, f"{found['pixels']}x{found['pixels']}",
-             f"{found['largest_difference_in_logits']:.1e}",
-             *(f"{found['milliseconds_for_256_images'][n]:.1f}" for n in
-               ("auto", "gluon", "folded"))] for model, found in result["models"].items()]
-    return table(["network", "images", "largest difference of a logit", "256 images with ours (ms)",
-                  "with Gluon's (ms)", "folded (ms)"], rows) + origin(result)
+    rows = [
+        [
+            model,
+            f"{found['pixels']}x{found['pixels']}",
+            f"{found['largest_difference_in_logits']:.1e}",
+            *(
+                f"{found['milliseconds_for_256_images'][n]:.1f}"
+                for n in ("auto", "gluon", "folded")
+            ),
+        ]
+        for model, found in result["models"].items()
+    ]
+    return table(
+        [
+            "network",
+            "images",
+            "largest difference of a logit",
+            "256 images with ours (ms)",
+            "with Gluon's (ms)",
+            "folded (ms)",
+        ],
+        rows,
+    ) + origin(result)
 
 
 def batch_sizes():
@@ -146,10 +214,21 @@ def batch_sizes():
     sizes = sorted({run["batch_size"] for run in runs}, reverse=True)
     rows = []
     for norm in dict.fromkeys(run["norm"] for run in runs):
-        errors = [[run["error"] for run in runs
-                   if (run["norm"], run["batch_size"]) == (norm, size)] for size in sizes]
-        rows.append([norm, *("{:.1f} ({:.1f} to {:.1f})".format(
-            *(100 * value for value in (sum(e) / len(e), min(e), max(e)))) for e in errors)])
+        errors = [
+            [run["error"] for run in runs if (run["norm"], run["batch_size"]) == (norm, size)]
+            for size in sizes
+        ]
+        rows.append(
+            [
+                norm,
+                *(
+                    "{:.1f} ({:.1f} to {:.1f})".format(
+                        *(100 * value for value in (sum(e) / len(e), min(e), max(e)))
+                    )
+                    for e in errors
+                ),
+            ]
+        )
     return table(["norm", *(f"batches of {size}" for size in sizes)], rows) + origin(result)
 
 
@@ -164,8 +243,10 @@ def generators():
 
 def origin(result):
     machine = result["machine"]
-    return (f"\nFashion-MNIST, {machine['cpu']}, threads: {machine['threads']}; "
-            f"`{result['command']}`.\n")
+    return (
+        f"\nFashion-MNIST, {machine['cpu']}, threads: {machine['threads']}; "
+        f"`{result['command']}`.\n"
+    )
 
 
 def read_bench():
@@ -174,9 +255,11 @@ def read_bench():
 
 def source(bench):
     settings = bench["settings"]
-    return (f"\n{settings['cpu']}, {settings['cores']} cores, MXNet {bench['versions']['mxnet']}, "
-            f"PyTorch {bench['versions']['torch']}; `{bench['command']} --output "
-            "benchmarks/results`.\n")
+    return (
+        f"\n{settings['cpu']}, {settings['cores']} cores, MXNet {bench['versions']['mxnet']}, "
+        f"PyTorch {bench['versions']['torch']}; `{bench['command']} --output "
+        "benchmarks/results`.\n"
+    )
 
 
 def table(head, rows):
@@ -184,12 +267,26 @@ def table(head, rows):
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-TABLES = {f.__name__: f for f in (demo, layer, network, accuracy, first_call, networks,
-                                  recalibration, folding, generators, batch_sizes)}
+TABLES = {
+    f.__name__: f
+    for f in (
+        demo,
+        layer,
+        network,
+        accuracy,
+        first_call,
+        networks,
+        recalibration,
+        folding,
+        generators,
+        batch_sizes,
+    )
+}
 
 
 def render(text):
     """A page with every table written again."""
+
     def fill(match):
         return f"<!-- table: {match[1]} -->\n{TABLES[match[1]]()}<!-- end -->"
 

@@ -23,10 +23,10 @@ NORMS, SEEDS = ("auto", "gluon"), (0, 1, 2)
 RECIPES = {
     "lenet": "--epochs 10 --batch-size 256 --lr 1.0 --momentum 0.9 --schedule one-cycle",
     "resnet18": "--epochs 15 --batch-size 128 --resize 32 --lr 0.1 --momentum 0.9 "
-                "--weight-decay 5e-4 --schedule one-cycle --augment crop-flip "
-                "--label-smoothing 0.1",
+    "--weight-decay 5e-4 --schedule one-cycle --augment crop-flip "
+    "--label-smoothing 0.1",
     "densenet": "--epochs 15 --batch-size 128 --resize 40 --lr 0.1 --momentum 0.9 "
-                "--weight-decay 5e-4 --schedule one-cycle --augment flip",
+    "--weight-decay 5e-4 --schedule one-cycle --augment flip",
 }
 
 
@@ -34,23 +34,44 @@ def train(model, norm, seed, threads):
     folder = RUNS / f"{model}-{norm}-{seed}"
     if (folder / "model.params").exists():  # written last
         return
-    command = [sys.executable, "-m", "gluon_bn", "train", model, "--norm", norm, "--seed",
-               str(seed), *RECIPES[model].split(), "--output", str(folder), "--resume",
-               *(["--threads", str(threads)] if threads else [])]
+    command = [
+        sys.executable,
+        "-m",
+        "gluon_bn",
+        "train",
+        model,
+        "--norm",
+        norm,
+        "--seed",
+        str(seed),
+        *RECIPES[model].split(),
+        "--output",
+        str(folder),
+        "--resume",
+        *(["--threads", str(threads)] if threads else []),
+    ]
     subprocess.run(command, check=True, cwd=ROOT)
 
 
 def gather(model):
     """Put the metrics of all finished runs of a model into one file, and draw those of seed 0."""
-    runs = [json.loads((RUNS / f"{model}-{norm}-{seed}" / "metrics.json").read_text())
-            for seed in SEEDS for norm in NORMS
-            if (RUNS / f"{model}-{norm}-{seed}" / "model.params").exists()]
+    runs = [
+        json.loads((RUNS / f"{model}-{norm}-{seed}" / "metrics.json").read_text())
+        for seed in SEEDS
+        for norm in NORMS
+        if (RUNS / f"{model}-{norm}-{seed}" / "model.params").exists()
+    ]
     if not runs:
         return
-    write_json(RESULTS / f"{model}.json", {
-        "command": f"python benchmarks/train.py --models {model}",
-        "recipe": f"gluon-bn train {model} {RECIPES[model]}",
-        "machine": runs[0]["machine"], "runs": runs})
+    write_json(
+        RESULTS / f"{model}.json",
+        {
+            "command": f"python benchmarks/train.py --models {model}",
+            "recipe": f"gluon-bn train {model} {RECIPES[model]}",
+            "machine": runs[0]["machine"],
+            "runs": runs,
+        },
+    )
     first = [run for run in runs if run["seed"] == 0]
     labels = {"auto": "ours", "gluon": "Gluon's"}
     figure = plot_runs(first, [labels[run["norm"]] for run in first])

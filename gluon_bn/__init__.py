@@ -16,15 +16,24 @@ except ImportError:
 
 __version__ = "0.1.0"
 
-NO_MXNET = ("MXNet is not installed. Its last release asks for NumPy 1, so under Python 3.13 it "
-            "has to be installed by itself: pip install --no-deps mxnet==1.9.1")
+NO_MXNET = (
+    "MXNet is not installed. Its last release asks for NumPy 1, so under Python 3.13 it "
+    "has to be installed by itself: pip install --no-deps mxnet==1.9.1"
+)
 
 _NAMES = {
     "functional": ("batch_norm", "moments", "normalize"),
     "blocks": ("BatchNorm",),
     "conditional": ("ConditionalBatchNorm",),
-    "relatives": ("BatchRenorm", "GroupNorm", "InstanceNorm", "LayerNorm", "PixelNorm",
-                  "SpectralNorm", "WeightNorm"),
+    "relatives": (
+        "BatchRenorm",
+        "GroupNorm",
+        "InstanceNorm",
+        "LayerNorm",
+        "PixelNorm",
+        "SpectralNorm",
+        "WeightNorm",
+    ),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 

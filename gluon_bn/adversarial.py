@@ -34,9 +34,12 @@ def generator_loss(fake_scores):
 
 def new_trainers(G, D, lr, schedule=None):
     """Adam for both networks, the learning rate and its schedule the same for both."""
-    return [recipe.trainer(net, "adam", {"learning_rate": lr,
-                                         "lr_scheduler": schedule and schedule(), **ADAM})
-            for net in (G, D)]
+    return [
+        recipe.trainer(
+            net, "adam", {"learning_rate": lr, "lr_scheduler": schedule and schedule(), **ADAM}
+        )
+        for net in (G, D)
+    ]
 
 
 def step(G, D, X, labels, trainers):
@@ -83,11 +86,15 @@ def fit(G, D, train_iter, epochs, lr=5e-4, seed=0, after_epoch=None):
         seed_everything(seed, epoch)
         train_iter.set_epoch(epoch - 1)
         losses = [step(G, D, X, labels, trainers) for X, labels in train_iter]
-        means = [float(nd.concat(*map(as_nd, values), dim=0).mean().asscalar())
-                 for values in zip(*losses)]
+        means = [
+            float(nd.concat(*map(as_nd, values), dim=0).mean().asscalar())
+            for values in zip(*losses)
+        ]
         if not np.isfinite(means).all():
-            raise TrainingError(f"The losses became {means} in epoch {epoch}: the weights have run "
-                                f"away. A smaller learning rate than {lr:g} helps.")
+            raise TrainingError(
+                f"The losses became {means} in epoch {epoch}: the weights have run "
+                f"away. A smaller learning rate than {lr:g} helps."
+            )
         if after_epoch:
             after_epoch(epoch, *means)
 
@@ -111,8 +118,12 @@ def score(G, classifier, images_per_class=100, seed=0):
     """
     asked = np.repeat(np.arange(G.num_classes), images_per_class)
     images = draw(G, asked, seed)
-    seen = np.concatenate([classifier(images[i:i + 500]).asnumpy().argmax(axis=1)
-                           for i in range(0, len(asked), 500)])
+    seen = np.concatenate(
+        [
+            classifier(images[i : i + 500]).asnumpy().argmax(axis=1)
+            for i in range(0, len(asked), 500)
+        ]
+    )
     counts = np.zeros((G.num_classes, G.num_classes), int)
     np.add.at(counts, (asked, seen), 1)
     return float((asked == seen).mean()), counts

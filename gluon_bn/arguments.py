@@ -18,9 +18,11 @@ BFLOAT16 = np.dtype([("bfloat16", np.uint16)])  # MXNet's own name for it
 HALVES = (np.dtype("float16"), BFLOAT16)
 FLOATS = (*HALVES, np.dtype("float32"), np.dtype("float64"))
 # What to say of one value per channel in training.
-ONE_VALUE = ("its variance is 0 and the output is beta whatever X is, so nothing can be learned "
-             "(PyTorch refuses, Gluon says nothing). Use a larger batch, or leave this layer out "
-             "of training with use_global_stats=True")
+ONE_VALUE = (
+    "its variance is 0 and the output is beta whatever X is, so nothing can be learned "
+    "(PyTorch refuses, Gluon says nothing). Use a larger batch, or leave this layer out "
+    "of training with use_global_stats=True"
+)
 ACTIVATIONS = ("relu", "sigmoid", "softrelu", "softsign", "tanh")
 
 
@@ -51,8 +53,10 @@ def either_kind(function):
         arrays = [a for a in (X, *args, *kwargs.values()) if isinstance(a, nd.NDArray)]
         numpy_like = [isinstance(a, mx.np.ndarray) for a in arrays]
         if len(set(numpy_like)) > 1:
-            raise TypeError("mx.nd and mx.np arrays are mixed in one call: convert with "
-                            ".as_np_ndarray() or .as_nd_ndarray() so that all are of one kind")
+            raise TypeError(
+                "mx.nd and mx.np arrays are mixed in one call: convert with "
+                ".as_np_ndarray() or .as_nd_ndarray() so that all are of one kind"
+            )
         given = {}  # by id, the face that was handed on and the array as it came
 
         def face(value):
@@ -75,8 +79,10 @@ def either_kind(function):
 def check_kind(name, value):
     """An array of MXNet's, of either kind."""
     if not isinstance(value, nd.NDArray):
-        raise TypeError(f"{name} must be an mx.nd.NDArray or an mx.np.ndarray, got "
-                        f"{type(value).__name__}; mx.nd.array({name}) makes one")
+        raise TypeError(
+            f"{name} must be an mx.nd.NDArray or an mx.np.ndarray, got "
+            f"{type(value).__name__}; mx.nd.array({name}) makes one"
+        )
 
 
 def cast(X, dtype):
@@ -111,19 +117,24 @@ def check_inputs(X, inputs, parameters):
     here = X.context  # MXNet is asked anew each time
     for value in inputs:
         if isinstance(value, nd.NDArray) and not same_device(value.context, here):
-            raise ValueError(f"the inputs are on different devices: X on {here}, another on "
-                             f"{value.context}; try .as_in_context({here})")
+            raise ValueError(
+                f"the inputs are on different devices: X on {here}, another on "
+                f"{value.context}; try .as_in_context({here})"
+            )
     for parameter in parameters.values():
         try:
             places = parameter.list_ctx()
         except RuntimeError:
-            raise RuntimeError(f"{parameter.name} has no value yet: call .initialize() on the "
-                               "layer, or on the network it is in, before the first batch"
-                               ) from None
+            raise RuntimeError(
+                f"{parameter.name} has no value yet: call .initialize() on the "
+                "layer, or on the network it is in, before the first batch"
+            ) from None
         if not any(same_device(place, here) for place in places):
-            raise ValueError(f"X is on {here}, but {parameter.name} was initialized on "
-                             f"{', '.join(map(str, places))}; move X with .as_in_context, or the "
-                             f"network with net.collect_params().reset_ctx({here})")
+            raise ValueError(
+                f"X is on {here}, but {parameter.name} was initialized on "
+                f"{', '.join(map(str, places))}; move X with .as_in_context, or the "
+                f"network with net.collect_params().reset_ctx({here})"
+            )
 
 
 def check_array(name, value, like=None):
@@ -132,14 +143,19 @@ def check_array(name, value, like=None):
         hint = "; pass its .data()" if hasattr(value, "list_data") else ""
         raise TypeError(f"{name} must be an array, got {type(value).__name__}{hint}")
     if np.dtype(value.dtype) not in FLOATS:
-        raise TypeError(f"{name} must be of type float16, float32, float64, got "
-                        f"{np.dtype(value.dtype).name}; try {name}.astype('float32')")
+        raise TypeError(
+            f"{name} must be of type float16, float32, float64, got "
+            f"{np.dtype(value.dtype).name}; try {name}.astype('float32')"
+        )
     if 0 in value.shape:
-        raise ValueError(f"{name} is empty: its shape is {value.shape}, so there is nothing to "
-                         "average")
+        raise ValueError(
+            f"{name} is empty: its shape is {value.shape}, so there is nothing to average"
+        )
     if like is not None and not same_device(value.context, like.context):
-        raise ValueError(f"{name} is on {value.context} but X is on {like.context}; "
-                         f"try {name}.as_in_context({like.context})")
+        raise ValueError(
+            f"{name} is on {value.context} but X is on {like.context}; "
+            f"try {name}.as_in_context({like.context})"
+        )
     return value
 
 
@@ -156,8 +172,10 @@ def check_channel_axis(axis, num_dims=None, per_example=False):
     """The axis of a layer that has not seen X yet, though it may know its rank."""
     check_axis(axis, num_dims or 32)  # 32: the highest rank MXNet has
     if per_example and axis == 0:
-        raise ValueError("axis 0 is the batch here: each example is treated by itself, so the "
-                         "channels must be on another axis, usually 1")
+        raise ValueError(
+            "axis 0 is the batch here: each example is treated by itself, so the "
+            "channels must be on another axis, usually 1"
+        )
 
 
 def check_axes(axis, ndim):
@@ -176,58 +194,73 @@ def check_batch(X, axis, num_dims=None, channels=None, per_example=False):
     Returns the channel axis counted from the front.
     """
     if X.ndim < 2:
-        raise ValueError("X must have a batch axis and a channel axis, so rank 2 or more; got "
-                         f"rank {X.ndim}, shape {X.shape}" +
-                         ("; try X.reshape((-1, 1))" if X.ndim == 1 else ""))
+        raise ValueError(
+            "X must have a batch axis and a channel axis, so rank 2 or more; got "
+            f"rank {X.ndim}, shape {X.shape}" + ("; try X.reshape((-1, 1))" if X.ndim == 1 else "")
+        )
     check_rank(X.shape, num_dims)
     check_array("X", X)
     axis = check_axis(axis, X.ndim)
     if per_example and axis == 0:
-        raise ValueError("axis 0 is the batch here: each example is treated by itself, so the "
-                         "channels must be on another axis, axis=1 for (N, C, ...) or axis=-1 for "
-                         f"(N, ..., C); got axis=0 for shape {X.shape}")
+        raise ValueError(
+            "axis 0 is the batch here: each example is treated by itself, so the "
+            "channels must be on another axis, axis=1 for (N, C, ...) or axis=-1 for "
+            f"(N, ..., C); got axis=0 for shape {X.shape}"
+        )
     if channels and X.shape[axis] != channels:
-        raise ValueError(f"this layer has {channels} channels, but X has {X.shape[axis]} on axis "
-                         f"{axis}: its shape is {X.shape}")
+        raise ValueError(
+            f"this layer has {channels} channels, but X has {X.shape[axis]} on axis "
+            f"{axis}: its shape is {X.shape}"
+        )
     return axis
 
 
 def check_rank(shape, num_dims):
     """The rank that a layer was built for, if it was for one."""
     if num_dims is not None and len(shape) != num_dims:
-        raise ValueError(f"this layer was built for X of rank num_dims={num_dims}, got rank "
-                         f"{len(shape)}, shape {shape}")
+        raise ValueError(
+            f"this layer was built for X of rank num_dims={num_dims}, got rank "
+            f"{len(shape)}, shape {shape}"
+        )
 
 
 def check_spatial(X):
     """Positions to average over, besides batch and channels."""
     if X.ndim < 3:
-        raise ValueError("instance normalization averages over the positions of an image or a "
-                         f"sequence, so X must have rank 3 or more; got shape {X.shape}")
+        raise ValueError(
+            "instance normalization averages over the positions of an image or a "
+            f"sequence, so X must have rank 3 or more; got shape {X.shape}"
+        )
 
 
 def check_groups(num_groups, X):
     """A number of groups that divides the channels of X."""
     check_count("num_groups", num_groups, least=1)
     if X.shape[1] % num_groups:
-        raise ValueError(f"num_groups must divide the number of channels: {X.shape[1]} channels of "
-                         f"X of shape {X.shape} do not split into {num_groups} equal groups")
+        raise ValueError(
+            f"num_groups must divide the number of channels: {X.shape[1]} channels of "
+            f"X of shape {X.shape} do not split into {num_groups} equal groups"
+        )
 
 
 def check_eps(eps, name="eps"):
     if not isinstance(eps, Real) or isinstance(eps, bool):
         raise TypeError(f"{name} must be a number, got {eps!r}")
     if not 0 < eps < float("inf"):
-        raise ValueError(f"{name} must be greater than 0: it keeps a constant channel from a "
-                         f"division by zero; got {eps}, usual is 1e-5")
+        raise ValueError(
+            f"{name} must be greater than 0: it keeps a constant channel from a "
+            f"division by zero; got {eps}, usual is 1e-5"
+        )
 
 
 def check_momentum(momentum, name="momentum"):
     if not isinstance(momentum, Real) or isinstance(momentum, bool):
         raise TypeError(f"{name} must be a number, got {momentum!r}")
     if not 0 <= momentum <= 1:
-        raise ValueError(f"{name} must be in [0, 1]: it is the weight of the past in the moving "
-                         f"average, usual is 0.9; got {momentum}")
+        raise ValueError(
+            f"{name} must be in [0, 1]: it is the weight of the past in the moving "
+            f"average, usual is 0.9; got {momentum}"
+        )
 
 
 def check_broadcast(name, value, X, axis=None):
@@ -247,8 +280,10 @@ def check_broadcast(name, value, X, axis=None):
         if axis is not None:
             per_channel = tuple(n if a == axis else 1 for a, n in enumerate(X.shape))
             expected = f"{per_channel} or ({X.shape[axis]},), one value per channel"
-        raise ValueError(f"{name} has shape {value.shape}, which does not fit X of shape "
-                         f"{X.shape}: expected {expected}")
+        raise ValueError(
+            f"{name} has shape {value.shape}, which does not fit X of shape "
+            f"{X.shape}: expected {expected}"
+        )
     value = cast(value, compute_dtype(X))
     return value if value.shape == shape else value.reshape(shape)
 
@@ -257,8 +292,10 @@ def check_per_channel(name, value, X, axis):
     """As `check_broadcast`, for what must be one value per channel: the moving statistics."""
     laid = check_broadcast(name, value, X, axis)
     if laid.size != X.shape[axis]:
-        raise ValueError(f"{name} must hold one value per channel, {X.shape[axis]} in all, got "
-                         f"shape {value.shape}")
+        raise ValueError(
+            f"{name} must hold one value per channel, {X.shape[axis]} in all, got "
+            f"shape {value.shape}"
+        )
     return laid
 
 
@@ -282,8 +319,10 @@ def check_weights(weights, X, axes, channel_axis=None):
     if weights is None:
         return None
     if channel_axis == 0:
-        raise ValueError("weights are given to examples, on axis 0, and with axis=0 the channels "
-                         "are there: leave the weights out, or put the channels on axis 1")
+        raise ValueError(
+            "weights are given to examples, on axis 0, and with axis=0 the channels "
+            "are there: leave the weights out, or put the channels on axis 1"
+        )
     if not isinstance(weights, nd.NDArray):
         raise TypeError(f"weights must be an array, got {type(weights).__name__}")
     if np.dtype(weights.dtype).kind in "iu":
@@ -291,19 +330,24 @@ def check_weights(weights, X, axes, channel_axis=None):
     given = weights.asnumpy()
     if weights.ndim == 1 and X.ndim > 1:
         if weights.shape != X.shape[:1]:
-            raise ValueError(f"weights must have one value per example, {X.shape[0]} in all, got "
-                             f"shape {weights.shape}")
+            raise ValueError(
+                f"weights must have one value per example, {X.shape[0]} in all, got "
+                f"shape {weights.shape}"
+            )
         weights = weights.reshape((-1,) + (1,) * (X.ndim - 1))
     weights = check_broadcast("weights", weights, X)
     bad = np.argwhere(~((given >= 0) & (given < np.inf)))
     if len(bad):
         index = tuple(int(i) for i in bad[0])
-        raise ValueError(f"weights must be finite and none negative, got {given[index]} at index "
-                         + ", ".join(map(str, index)))
+        raise ValueError(
+            f"weights must be finite and none negative, got {given[index]} at index "
+            + ", ".join(map(str, index))
+        )
     # What is left after summing over the averaged axes is a divisor.
     if not (weights.asnumpy().sum(axis=tuple(axes)) > 0).all():
-        raise ValueError("weights are all zero where an average is taken: at least one must be "
-                         "positive")
+        raise ValueError(
+            "weights are all zero where an average is taken: at least one must be positive"
+        )
     return weights
 
 
@@ -315,34 +359,45 @@ def check_labels(labels, X, num_classes):
     if not isinstance(labels, nd.NDArray):
         raise TypeError(f"labels must be an array of shape (N,), got {type(labels).__name__}")
     if labels.shape != X.shape[:1]:
-        raise ValueError(f"labels must have shape ({X.shape[0]},), one for each example of X of "
-                         f"shape {X.shape}, got {labels.shape}")
+        raise ValueError(
+            f"labels must have shape ({X.shape[0]},), one for each example of X of "
+            f"shape {X.shape}, got {labels.shape}"
+        )
     values = labels.asnumpy()
     fractional = values != np.floor(values.astype("float64"))
     bad = fractional | ~((values >= 0) & (values < num_classes))
     if bad.any():
         first = int(np.argmax(bad))
         problem = "not an integer" if fractional[first] else f"not in [0, {num_classes})"
-        raise ValueError(f"label {values[first]} at index {first} is {problem}: labels are "
-                         f"integers from 0 to {num_classes - 1}")
+        raise ValueError(
+            f"label {values[first]} at index {first} is {problem}: labels are "
+            f"integers from 0 to {num_classes - 1}"
+        )
     return values.astype("int64")
 
 
 def check_data(name, data, passes):
     """Batches that can be gone over `passes` times."""
     if not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
-        raise TypeError(f"{name} must yield batches (X, y), as a list of them or a DataLoader "
-                        f"does, got {type(data).__name__}")
+        raise TypeError(
+            f"{name} must yield batches (X, y), as a list of them or a DataLoader "
+            f"does, got {type(data).__name__}"
+        )
     if isinstance(data, Iterator) and passes > 1:
-        raise TypeError(f"{name} can be gone over once only, being a {type(data).__name__}, and is "
-                        f"needed {passes} times: make a list of it, list({name})")
+        raise TypeError(
+            f"{name} can be gone over once only, being a {type(data).__name__}, and is "
+            f"needed {passes} times: make a list of it, list({name})"
+        )
 
 
 def check_pair(batch):
     """One batch of examples and their classes: arrays X, (N, ...), and y, (N,)."""
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-        got = f"{type(batch).__name__} of {len(batch)}" if hasattr(batch, "__len__") else (
-            type(batch).__name__)
+        got = (
+            f"{type(batch).__name__} of {len(batch)}"
+            if hasattr(batch, "__len__")
+            else (type(batch).__name__)
+        )
         raise TypeError(f"a batch must be a pair (X, y), examples and their classes, got {got}")
     X, y = batch
     check_kind("X", X)
@@ -351,8 +406,10 @@ def check_pair(batch):
         hint = ""
         if y.shape[:1] == X.shape[:1]:
             hint = "; try y.argmax(axis=1)" if y.size > len(X) else "; try y.reshape(-1)"
-        raise ValueError(f"y must have shape ({X.shape[0]},), the class of each example of X of "
-                         f"shape {X.shape}, got {y.shape}{hint}")
+        raise ValueError(
+            f"y must have shape ({X.shape[0]},), the class of each example of X of "
+            f"shape {X.shape}, got {y.shape}{hint}"
+        )
     return X, y
 
 
@@ -361,8 +418,10 @@ def check_scores(scores, X):
     shape = getattr(scores, "shape", None)
     if shape is None or len(shape) != 2 or shape[0] != len(X):
         got = f"an array of shape {shape}" if shape else type(scores).__name__
-        raise ValueError(f"the network must return scores of shape ({len(X)}, classes) for X of "
-                         f"shape {X.shape}, got {got}")
+        raise ValueError(
+            f"the network must return scores of shape ({len(X)}, classes) for X of "
+            f"shape {X.shape}, got {got}"
+        )
     return scores
 
 
@@ -374,9 +433,10 @@ def accepting(*inputs):
     except mx.MXNetError as error:
         given = " and ".join(f"{np.dtype(X.dtype).name} of shape {X.shape}" for X in inputs)
         reason = str(error).strip().splitlines()[-1]
-        raise ValueError(f"the network does not take {given}. MXNet says: {reason} (A network "
-                         "whose sizes were found from a first batch takes that kind of batch only.)"
-                         ) from None
+        raise ValueError(
+            f"the network does not take {given}. MXNet says: {reason} (A network "
+            "whose sizes were found from a first batch takes that kind of batch only.)"
+        ) from None
 
 
 def check_count(name, value, least=0):
@@ -393,8 +453,9 @@ def check_seed(seed):
     return int(seed)
 
 
-def check_options(num_features, num_dims, axis, momentum, epsilon, activation, zero_debias,
-                  per_example=False):
+def check_options(
+    num_features, num_dims, axis, momentum, epsilon, activation, zero_debias, per_example=False
+):
     """The options of a `BatchNorm`: refuse at construction what could never work."""
     check_count("num_features", num_features)
     if num_dims is not None:
@@ -404,11 +465,15 @@ def check_options(num_features, num_dims, axis, momentum, epsilon, activation, z
         check_momentum(momentum)
     check_eps(epsilon, "epsilon")
     if activation is not None and activation not in ACTIVATIONS:
-        raise ValueError(f"unknown activation {activation!r}: choose None or one of "
-                         + ", ".join(map(repr, ACTIVATIONS)))
+        raise ValueError(
+            f"unknown activation {activation!r}: choose None or one of "
+            + ", ".join(map(repr, ACTIVATIONS))
+        )
     if zero_debias and momentum in (None, 1):
-        raise ValueError(f"zero_debias divides by 1 - momentum^t and needs a momentum below 1, got "
-                         f"{momentum}; the average of momentum=None has no bias to remove")
+        raise ValueError(
+            f"zero_debias divides by 1 - momentum^t and needs a momentum below 1, got "
+            f"{momentum}; the average of momentum=None has no bias to remove"
+        )
 
 
 def check_renorm(r_min, r_max, d_max, renorm_momentum, options):
@@ -422,5 +487,7 @@ def check_renorm(r_min, r_max, d_max, renorm_momentum, options):
         raise ValueError(f"r_min must not exceed r_max, got {r_min} and {r_max}")
     check_momentum(renorm_momentum, "renorm_momentum")
     if options.get("momentum", 0.9) is None or options.get("zero_debias"):
-        raise ValueError("batch renormalization has moving averages of its own: momentum=None and "
-                         "zero_debias do not go with it")
+        raise ValueError(
+            "batch renormalization has moving averages of its own: momentum=None and "
+            "zero_debias do not go with it"
+        )

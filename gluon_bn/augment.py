@@ -58,8 +58,14 @@ def _all_of(*changes):
     return change
 
 
-AUGMENTATIONS = {"none": None, "crop": crop, "flip": flip, "erase": erase,
-                 "crop-flip": _all_of(crop, flip), "flip-erase": _all_of(flip, erase)}
+AUGMENTATIONS = {
+    "none": None,
+    "crop": crop,
+    "flip": flip,
+    "erase": erase,
+    "crop-flip": _all_of(crop, flip),
+    "flip-erase": _all_of(flip, erase),
+}
 
 
 def find(augment):
@@ -69,5 +75,7 @@ def find(augment):
     try:
         return AUGMENTATIONS[augment]
     except (KeyError, TypeError):
-        raise ValueError(f"augment must be one of {', '.join(AUGMENTATIONS)}, or a function of "
-                         f"(images, random_state), not {augment!r}") from None
+        raise ValueError(
+            f"augment must be one of {', '.join(AUGMENTATIONS)}, or a function of "
+            f"(images, random_state), not {augment!r}"
+        ) from None

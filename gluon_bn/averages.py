@@ -37,9 +37,11 @@ class Cumulative:
     def moved(self, layer, mean, var, running_mean, running_var, num_batches):
         n = num_batches + 1
         momentum = 1 - 1 / n if layer.momentum is None else layer.momentum
-        return {"num_batches": n,
-                "running_mean": moving_average(running_mean, mean, momentum),
-                "running_var": moving_average(running_var, var, momentum)}
+        return {
+            "num_batches": n,
+            "running_mean": moving_average(running_mean, mean, momentum),
+            "running_var": moving_average(running_var, var, momentum),
+        }
 
 
 class ZeroDebiased:
@@ -48,13 +50,15 @@ class ZeroDebiased:
 
     by_kernel, states = False, {"num_batches": "zeros", "running_mean_biased": "zeros"}
 
-    def moved(self, layer, mean, var, running_mean, running_var, num_batches,
-              running_mean_biased):
+    def moved(self, layer, mean, var, running_mean, running_var, num_batches, running_mean_biased):
         n, momentum = num_batches + 1, layer.momentum
         biased = moving_average(running_mean_biased, mean, momentum)
-        return {"num_batches": n, "running_mean_biased": biased,
-                "running_mean": biased / (1 - momentum ** n),
-                "running_var": moving_average(running_var, var, momentum)}
+        return {
+            "num_batches": n,
+            "running_mean_biased": biased,
+            "running_mean": biased / (1 - momentum**n),
+            "running_var": moving_average(running_var, var, momentum),
+        }
 
 
 class Renorm:
@@ -67,15 +71,26 @@ class Renorm:
         root = RootOf(variance_initializer)
         self.states = {"running_stddev": root, "renorm_mean": "zeros", "renorm_stddev": root}
 
-    def moved(self, layer, mean, var, running_mean, running_var, running_stddev, renorm_mean,
-              renorm_stddev):
+    def moved(
+        self,
+        layer,
+        mean,
+        var,
+        running_mean,
+        running_var,
+        running_stddev,
+        renorm_mean,
+        renorm_stddev,
+    ):
         stddev = nd.sqrt(var + layer.epsilon)
         moved = moving_average(running_stddev, stddev, layer.momentum)
-        return {"renorm_mean": moving_average(renorm_mean, mean, layer.renorm_momentum),
-                "renorm_stddev": moving_average(renorm_stddev, stddev, layer.renorm_momentum),
-                "running_mean": moving_average(running_mean, mean, layer.momentum),
-                "running_stddev": moved,
-                "running_var": nd.relu(nd.square(moved) - layer.epsilon)}
+        return {
+            "renorm_mean": moving_average(renorm_mean, mean, layer.renorm_momentum),
+            "renorm_stddev": moving_average(renorm_stddev, stddev, layer.renorm_momentum),
+            "running_mean": moving_average(running_mean, mean, layer.momentum),
+            "running_stddev": moved,
+            "running_var": nd.relu(nd.square(moved) - layer.epsilon),
+        }
 
 
 class RootOf(mx.init.Initializer):

@@ -29,9 +29,14 @@ class ArrayBlock(HybridBlock):
 
     def _parameter(self, name, init, trained=None, shape=(0,)):
         """A parameter; `trained` is None for a state that is moved, not learned."""
-        return self.params.get(name, shape=shape, init=init, allow_deferred_init=True,
-                               grad_req="write" if trained else "null",
-                               differentiable=bool(trained))
+        return self.params.get(
+            name,
+            shape=shape,
+            init=init,
+            allow_deferred_init=True,
+            grad_req="write" if trained else "null",
+            differentiable=bool(trained),
+        )
 
     def hybridize(self, active=True, **kwargs):
         """Nothing to do alone: one layer is no graph. A network that contains it calls `in_graph`.
@@ -62,8 +67,13 @@ class ArrayBlock(HybridBlock):
     def infer_shapes(self, X_shape):
         """The shape of every parameter, by name, and of the output, for X of this shape."""
         channels = X_shape[self.axis]
-        return ({name: (*parameter.shape[:-1], channels)
-                 for name, parameter in self._reg_params.items()}, X_shape)
+        return (
+            {
+                name: (*parameter.shape[:-1], channels)
+                for name, parameter in self._reg_params.items()
+            },
+            X_shape,
+        )
 
     def forward(self, X, *inputs):
         if not isinstance(X, Symbol):
@@ -78,8 +88,11 @@ class ArrayBlock(HybridBlock):
     def hybrid_forward(self, F, X, *inputs, **parameters):
         if isinstance(X, Symbol):
             return self.graph(X, *inputs, **parameters)
-        Y = self.compute(as_nd(X), *map(as_nd, inputs),
-                         **{name: as_nd(value) for name, value in parameters.items()})
+        Y = self.compute(
+            as_nd(X),
+            *map(as_nd, inputs),
+            **{name: as_nd(value) for name, value in parameters.items()},
+        )
         return Y.as_np_ndarray() if isinstance(X, mx.np.ndarray) else Y
 
     def graph(self, X, *inputs, **parameters):

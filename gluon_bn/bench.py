@@ -26,10 +26,17 @@ from gluon_bn import blocks, kernels, plotting, runtime
 from gluon_bn.models import MODELS
 from gluon_bn.training import write_figure, write_json
 
-SHAPES = [(256, 120), (256, 6, 24, 24), (256, 16, 8, 8), (128, 64, 24, 24), (32, 64, 24, 24),
-          (64, 256, 12, 12), (128, 512, 3, 3)]
+SHAPES = [
+    (256, 120),
+    (256, 6, 24, 24),
+    (256, 16, 8, 8),
+    (128, 64, 24, 24),
+    (32, 64, 24, 24),
+    (64, 256, 12, 12),
+    (128, 512, 3, 3),
+]
 NETWORKS = {"lenet": (256, 1, 28, 28), "resnet18": (64, 1, 28, 28), "densenet": (32, 1, 28, 28)}
-GROWTH = [10 ** n for n in range(3, 9)]
+GROWTH = [10**n for n in range(3, 9)]
 PARTS = ("accuracy", "memory", "first_call", "layer", "network", "growth")
 REFERENCE = "gluon"
 STATUS = Path("/proc/self/status")
@@ -50,8 +57,9 @@ def run(parts=PARTS, threads=(1, 2), quick=False, say=print):
                 result[part][str(n)] = in_a_process(part, n, repeats, say)
         else:
             say(f"{part} ...")
-            result[part] = {"first_call": first_call, "accuracy": accuracy,
-                            "memory": memory}[part]()
+            result[part] = {"first_call": first_call, "accuracy": accuracy, "memory": memory}[
+                part
+            ]()
     result["settings"] = {**runtime.describe(), "threads": list(threads), "repeats": repeats}
     result["versions"] = {**runtime.versions(), "torch": torch_version()}
     return result
@@ -60,27 +68,37 @@ def run(parts=PARTS, threads=(1, 2), quick=False, say=print):
 def in_a_process(part, threads, repeats, say):
     """A contest in a process of its own: one process never changes its number of threads, for
     oneDNN keeps what it prepared for the first number, and that is too small for a larger one."""
-    code = (f"import json; from gluon_bn import bench, runtime; runtime.configure({threads}); "
-            f"found = bench.{part}({threads}, {repeats}, lambda line: print(line, flush=True)); "
-            "print(json.dumps(found))")
+    code = (
+        f"import json; from gluon_bn import bench, runtime; runtime.configure({threads}); "
+        f"found = bench.{part}({threads}, {repeats}, lambda line: print(line, flush=True)); "
+        "print(json.dumps(found))"
+    )
     # close_fds=False lets Python 3.9 start it without a fork, which MXNet may not survive.
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True,
-                          close_fds=False) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, close_fds=False
+    ) as child:
         last = ""
         for line in child.stdout:
             if last:
                 say(last.rstrip())
             last = line
     if child.returncode:
-        raise RuntimeError(f"the {part} contest with {threads} threads ended with exit code "
-                           f"{child.returncode}")
+        raise RuntimeError(
+            f"the {part} contest with {threads} threads ended with exit code {child.returncode}"
+        )
     return json.loads(last)
 
 
 def printed_by(code, env=None):
     """The numbers that a program prints, run in a process of its own."""
-    child = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True,
-                           check=True, close_fds=False)  # no fork, as above
+    child = subprocess.run(
+        [sys.executable, "-c", code],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+        close_fds=False,
+    )  # no fork, as above
     return [float(word) for word in child.stdout.split()]
 
 
@@ -114,15 +132,23 @@ def layer(threads, repeats, say):
     for shape in SHAPES:
         for mode, contestants in layer_contestants(shape, threads).items():
             seconds = take_turns(contestants, repeats)
-            rows.append({"shape": list(shape), "mode": mode,
-                         "ms": {name: 1e3 * s for name, s in seconds.items()}})
-            say(f"  {shape} {mode}: " + ", ".join(
-                f"{n} {s / seconds[REFERENCE]:.2f}" for n, s in seconds.items()))
+            rows.append(
+                {
+                    "shape": list(shape),
+                    "mode": mode,
+                    "ms": {name: 1e3 * s for name, s in seconds.items()},
+                }
+            )
+            say(
+                f"  {shape} {mode}: "
+                + ", ".join(f"{n} {s / seconds[REFERENCE]:.2f}" for n, s in seconds.items())
+            )
     ratios = {}
     for mode in ("train", "predict"):
         chosen = [row["ms"] for row in rows if row["mode"] == mode]
-        ratios[mode] = {name: geometric_mean([ms[name] / ms[REFERENCE] for ms in chosen])
-                        for name in chosen[0]}
+        ratios[mode] = {
+            name: geometric_mean([ms[name] / ms[REFERENCE] for ms in chosen]) for name in chosen[0]
+        }
     return {"rows": rows, "ratio_to_gluon": ratios}
 
 
@@ -131,8 +157,7 @@ def layer_contestants(shape, threads):
     X, dY = (nd.random.normal(shape=shape) for _ in range(2))
     train, predict = {}, {}
     for name in (n for n in kernels.available() if n != "gluon"):
-        train[name], predict[name] = gluon_steps(
-            blocks.BatchNorm(shape[1], kernel=name), X, dY)
+        train[name], predict[name] = gluon_steps(blocks.BatchNorm(shape[1], kernel=name), X, dY)
     hybridized = gluon.nn.HybridSequential()
     hybridized.add(gluon.nn.BatchNorm(in_channels=shape[1]))
     hybridized.hybridize(static_alloc=True, static_shape=True)
@@ -148,6 +173,7 @@ def layer_contestants(shape, threads):
         def copy():
             for _ in range(n):
                 np.copyto(target, source)
+
         return copy
 
     train["4 copies"], predict["1 copy"] = copies(4), copies(1)
@@ -215,8 +241,12 @@ def network(threads, repeats, say):
                 seconds.update(take_turns(slow, max(2, repeats // 8), warm_up=1))
             result[model][mode] = {n: shape[0] / s for n, s in seconds.items()}
             reference = result[model][mode]["gluon hybridized"]
-            say(f"  {model} {mode}: " + ", ".join(
-                f"{n} {v:.0f}/s ({v / reference:.2f})" for n, v in result[model][mode].items()))
+            say(
+                f"  {model} {mode}: "
+                + ", ".join(
+                    f"{n} {v:.0f}/s ({v / reference:.2f})" for n, v in result[model][mode].items()
+                )
+            )
     return result
 
 
@@ -259,10 +289,23 @@ def torch_lenet_steps(shape, threads):
 
     torch.set_num_threads(threads)
     net = nn.Sequential(
-        nn.Conv2d(1, 6, 5), nn.BatchNorm2d(6), nn.Sigmoid(), nn.MaxPool2d(2),
-        nn.Conv2d(6, 16, 5), nn.BatchNorm2d(16), nn.Sigmoid(), nn.MaxPool2d(2), nn.Flatten(),
-        nn.Linear(256, 120), nn.BatchNorm1d(120), nn.Sigmoid(),
-        nn.Linear(120, 84), nn.BatchNorm1d(84), nn.Sigmoid(), nn.Linear(84, 10))
+        nn.Conv2d(1, 6, 5),
+        nn.BatchNorm2d(6),
+        nn.Sigmoid(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5),
+        nn.BatchNorm2d(16),
+        nn.Sigmoid(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(256, 120),
+        nn.BatchNorm1d(120),
+        nn.Sigmoid(),
+        nn.Linear(120, 84),
+        nn.BatchNorm1d(84),
+        nn.Sigmoid(),
+        nn.Linear(84, 10),
+    )
     X, y = torch.rand(shape), torch.arange(shape[0]) % 10
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
     cross_entropy = nn.CrossEntropyLoss()
@@ -288,15 +331,17 @@ def growth(threads, repeats, say):
     """Milliseconds of a training step against the number of elements, 64 channels of 24 x 24."""
     result = {"elements": [], "ms": {}}
     for elements in GROWTH:
-        side = 24 if elements >= 10 ** 5 else 4
+        side = 24 if elements >= 10**5 else 4
         shape = (max(1, round(elements / (64 * side * side))), 64, side, side)
         contestants = layer_contestants(shape, threads)["train"]
-        seconds = take_turns(contestants, max(3, min(repeats, 10 ** 8 // prod(shape) * 2)), 1)
+        seconds = take_turns(contestants, max(3, min(repeats, 10**8 // prod(shape) * 2)), 1)
         result["elements"].append(prod(shape))
         for name, s in seconds.items():
             result["ms"].setdefault(name, []).append(1e3 * s)
-        say(f"  {prod(shape):.0e} elements: " + ", ".join(
-            f"{n} {1e3 * s:.2f} ms" for n, s in seconds.items()))
+        say(
+            f"  {prod(shape):.0e} elements: "
+            + ", ".join(f"{n} {1e3 * s:.2f} ms" for n, s in seconds.items())
+        )
     return result
 
 
@@ -355,7 +400,8 @@ def accuracy(shape=(128, 16, 24, 24), offsets=(0, 1e2, 1e4)):
             Y.backward(nd.array(dy))
             found.setdefault(name, {})[f"{offset:g}"] = {
                 "Y": float(abs(Y.asnumpy() - y).max()),
-                "dX": float(abs(X.grad.asnumpy() - dx).max())}
+                "dX": float(abs(X.grad.asnumpy() - dx).max()),
+            }
     return {"shape": list(shape), "seed": 0, "largest_error": found}
 
 

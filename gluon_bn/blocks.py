@@ -32,8 +32,20 @@ from gluon_bn.checked import by_a_block
 from gluon_bn.functional import activate
 from gluon_bn.kernels import native_graph, textbook
 
-OPTIONS = ("num_dims", "axis", "momentum", "epsilon", "center", "scale", "use_global_stats",
-           "activation", "unbiased", "zero_debias", "skip_nonfinite", "kernel")
+OPTIONS = (
+    "num_dims",
+    "axis",
+    "momentum",
+    "epsilon",
+    "center",
+    "scale",
+    "use_global_stats",
+    "activation",
+    "unbiased",
+    "zero_debias",
+    "skip_nonfinite",
+    "kernel",
+)
 
 
 class BatchNorm(ArrayBlock):
@@ -79,14 +91,40 @@ class BatchNorm(ArrayBlock):
     _options = ("num_features", *OPTIONS)
     _per_example = False  # whether anything differs by example, so that axis 0 must be the batch's
 
-    def __init__(self, num_features=0, num_dims=None, *, axis=1, momentum=0.9, epsilon=1e-5,
-                 center=True, scale=True, use_global_stats=False, activation=None, unbiased=False,
-                 zero_debias=False, beta_initializer="zeros", gamma_initializer="ones",
-                 running_mean_initializer="zeros", running_variance_initializer="ones",
-                 skip_nonfinite=True, kernel="auto", average=None, **kwargs):
+    def __init__(
+        self,
+        num_features=0,
+        num_dims=None,
+        *,
+        axis=1,
+        momentum=0.9,
+        epsilon=1e-5,
+        center=True,
+        scale=True,
+        use_global_stats=False,
+        activation=None,
+        unbiased=False,
+        zero_debias=False,
+        beta_initializer="zeros",
+        gamma_initializer="ones",
+        running_mean_initializer="zeros",
+        running_variance_initializer="ones",
+        skip_nonfinite=True,
+        kernel="auto",
+        average=None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
-        check_options(num_features, num_dims, axis, momentum, epsilon, activation, zero_debias,
-                      self._per_example)
+        check_options(
+            num_features,
+            num_dims,
+            axis,
+            momentum,
+            epsilon,
+            activation,
+            zero_debias,
+            self._per_example,
+        )
         kernels.check_name(kernel)
         self.num_features, self.num_dims, self.axis = num_features, num_dims, axis
         self.momentum, self.epsilon, self.activation = momentum, epsilon, activation
@@ -140,10 +178,20 @@ class BatchNorm(ArrayBlock):
             return super().graph(X, *inputs, **parameters)
         parameters = {name: s.as_nd_ndarray() for name, s in parameters.items()}
         Y = native_graph.batch_norm_symbol(
-            X.as_nd_ndarray(), **parameters, eps=self.epsilon, momentum=self.momentum,
-            axis=self.axis, unbiased=self.unbiased, center=self.center, scale=self.scale,
-            use_global_stats=self.use_global_stats, skip_nonfinite=self.skip_nonfinite,
-            activation=self.activation, num_dims=self.num_dims, vectors=True)
+            X.as_nd_ndarray(),
+            **parameters,
+            eps=self.epsilon,
+            momentum=self.momentum,
+            axis=self.axis,
+            unbiased=self.unbiased,
+            center=self.center,
+            scale=self.scale,
+            use_global_stats=self.use_global_stats,
+            skip_nonfinite=self.skip_nonfinite,
+            activation=self.activation,
+            num_dims=self.num_dims,
+            vectors=True,
+        )
         return Y.as_np_ndarray() if isinstance(X, mx.sym.np._Symbol) else Y
 
     def _on_cpu(self):
@@ -177,13 +225,17 @@ class BatchNorm(ArrayBlock):
             by_kernel = self.average.by_kernel
             if not by_kernel:  # with momentum 0 these become the statistics of the batch
                 mean, var, momentum = nd.zeros_like(mean), nd.zeros_like(var), 0
-            options.update(weights=weights, unbiased=self.unbiased,
-                           skip_nonfinite=self.skip_nonfinite and by_kernel,
-                           may_add="add" in (self.gamma.grad_req, self.beta.grad_req))
+            options.update(
+                weights=weights,
+                unbiased=self.unbiased,
+                skip_nonfinite=self.skip_nonfinite and by_kernel,
+                may_add="add" in (self.gamma.grad_req, self.beta.grad_req),
+            )
         options = {name: options[name] for name in kernel.OPTIONS if name in options}
 
-        Y, mean, var = kernel.batch_norm(X, gamma, beta, mean, var, self.epsilon, momentum,
-                                         **options)
+        Y, mean, var = kernel.batch_norm(
+            X, gamma, beta, mean, var, self.epsilon, momentum, **options
+        )
         if training:
             self._warn_if_single(X, axis)
             if mean is not running["running_mean"]:  # a kernel may have moved it in place
@@ -206,7 +258,9 @@ class BatchNorm(ArrayBlock):
             self._warned = True
             warnings.warn(
                 f"{self.name} was given one value per channel in training, X of shape {X.shape}: "
-                f"{ONE_VALUE}", stacklevel=10)  # who calls it
+                f"{ONE_VALUE}",
+                stacklevel=10,
+            )  # who calls it
 
     def cast(self, dtype):
         """Parameters and statistics stay in float32 when the network goes to float16, as Gluon's:
@@ -214,10 +268,21 @@ class BatchNorm(ArrayBlock):
         super().cast("float32" if np.dtype(dtype) in HALVES else dtype)
 
     def __repr__(self):
-        shown = {"num_features": self.channels or None, "axis": self.axis,
-                 "momentum": self.momentum, "epsilon": self.epsilon}
-        usual = {"num_dims": None, "center": True, "scale": True, "use_global_stats": False,
-                 "activation": None, "unbiased": False, "zero_debias": False}
+        shown = {
+            "num_features": self.channels or None,
+            "axis": self.axis,
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+        }
+        usual = {
+            "num_dims": None,
+            "center": True,
+            "scale": True,
+            "use_global_stats": False,
+            "activation": None,
+            "unbiased": False,
+            "zero_debias": False,
+        }
         shown.update({k: getattr(self, k) for k, v in usual.items() if getattr(self, k) != v})
         shown["kernel"] = self.kernel
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items())})"

@@ -74,15 +74,18 @@ def _decorator(place, lay_for_block=False, none_is_filled=False):
             passed = bound.arguments
             if none_is_filled:
                 for name, fill in (("gamma", nd.ones_like), ("beta", nd.zeros_like)):
-                    passed[name] = fill(passed["moving_mean"]) if passed[name] is None \
-                        else passed[name]
+                    passed[name] = (
+                        fill(passed["moving_mean"]) if passed[name] is None else passed[name]
+                    )
             with _called_by("function"):
                 result = function(*bound.args, **bound.kwargs)
             if not isinstance(result, tuple):
                 return cast(result, X.dtype)
             names = (None, "moving_mean", "moving_var")
-            return tuple(_as_given(given[name], passed[name], a) if name in given
-                         else cast(a, X.dtype) for name, a in zip(names, result))
+            return tuple(
+                _as_given(given[name], passed[name], a) if name in given else cast(a, X.dtype)
+                for name, a in zip(names, result)
+            )
 
         def in_layout(X, gamma, beta, moving_mean, moving_var, *more, axis, **options):
             laid = [lay_along(axis, v, X) for v in (gamma, beta, moving_mean, moving_var)]

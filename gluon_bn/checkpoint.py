@@ -45,16 +45,19 @@ def save_checkpoint(path, net, trainer, header):
     """
     updater, optimizer = _updater(trainer), trainer.optimizer
     runtime.settle()
-    arrays = {f"parameter/{name}": parameter.data().asnumpy()
-              for name, parameter in named_parameters(net).items()}
+    arrays = {
+        f"parameter/{name}": parameter.data().asnumpy()
+        for name, parameter in named_parameters(net).items()
+    }
     for index, state in updater.states.items():
         for j, array in enumerate(_flat(state)):
             arrays[f"optimizer/{index}/{j}"] = array.asnumpy()
     counts = sorted(optimizer._index_update_count.items())
     arrays["optimizer/updates"] = np.array(counts, dtype=np.int64).reshape(-1, 2)
     # Some keep numbers in Python: Nadam's product of momenta is one.
-    numbers = {name: value for name, value in vars(optimizer).items()
-               if type(value) in (int, float)}
+    numbers = {
+        name: value for name, value in vars(optimizer).items() if type(value) in (int, float)
+    }
     header = json.dumps({"what": WHAT, "version": VERSION, "optimizer": numbers, **header})
     arrays["header"] = np.frombuffer(header.encode(), dtype=np.uint8)
     whole = io.BytesIO()  # NumPy leaves a zip open that a full disk cut short, and Python complains
@@ -85,16 +88,19 @@ def read_checkpoint(path):
         header = json.loads(arrays.pop("header").tobytes())
         is_ours = isinstance(header, dict) and header.get("what") == WHAT
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or was cut short ({error}). {_advice(path)}"
-                              ) from error
+        raise CheckpointError(
+            f"{path} is damaged or was cut short ({error}). {_advice(path)}"
+        ) from error
     except (AttributeError, KeyError, ValueError):  # no zip, no header, or no JSON in it
         is_ours = False
     if not is_ours:
         raise CheckpointError(f"{path} is not a checkpoint of gluon_bn. {_advice(path)}")
     if header.get("version") != VERSION:
-        raise CheckpointError(f"{path} has version {header.get('version')} of the format, and this "
-                              f"program reads version {VERSION}. Use the gluon_bn that wrote it, "
-                              f"or start without --resume.")
+        raise CheckpointError(
+            f"{path} has version {header.get('version')} of the format, and this "
+            f"program reads version {VERSION}. Use the gluon_bn that wrote it, "
+            f"or start without --resume."
+        )
     return header, arrays
 
 
@@ -104,15 +110,20 @@ def restore(header, arrays, net, trainer):
     Raises CheckpointError, having changed nothing, if they are those of another network.
     """
     parameters = named_parameters(net)
-    saved = {name[len("parameter/"):]: array for name, array in arrays.items()
-             if name.startswith("parameter/")}
+    saved = {
+        name[len("parameter/") :]: array
+        for name, array in arrays.items()
+        if name.startswith("parameter/")
+    }
     expected = {name: tuple(p.shape) for name, p in parameters.items()}
     found = {name: array.shape for name, array in saved.items()}
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
-            raise CheckpointError(f"the checkpoint is of another network: parameter {name} has "
-                                  f"shape {found.get(name, 'none')} there and "
-                                  f"{expected.get(name, 'none')} here.")
+            raise CheckpointError(
+                f"the checkpoint is of another network: parameter {name} has "
+                f"shape {found.get(name, 'none')} there and "
+                f"{expected.get(name, 'none')} here."
+            )
     for name, parameter in parameters.items():
         set_value(parameter, saved[name])
 
@@ -199,6 +210,8 @@ def _flat(state):
 def _advice(path):
     before = previous(path)
     if before.exists():
-        return (f"The one before it is {before.name}: give that file the name {path.name} and "
-                f"--resume goes on from there; or start without --resume.")
+        return (
+            f"The one before it is {before.name}: give that file the name {path.name} and "
+            f"--resume goes on from there; or start without --resume."
+        )
     return f"Start without --resume, or move {path.name} away."

@@ -27,9 +27,13 @@ from rich.table import Table
 
 from gluon_bn import NO_MXNET, __version__
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="rich",
-                  context_settings={"help_option_names": ["-h", "--help"]},
-                  help="Batch normalization, built from scratch in MXNet Gluon.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Batch normalization, built from scratch in MXNet Gluon.",
+)
 data_app = typer.Typer(no_args_is_help=True, help="Look for Fashion-MNIST, or download it.")
 app.add_typer(data_app, name="data")
 
@@ -38,9 +42,15 @@ err = Console(stderr=True, highlight=False)
 
 
 @app.callback()
-def _options(version: bool = typer.Option(
-        False, "--version", is_eager=True, callback=lambda asked: asked and _print_versions(),
-        help="Print the versions of the package, Python, NumPy and MXNet, and the kernels.")):
+def _options(
+    version: bool = typer.Option(
+        False,
+        "--version",
+        is_eager=True,
+        callback=lambda asked: asked and _print_versions(),
+        help="Print the versions of the package, Python, NumPy and MXNet, and the kernels.",
+    ),
+):
     """Batch normalization, built from scratch in MXNet Gluon."""
 
 
@@ -50,8 +60,9 @@ def main():
     for stream in (sys.stdout, sys.stderr):  # a letter that the terminal has not ends no run
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    warnings.showwarning = lambda message, *where, **more: err.print(f"Note: {message}",
-                                                                     markup=False)
+    warnings.showwarning = lambda message, *where, **more: err.print(
+        f"Note: {message}", markup=False
+    )
     app(prog_name="gluon-bn")
 
 
@@ -60,6 +71,7 @@ def _reports_errors(command):
 
     With GLUON_BN_DEBUG=1 in the environment you see where an error comes from.
     """
+
     @functools.wraps(command)
     def wrapper(*args, **kwargs):
         try:
@@ -74,6 +86,7 @@ def _reports_errors(command):
                 raise
             err.print(f"Error: {_sentence(error)}", markup=False, soft_wrap=True)
             raise typer.Exit(1) from None
+
     return wrapper
 
 
@@ -82,8 +95,11 @@ def _print_versions():
     from gluon_bn import kernels, runtime
 
     found = runtime.versions()
-    out.print(f"gluon-bn {__version__}, Python {found['python']}, NumPy {found['numpy']}, "
-              f"MXNet {found['mxnet']}; kernels: {', '.join(kernels.available())}", soft_wrap=True)
+    out.print(
+        f"gluon-bn {__version__}, Python {found['python']}, NumPy {found['numpy']}, "
+        f"MXNet {found['mxnet']}; kernels: {', '.join(kernels.available())}",
+        soft_wrap=True,
+    )
     for name in kernels.NAMES:
         if kernels.why_not(name):
             out.print(f"without {name}: {kernels.why_not(name)}", soft_wrap=True, markup=False)
@@ -99,20 +115,25 @@ def _sentence(error):
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     lines = [line for line in str(error).splitlines() if line.strip()]
-    return (f"{type(error).__name__}: {lines[-1] if lines else 'no message'} "
-            f"(GLUON_BN_DEBUG=1 shows where)")
+    return (
+        f"{type(error).__name__}: {lines[-1] if lines else 'no message'} "
+        f"(GLUON_BN_DEBUG=1 shows where)"
+    )
 
 
 # The options --------------------------------------------------------------------------------------
 
+
 def _check_one_of(module, names):
     """A callback: is the value one of these names of a module of ours, loaded when it is needed?"""
+
     @_reports_errors  # it imports MXNet, which Ctrl-C may interrupt
     def check(name):
         known = getattr(importlib.import_module(f"gluon_bn.{module}"), names)
         if name not in known:
             raise typer.BadParameter(f"{name!r} is unknown; choose one of {', '.join(known)}.")
         return name
+
     return check
 
 
@@ -139,47 +160,85 @@ def _check_clip(clip):
     return clip
 
 
-ModelArgument = typer.Argument(callback=_check_one_of("models", "MODELS"), help="The network.",
-                               metavar="lenet|resnet18|densenet")
-NormOption = typer.Option("auto", "--norm", callback=_check_norm, help=(
-    "The layer that normalizes: ours (auto, textbook, analytic, ...), gluon, none, or a relative "
-    "(layer, instance, group, ...)."))
+ModelArgument = typer.Argument(
+    callback=_check_one_of("models", "MODELS"),
+    help="The network.",
+    metavar="lenet|resnet18|densenet",
+)
+NormOption = typer.Option(
+    "auto",
+    "--norm",
+    callback=_check_norm,
+    help=(
+        "The layer that normalizes: ours (auto, textbook, analytic, ...), gluon, none, or a "
+        "relative (layer, instance, group, ...)."
+    ),
+)
 EpochsOption = functools.partial(typer.Option, min=1, help="Passes over the training images.")
-LrOption = typer.Option(1.0, "--lr", callback=_check_lr,
-                        help="The learning rate, at its largest.")
-OptimizerOption = typer.Option("sgd", help=(
-    "One of Gluon's optimizers: sgd, adam, nag (in MXNet 1.9.1 not the same to the last bit in two "
-    "runs), ..."))
+LrOption = typer.Option(1.0, "--lr", callback=_check_lr, help="The learning rate, at its largest.")
+OptimizerOption = typer.Option(
+    "sgd",
+    help=(
+        "One of Gluon's optimizers: sgd, adam, nag (in MXNet 1.9.1 not the same to the last bit in "
+        "two runs), ..."
+    ),
+)
 MomentumOption = typer.Option(None, min=0, max=1, help="Momentum, for sgd and nag.")
 WeightDecayOption = typer.Option(0.0, min=0, help="Weight decay.")
 ScheduleOption = typer.Option(
-    "constant", callback=_check_one_of("recipe", "SCHEDULES"), metavar="NAME",
-    help="The learning rate over the run: constant, cosine or one-cycle.")
-ClipOption = typer.Option(None, callback=_check_clip,
-                          help="Shorten gradients that are longer than this.")
-LabelSmoothingOption = typer.Option(0.0, min=0, max=0.99, help=(
-    "The share of the probability that all classes get alike, 0.1 for example."))
+    "constant",
+    callback=_check_one_of("recipe", "SCHEDULES"),
+    metavar="NAME",
+    help="The learning rate over the run: constant, cosine or one-cycle.",
+)
+ClipOption = typer.Option(
+    None, callback=_check_clip, help="Shorten gradients that are longer than this."
+)
+LabelSmoothingOption = typer.Option(
+    0.0,
+    min=0,
+    max=0.99,
+    help=("The share of the probability that all classes get alike, 0.1 for example."),
+)
 AugmentOption = typer.Option(
-    "none", callback=_check_one_of("augment", "AUGMENTATIONS"), metavar="NAME",
-    help="Change the training images: none, crop, flip, erase, crop-flip or flip-erase.")
-ResizeOption = typer.Option(None, min=28, help=(
-    "Enlarge the images to so many pixels a side, as the book does (96)."))
+    "none",
+    callback=_check_one_of("augment", "AUGMENTATIONS"),
+    metavar="NAME",
+    help="Change the training images: none, crop, flip, erase, crop-flip or flip-erase.",
+)
+ResizeOption = typer.Option(
+    None, min=28, help=("Enlarge the images to so many pixels a side, as the book does (96).")
+)
 BatchSizeOption = typer.Option(256, min=1, help="Images in a batch.")
 SeedOption = typer.Option(0, min=0, max=2**32 - 1, help="The same seed gives the same run.")
-DataDirOption = typer.Option(None, help=(
-    "The folder of Fashion-MNIST's four files. Default: $FASHION_MNIST_ROOT, else MXNet's own."))
+DataDirOption = typer.Option(
+    None,
+    help=(
+        "The folder of Fashion-MNIST's four files. Default: $FASHION_MNIST_ROOT, else MXNet's own."
+    ),
+)
 LimitOption = typer.Option(None, min=1, help="Keep only the first N training images.")
-OutputOption = typer.Option(None, file_okay=False, help=(
-    "The folder for the results. Default: runs/MODEL-NORM, for the demo: demo."))
+OutputOption = typer.Option(
+    None,
+    file_okay=False,
+    help=("The folder for the results. Default: runs/MODEL-NORM, for the demo: demo."),
+)
 ResumeOption = typer.Option(False, "--resume", help="Go on from the checkpoint in --output.")
-StandInOption = typer.Option(False, "--stand-in", help=(
-    "Train on drawn garments instead of Fashion-MNIST; needs no download."))
-HybridizeOption = typer.Option(True, "--hybridize/--imperative", help=(
-    "Whether MXNet compiles the network to a graph, or calls it layer by layer."))
+StandInOption = typer.Option(
+    False,
+    "--stand-in",
+    help=("Train on drawn garments instead of Fashion-MNIST; needs no download."),
+)
+HybridizeOption = typer.Option(
+    True,
+    "--hybridize/--imperative",
+    help=("Whether MXNet compiles the network to a graph, or calls it layer by layer."),
+)
 ThreadsOption = typer.Option(None, min=1, help="How many threads compute. Default: all cores.")
 
 
 # gluon-bn train -----------------------------------------------------------------------------------
+
 
 @app.command()
 @_reports_errors
@@ -221,33 +280,71 @@ def train(
         data = dataset(data_dir, stand_in=stand_in, limit=limit)
     _announce(model, [norm], data)
     if resume and not checkpoint.exists():
-        out.print(f"There is no checkpoint in {folder} yet: starting from the beginning.",
-                  markup=False)
+        out.print(
+            f"There is no checkpoint in {folder} yet: starting from the beginning.", markup=False
+        )
     with _progress_bars() as bars:
         try:
             metrics, net = _train(
-                model, norm, data, epochs, batch_size, lr, seed, bars, folder=folder,
-                resume=resume, augment=augment, resize=resize, optimizer=optimizer,
-                optimizer_params={"wd": weight_decay,
-                                  **({} if momentum is None else {"momentum": momentum})},
-                schedule=schedule, clip=clip, label_smoothing=label_smoothing,
-                hybridize=hybridize)
+                model,
+                norm,
+                data,
+                epochs,
+                batch_size,
+                lr,
+                seed,
+                bars,
+                folder=folder,
+                resume=resume,
+                augment=augment,
+                resize=resize,
+                optimizer=optimizer,
+                optimizer_params={
+                    "wd": weight_decay,
+                    **({} if momentum is None else {"momentum": momentum}),
+                },
+                schedule=schedule,
+                clip=clip,
+                label_smoothing=label_smoothing,
+                hybridize=hybridize,
+            )
         except KeyboardInterrupt:
             if checkpoint.exists():
-                raise KeyboardInterrupt(f"The run so far is kept in {checkpoint}; the same command "
-                                        f"with --resume goes on from there.") from None
+                raise KeyboardInterrupt(
+                    f"The run so far is kept in {checkpoint}; the same command "
+                    f"with --resume goes on from there."
+                ) from None
             raise
     write_atomically(folder / "model.params", _parameters_writer(net))
     write_figure(folder / "curves.png", plot_run(metrics))
     last = metrics["epochs"][-1]
-    out.print(f"{model}, norm={norm}, {data.name}: test accuracy {last['test_accuracy']:.4f}, "
-              f"training loss {last['train_loss']:.4f} after epoch {last['epoch']}, "
-              f"{last['examples_per_second']:,.0f} images/s. Results in {folder}", markup=False,
-              soft_wrap=True)
+    out.print(
+        f"{model}, norm={norm}, {data.name}: test accuracy {last['test_accuracy']:.4f}, "
+        f"training loss {last['train_loss']:.4f} after epoch {last['epoch']}, "
+        f"{last['examples_per_second']:,.0f} images/s. Results in {folder}",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
-def _train(model, norm, data, epochs, batch_size, lr, seed, bars, *, label=None, folder=None,
-           resume=False, augment="none", resize=None, hybridize=True, **options):
+def _train(
+    model,
+    norm,
+    data,
+    epochs,
+    batch_size,
+    lr,
+    seed,
+    bars,
+    *,
+    label=None,
+    folder=None,
+    resume=False,
+    augment="none",
+    resize=None,
+    hybridize=True,
+    **options,
+):
     """Train one network under a progress bar; return the record of the run, and the network.
 
     folder : where the metrics go, epoch by epoch, and the checkpoint; None: nothing is written.
@@ -256,13 +353,26 @@ def _train(model, norm, data, epochs, batch_size, lr, seed, bars, *, label=None,
     from gluon_bn import training
     from gluon_bn.models import MODELS
 
-    settings = {"model": model, "norm": norm, "batch_size": batch_size, "augment": augment,
-                "resize": resize, "hybridize": hybridize}
+    settings = {
+        "model": model,
+        "norm": norm,
+        "batch_size": batch_size,
+        "augment": augment,
+        "resize": resize,
+        "hybridize": hybridize,
+    }
 
     def metrics_of(records):
-        return training.record(model, norm, seed, data.summary(), records, lr=lr, **options,
-                               **{name: settings[name] for name in
-                                  ("batch_size", "augment", "resize", "hybridize")})
+        return training.record(
+            model,
+            norm,
+            seed,
+            data.summary(),
+            records,
+            lr=lr,
+            **options,
+            **{name: settings[name] for name in ("batch_size", "augment", "resize", "hybridize")},
+        )
 
     def write_metrics(records):
         if folder:
@@ -275,8 +385,12 @@ def _train(model, norm, data, epochs, batch_size, lr, seed, bars, *, label=None,
             self.done = (epoch - 1) * batches
 
         def on_batch(self, epoch, batch, loss, accuracy):
-            bars.update(task, completed=self.done + batch, loss=f"loss {loss:.3f}",
-                        accuracy=f"accuracy {accuracy:.3f}")
+            bars.update(
+                task,
+                completed=self.done + batch,
+                loss=f"loss {loss:.3f}",
+                accuracy=f"accuracy {accuracy:.3f}",
+            )
 
         def on_epoch_end(self, records):
             write_metrics(records)
@@ -286,8 +400,10 @@ def _train(model, norm, data, epochs, batch_size, lr, seed, bars, *, label=None,
                 bars.console.print(
                     f"{label or norm}: epoch {last['epoch']}/{epochs}, loss "
                     f"{last['train_loss']:.4f}, accuracy {last['train_accuracy']:.4f}, test "
-                    f"accuracy {last['test_accuracy']:.4f}, {last['seconds']:.1f} s", markup=False,
-                    soft_wrap=True)
+                    f"accuracy {last['test_accuracy']:.4f}, {last['seconds']:.1f} s",
+                    markup=False,
+                    soft_wrap=True,
+                )
 
     task = bars.add_task(label or norm, total=None, epoch="", loss="", accuracy="")
     net = MODELS[model](norm)
@@ -295,9 +411,18 @@ def _train(model, norm, data, epochs, batch_size, lr, seed, bars, *, label=None,
         net.hybridize()
     train_iter, test_iter = data.batches(batch_size, resize, seed=seed, augment=augment)
     records = training.fit(
-        net, train_iter, test_iter, epochs, lr, seed=seed, callbacks=[Bar()],
-        checkpoint=folder and folder / "checkpoint", resume=resume,
-        settings={**settings, "data": data.summary()}, **options)
+        net,
+        train_iter,
+        test_iter,
+        epochs,
+        lr,
+        seed=seed,
+        callbacks=[Bar()],
+        checkpoint=folder and folder / "checkpoint",
+        resume=resume,
+        settings={**settings, "data": data.summary()},
+        **options,
+    )
     write_metrics(records)
     return metrics_of(records), net
 
@@ -311,15 +436,22 @@ def _announce(model, norms, data):
     name = "Fashion-MNIST" if data.name == "fashion-mnist" else "the stand-in (drawn garments)"
     where = f", from {data.folder}" if data.folder else ""
     layers = ", then ".join(_describe_norm(norm) for norm in norms)
-    out.print(f"data     {name}: {counts['train']:,} training images, {counts['test']:,} test "
-              f"images{where}\nnetwork  {model}\nlayer    {layers}\n"
-              f"threads  {machine['threads']} on {machine['cores']} cores; memory allocator: "
-              f"{machine['allocator']}", markup=False, soft_wrap=True)
+    out.print(
+        f"data     {name}: {counts['train']:,} training images, {counts['test']:,} test "
+        f"images{where}\nnetwork  {model}\nlayer    {layers}\n"
+        f"threads  {machine['threads']} on {machine['cores']} cores; memory allocator: "
+        f"{machine['allocator']}",
+        markup=False,
+        soft_wrap=True,
+    )
     busy = runtime.busy_cores()
     if machine["threads"] and machine["threads"] > 1 and busy > 0.5:
-        err.print(f"Note: other programs keep {busy:.1f} cores busy. Threads that wait for a core "
-                  f"stop each other; --threads 1 may be several times faster.", markup=False,
-                  soft_wrap=True)
+        err.print(
+            f"Note: other programs keep {busy:.1f} cores busy. Threads that wait for a core "
+            f"stop each other; --threads 1 may be several times faster.",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _describe_norm(norm):
@@ -347,8 +479,14 @@ def _limit_is_an_option():
 
 def _progress_bars():
     texts = (TextColumn(f"{{task.fields[{name}]}}") for name in ("epoch", "loss", "accuracy"))
-    return Progress(TextColumn("{task.description}"), BarColumn(), *texts, TimeRemainingColumn(),
-                    console=out, disable=not out.is_terminal)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        *texts,
+        TimeRemainingColumn(),
+        console=out,
+        disable=not out.is_terminal,
+    )
 
 
 def _parameters_writer(net):
@@ -369,10 +507,12 @@ def _parameters_writer(net):
                 net.save_parameters(path)
                 mx.nd.load(path)
             except mx.MXNetError:
-                raise OSError(errno.EIO, "MXNet could not write it; is the disk full?", path
-                              ) from None
+                raise OSError(
+                    errno.EIO, "MXNet could not write it; is the disk full?", path
+                ) from None
             with open(path, "rb") as saved:
                 shutil.copyfileobj(saved, file)
+
     return write
 
 
@@ -405,14 +545,19 @@ def demo(
         data = _fashion_mnist_or_stand_in(data_dir, limit)
     _announce("lenet", [norm for norm, _ in DEMO], data)
     with _progress_bars() as bars:
-        runs = [_train("lenet", norm, data, epochs, batch_size, lr, seed, bars, label=label)[0]
-                for norm, label in DEMO]
+        runs = [
+            _train("lenet", norm, data, epochs, batch_size, lr, seed, bars, label=label)[0]
+            for norm, label in DEMO
+        ]
     labels = [label for _, label in DEMO]
     write_json(folder / "metrics.json", {"dataset": data.summary(), "runs": runs})
     write_figure(folder / "curves.png", plot_runs(runs, labels, _title(data)))
     out.print(_table(runs, labels, _title(data)))
-    out.print(f"The three curves: {folder / 'curves.png'}    all numbers: "
-              f"{folder / 'metrics.json'}", markup=False, soft_wrap=True)
+    out.print(
+        f"The three curves: {folder / 'curves.png'}    all numbers: {folder / 'metrics.json'}",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _fashion_mnist_or_stand_in(data_dir, limit):
@@ -421,12 +566,16 @@ def _fashion_mnist_or_stand_in(data_dir, limit):
     try:
         return dataset(data_dir, limit=limit)
     except DatasetNotFound:
-        out.print(Panel(
-            f"Fashion-MNIST is not in {escape(str(data_folder(data_dir)))} and could not be "
-            f"downloaded; `gluon-bn data fetch` says why and what helps.\n\n"
-            f"[bold]The demo goes on with the STAND-IN[/bold]: ten classes of drawn garments. Its "
-            f"numbers are not those of Fashion-MNIST.",
-            title="No Fashion-MNIST: this run uses stand-in data", style="yellow"))
+        out.print(
+            Panel(
+                f"Fashion-MNIST is not in {escape(str(data_folder(data_dir)))} and could not be "
+                f"downloaded; `gluon-bn data fetch` says why and what helps.\n\n"
+                f"[bold]The demo goes on with the STAND-IN[/bold]: ten classes of drawn garments. "
+                f"Its numbers are not those of Fashion-MNIST.",
+                title="No Fashion-MNIST: this run uses stand-in data",
+                style="yellow",
+            )
+        )
         return dataset(stand_in=True, limit=limit)
 
 
@@ -444,9 +593,14 @@ def _table(runs, labels, title):
     for run, label in zip(runs, labels):
         last, count = run["epochs"][-1], len(run["epochs"])
         seconds = sum(record["seconds"] for record in run["epochs"]) / count
-        table.add_row(label, f"{last['train_loss']:.4f}", f"{last['train_accuracy']:.4f}",
-                      f"{last['test_accuracy']:.4f}", f"{seconds:.1f}",
-                      f"{run['dataset']['train'] / seconds:,.0f}")
+        table.add_row(
+            label,
+            f"{last['train_loss']:.4f}",
+            f"{last['train_accuracy']:.4f}",
+            f"{last['test_accuracy']:.4f}",
+            f"{seconds:.1f}",
+            f"{run['dataset']['train'] / seconds:,.0f}",
+        )
     return table
 
 
@@ -479,8 +633,9 @@ def compare(
     from gluon_bn.training import write_figure, write_json
 
     if norm not in KERNELS:
-        raise typer.BadParameter(f"{norm} is not our batch norm; choose {', '.join(KERNELS)}.",
-                                 param_hint="--norm")
+        raise typer.BadParameter(
+            f"{norm} is not our batch norm; choose {', '.join(KERNELS)}.", param_hint="--norm"
+        )
     folder = output or Path("runs") / f"compare-{model}"
     folder.mkdir(parents=True, exist_ok=True)
     runtime.configure(threads)
@@ -491,16 +646,33 @@ def compare(
         task = bars.add_task("compare", total=steps, epoch="", loss="", accuracy="")
         train_iter, _ = data.batches(batch_size, seed=seed)
         records = compare_with_gluon(
-            model, train_iter, steps, lr, norm=norm, seed=seed,
-            on_step=lambda record: bars.update(task, completed=record["step"]))
-    result = {"model": model, "norm": norm, "seed": seed, "lr": lr, "batch_size": batch_size,
-              "dataset": data.summary(), "steps": records, "versions": runtime.versions(),
-              "machine": runtime.describe()}
+            model,
+            train_iter,
+            steps,
+            lr,
+            norm=norm,
+            seed=seed,
+            on_step=lambda record: bars.update(task, completed=record["step"]),
+        )
+    result = {
+        "model": model,
+        "norm": norm,
+        "seed": seed,
+        "lr": lr,
+        "batch_size": batch_size,
+        "dataset": data.summary(),
+        "steps": records,
+        "versions": runtime.versions(),
+        "machine": runtime.describe(),
+    }
     write_json(folder / "compare.json", result)
     write_figure(folder / "compare.png", plot_comparison(result))
     out.print(_comparison_table(result))
-    out.print(f"The picture: {folder / 'compare.png'}    all steps: {folder / 'compare.json'}",
-              markup=False, soft_wrap=True)
+    out.print(
+        f"The picture: {folder / 'compare.png'}    all steps: {folder / 'compare.json'}",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _comparison_table(result):
@@ -508,38 +680,56 @@ def _comparison_table(result):
 
     table = Table(
         title=f"{result['model']}, ours ({result['norm']}) against Gluon's layer, "
-              f"{describe_dataset(result['dataset'])}",
+        f"{describe_dataset(result['dataset'])}",
         caption="Largest absolute differences when both take the step from our weights; drift: of "
-                "the outputs, when each has gone its own way since step 1.")
+        "the outputs, when each has gone its own way since step 1.",
+    )
     for heading in ("step", "loss", "Gluon's", "outputs", "gradients", "statistics", "drift"):
         table.add_column(heading, justify="right", no_wrap=True)
 
     def differences(choose):
-        return [f"{choose(name):.1e}" for name in (
-            ("one_step", "outputs"), ("one_step", "gradients"),
-            ("one_step", "running_statistics"), ("drift", "outputs"))]
+        return [
+            f"{choose(name):.1e}"
+            for name in (
+                ("one_step", "outputs"),
+                ("one_step", "gradients"),
+                ("one_step", "running_statistics"),
+                ("drift", "outputs"),
+            )
+        ]
 
     records = result["steps"]
     for record in (r for r in records if r["step"] in SHOWN_STEPS or r is records[-1]):
-        table.add_row(str(record["step"]), *(f"{loss:.4f}" for loss in record["loss"].values()),
-                      *differences(lambda name, record=record: record[name[0]][name[1]]))
+        table.add_row(
+            str(record["step"]),
+            *(f"{loss:.4f}" for loss in record["loss"].values()),
+            *differences(lambda name, record=record: record[name[0]][name[1]]),
+        )
     table.add_section()
-    table.add_row("largest", "", "",
-                  *differences(lambda name: max(r[name[0]][name[1]] for r in records)))
+    table.add_row(
+        "largest", "", "", *differences(lambda name: max(r[name[0]][name[1]] for r in records))
+    )
     return table
 
 
 # gluon-bn bench -----------------------------------------------------------------------------------
 
+
 @app.command()
 @_reports_errors
 def bench(
-    output: Path = typer.Option(Path("bench"), file_okay=False,
-                                help="Where bench.json and bench.png go."),
-    only: Optional[list[str]] = typer.Option(None, help=(
-        "One part, may be repeated: layer, network, growth, first_call, accuracy, memory.")),
-    threads: Optional[list[int]] = typer.Option(None, min=1, help=(
-        "A number of threads, may be repeated. Default: 1 and 2, as far as there are cores.")),
+    output: Path = typer.Option(
+        Path("bench"), file_okay=False, help="Where bench.json and bench.png go."
+    ),
+    only: Optional[list[str]] = typer.Option(
+        None,
+        help=("One part, may be repeated: layer, network, growth, first_call, accuracy, memory."),
+    ),
+    threads: Optional[list[int]] = typer.Option(
+        None,
+        min=1,
+        help=("A number of threads, may be repeated. Default: 1 and 2, as far as there are cores."),
+    ),
     quick: bool = typer.Option(False, "--quick", help="Few repeats: a look, not a measurement."),
 ):
     """Measure the layers and the networks, side by side in one run: tables, a picture, JSON."""
@@ -551,15 +741,18 @@ def bench(
         if part not in contests.PARTS:
             raise typer.BadParameter(
                 f"{part!r} is unknown; choose from {', '.join(contests.PARTS)}.",
-                param_hint="--only")
+                param_hint="--only",
+            )
     threads = tuple(threads or (n for n in (1, 2) if n <= runtime.cores()))
-    result = contests.run(parts, threads, quick, say=lambda line: out.print(line, markup=False,
-                                                                            soft_wrap=True))
+    result = contests.run(
+        parts, threads, quick, say=lambda line: out.print(line, markup=False, soft_wrap=True)
+    )
     for path in contests.write(result, output):
         out.print(f"written: {path}", markup=False, soft_wrap=True)
 
 
 # gluon-bn data ------------------------------------------------------------------------------------
+
 
 @data_app.command("info")
 @_reports_errors

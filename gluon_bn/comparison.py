@@ -50,17 +50,26 @@ def compare_with_gluon(model, batches, steps, lr, *, norm="auto", seed=0, on_ste
         net(X[:1])  # finds the shapes
         net.hybridize()
     _copy(ours, theirs)
-    trainers = [gluon.Trainer(list(net.collect_params().values()), "sgd", {"learning_rate": lr},
-                              kvstore=None) for net in (ours, theirs)]
+    trainers = [
+        gluon.Trainer(
+            list(net.collect_params().values()), "sgd", {"learning_rate": lr}, kvstore=None
+        )
+        for net in (ours, theirs)
+    ]
     records = []
     for step, (X, y) in enumerate(itertools.chain([first], batches), 1):
         _copy(ours, shadow)
         loss, mine = _forward_and_backward(ours, X, y)
         loss_gluon, other = _forward_and_backward(theirs, X, y)
         _, same_start = _forward_and_backward(shadow, X, y)
-        records.append({"step": step, "loss": {"ours": loss, "gluon": loss_gluon},
-                        "one_step": _differences(mine, same_start),
-                        "drift": _differences(mine, other)})
+        records.append(
+            {
+                "step": step,
+                "loss": {"ours": loss, "gluon": loss_gluon},
+                "one_step": _differences(mine, same_start),
+                "drift": _differences(mine, other),
+            }
+        )
         for trainer in trainers:
             trainer.step(1)  # the loss is a mean already
         if on_step:
@@ -78,13 +87,17 @@ def _forward_and_backward(net, X, y):
     return loss.asnumpy().item(), {
         "outputs": [scores.asnumpy()],
         "gradients": [p.grad().asnumpy() for p in parameters.values() if p.grad_req != "null"],
-        "running_statistics": [p.data().asnumpy() for name, p in parameters.items()
-                               if name.endswith(RUNNING)]}
+        "running_statistics": [
+            p.data().asnumpy() for name, p in parameters.items() if name.endswith(RUNNING)
+        ],
+    }
 
 
 def _differences(one, other):
-    return {name: max((float(np.abs(a - b).max()) for a, b in zip(one[name], other[name])),
-                      default=0.0) for name in one}
+    return {
+        name: max((float(np.abs(a - b).max()) for a, b in zip(one[name], other[name])), default=0.0)
+        for name in one
+    }
 
 
 def _copy(source, target):

@@ -33,8 +33,9 @@ class ConditionalBatchNorm(BatchNorm):
     _options = (*BatchNorm._options, "num_classes", "per_class_statistics")
     _per_example = True
 
-    def __init__(self, num_features, num_classes, num_dims=None, *, per_class_statistics=False,
-                 **options):
+    def __init__(
+        self, num_features, num_classes, num_dims=None, *, per_class_statistics=False, **options
+    ):
         check_count("num_classes", num_classes, least=1)
         # Before the parameters are made: their shape depends on them.
         self.num_classes, self.per_class_statistics = num_classes, per_class_statistics
@@ -44,18 +45,24 @@ class ConditionalBatchNorm(BatchNorm):
     def from_batch_norm(cls, layer, num_classes, **options):
         """Widen a trained `BatchNorm`, ours or Gluon's, into a layer that computes the same
         function: every class starts with a copy of its gamma and beta."""
-        if isinstance(layer, ConditionalBatchNorm) or not isinstance(layer,
-                                                                     (BatchNorm, nn.BatchNorm)):
-            raise TypeError("a BatchNorm, ours or Gluon's, is expected, got "
-                            f"{type(layer).__name__}")
+        if isinstance(layer, ConditionalBatchNorm) or not isinstance(
+            layer, (BatchNorm, nn.BatchNorm)
+        ):
+            raise TypeError(
+                f"a BatchNorm, ours or Gluon's, is expected, got {type(layer).__name__}"
+            )
         nd.waitall()  # see `runtime.settle`
         try:
             places = layer.gamma.list_ctx()
-            values = {n: {place: as_nd(p.data(place)) for place in places}
-                      for n, p in layer._reg_params.items()}
+            values = {
+                n: {place: as_nd(p.data(place)) for place in places}
+                for n, p in layer._reg_params.items()
+            }
         except RuntimeError as error:
-            raise ValueError(f"{layer!r} has no values to copy yet: initialize it, and give it a "
-                             "batch if its channels are not known") from error
+            raise ValueError(
+                f"{layer!r} has no values to copy yet: initialize it, and give it a "
+                "batch if its channels are not known"
+            ) from error
         if isinstance(layer, BatchNorm):
             same = {name: getattr(layer, name) for name in OPTIONS}
             if layer._arguments() is None:  # an average of your own
@@ -65,8 +72,9 @@ class ConditionalBatchNorm(BatchNorm):
             same = {name: theirs[name] for name in ("axis", "momentum", "use_global_stats")}
             same.update(epsilon=theirs["eps"], scale=not theirs["fix_gamma"])
             # Gluon adds a beta that center=False fixed, so one that is not zero must stay.
-            same["center"] = (layer.beta.grad_req != "null"
-                              or any(b.asnumpy().any() for b in values["beta"].values()))
+            same["center"] = layer.beta.grad_req != "null" or any(
+                b.asnumpy().any() for b in values["beta"].values()
+            )
         wide = cls(layer.gamma.shape[0], num_classes, **{**same, **options})
         wide.initialize(ctx=places)
         wide.cast(layer.gamma.dtype)
@@ -96,8 +104,9 @@ class ConditionalBatchNorm(BatchNorm):
         for label in np.unique(labels):
             here = nd.array(np.flatnonzero(labels == label), ctx=X.context, dtype="int32")
             own = {name: value[int(label)] for name, value in running.items()}
-            parts.append(self.transform(nd.take(X, here), nd.take(gamma, here), nd.take(beta, here),
-                                    own))
+            parts.append(
+                self.transform(nd.take(X, here), nd.take(gamma, here), nd.take(beta, here), own)
+            )
         back = nd.array(np.argsort(order), ctx=X.context, dtype="int32")
         return nd.take(nd.concat(*parts, dim=0), back)
 

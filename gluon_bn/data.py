@@ -32,8 +32,18 @@ import numpy as np
 from . import standin
 from .augment import find as find_augmentation
 
-CLASS_NAMES = ("t-shirt", "trouser", "pullover", "dress", "coat",
-               "sandal", "shirt", "sneaker", "bag", "ankle boot")
+CLASS_NAMES = (
+    "t-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
@@ -87,8 +97,18 @@ class WrongFile(DatasetError):
 
 # Asking for data ----------------------------------------------------------------------------------
 
-def load_fashion_mnist(batch_size, resize=None, root=None, *, limit=None, shuffle=True, seed=0,
-                       augment=None, stand_in=False):
+
+def load_fashion_mnist(
+    batch_size,
+    resize=None,
+    root=None,
+    *,
+    limit=None,
+    shuffle=True,
+    seed=0,
+    augment=None,
+    stand_in=False,
+):
     """Return `(train_iter, test_iter)`, two `Batches` of Fashion-MNIST.
 
     batch_size : images in a batch; the last batch of a pass is smaller if it must be.
@@ -134,9 +154,18 @@ class Dataset:
 
     def batches(self, batch_size, resize=None, *, shuffle=True, seed=0, augment=None):
         """Return `(train_iter, test_iter)`; only the training images are shuffled and augmented."""
-        return (Batches(self.train_images, self.train_labels, batch_size, resize=resize,
-                        shuffle=shuffle, seed=seed, augment=augment),
-                Batches(self.test_images, self.test_labels, batch_size, resize=resize))
+        return (
+            Batches(
+                self.train_images,
+                self.train_labels,
+                batch_size,
+                resize=resize,
+                shuffle=shuffle,
+                seed=seed,
+                augment=augment,
+            ),
+            Batches(self.test_images, self.test_labels, batch_size, resize=resize),
+        )
 
 
 def dataset(root=None, *, stand_in=False, limit=None):
@@ -148,13 +177,17 @@ def dataset(root=None, *, stand_in=False, limit=None):
         name, folder, arrays = "stand-in", None, _stand_in()
     else:
         name, folder = "fashion-mnist", fetch(root)
-        arrays = (*_read_set(folder, TRAIN_IMAGES, TRAIN_LABELS),
-                  *_read_set(folder, TEST_IMAGES, TEST_LABELS))
+        arrays = (
+            *_read_set(folder, TRAIN_IMAGES, TRAIN_LABELS),
+            *_read_set(folder, TEST_IMAGES, TEST_LABELS),
+        )
     train_images, train_labels, *test = arrays
     if limit is not None:
         if _check_count("limit", limit) > len(train_labels):
-            raise ValueError(f"limit is {limit}, but there are only {len(train_labels)} training "
-                             f"images; leave limit out to use them all")
+            raise ValueError(
+                f"limit is {limit}, but there are only {len(train_labels)} training "
+                f"images; leave limit out to use them all"
+            )
         train_images, train_labels = train_images[:limit], train_labels[:limit]
     return Dataset(name, folder, train_images, train_labels, *test)
 
@@ -168,6 +201,7 @@ def _stand_in():
 
 
 # Batches ------------------------------------------------------------------------------------------
+
 
 class Batches:
     """Images and labels in batches `(X, y)`, as often as you like: `for X, y in batches`.
@@ -185,8 +219,9 @@ class Batches:
     depend on `seed`, the pass and the batch.
     """
 
-    def __init__(self, images, labels, batch_size, *, resize=None, shuffle=False, seed=0,
-                 augment=None):
+    def __init__(
+        self, images, labels, batch_size, *, resize=None, shuffle=False, seed=0, augment=None
+    ):
         import mxnet as mx
 
         from .arguments import check_seed
@@ -200,8 +235,11 @@ class Batches:
         # All images in one array: a batch is then one `take`, and a pass costs 0.1 s where Gluon's
         # DataLoader, image by image, needs 4 s. As bytes they fill a quarter of the memory.
         # `augment` works on NumPy's.
-        self._images = images if self._augment is not None else mx.nd.array(
-            images[..., np.newaxis], dtype="uint8")  # (n, 28, 28, 1)
+        self._images = (
+            images
+            if self._augment is not None
+            else mx.nd.array(images[..., np.newaxis], dtype="uint8")
+        )  # (n, 28, 28, 1)
         self._labels = mx.nd.array(labels, dtype="float32")
         self._enlarge = tuple(self.size) != images.shape[1:]
 
@@ -229,8 +267,10 @@ class Batches:
         epoch, order = self.epoch, self.order(self.epoch)
         self.epoch += 1
         starts = range(0, self.examples, self.batch_size)
-        return (self._batch(order[start : start + self.batch_size], (epoch, number))
-                for number, start in enumerate(starts))
+        return (
+            self._batch(order[start : start + self.batch_size], (epoch, number))
+            for number, start in enumerate(starts)
+        )
 
     def _batch(self, indices, place):
         import mxnet as mx
@@ -238,8 +278,9 @@ class Batches:
         if self._augment is None:
             X = self._images.take(mx.nd.array(indices, dtype="int32"))
         else:
-            images = self._augment(self._images[indices],
-                                   np.random.RandomState([self.seed, *place]))
+            images = self._augment(
+                self._images[indices], np.random.RandomState([self.seed, *place])
+            )
             X = mx.nd.array(images[..., np.newaxis], dtype="uint8")
         y = self._labels.take(mx.nd.array(indices, dtype="int32"))
         if self._enlarge:
@@ -249,8 +290,10 @@ class Batches:
         return (X.as_np_ndarray(), y.as_np_ndarray()) if mx.util.is_np_array() else (X, y)
 
     def __repr__(self):
-        return (f"Batches({self.examples} images of {self.size[0]} x {self.size[1]}, "
-                f"batch_size={self.batch_size}, shuffle={self.shuffle})")
+        return (
+            f"Batches({self.examples} images of {self.size[0]} x {self.size[1]}, "
+            f"batch_size={self.batch_size}, shuffle={self.shuffle})"
+        )
 
 
 def _check_count(name, value, least=1):
@@ -270,6 +313,7 @@ def _height_and_width(resize):
 
 
 # Finding and downloading --------------------------------------------------------------------------
+
 
 def data_folder(root=None):
     """The folder of the files: `root`, else `$FASHION_MNIST_ROOT`, else MXNet's own."""
@@ -302,8 +346,10 @@ def fetch(root=None):
     folder = data_folder(root)
     is_cache = not (root or os.environ.get("FASHION_MNIST_ROOT"))
     if folder.exists() and not folder.is_dir():
-        raise DatasetError(f"{folder} is a file; the data set needs a folder. Name another one "
-                           f"by root=, --data-dir or $FASHION_MNIST_ROOT.")
+        raise DatasetError(
+            f"{folder} is a file; the data set needs a folder. Name another one "
+            f"by root=, --data-dir or $FASHION_MNIST_ROOT."
+        )
     wanted = []
     for name in MD5:
         try:
@@ -407,14 +453,22 @@ def _get(url, output_file, _pooch):
     from tqdm.auto import tqdm
 
     name = url.rsplit("/", 1)[-1]
-    with requests.get(url, stream=True, timeout=STALL_SECONDS,
-                      headers={"Accept-Encoding": "identity"}) as response:
+    with requests.get(
+        url, stream=True, timeout=STALL_SECONDS, headers={"Accept-Encoding": "identity"}
+    ) as response:
         response.raise_for_status()
         response.raw.headers.pop("Content-Encoding", None)  # or it would be unpacked on its way
         length = response.headers.get("Content-Length", "")
-        with open(output_file, "wb") as file, tqdm(
-                desc=name, unit="B", unit_scale=True, leave=False,
-                total=int(length) if length.isdigit() else None) as bar:
+        with (
+            open(output_file, "wb") as file,
+            tqdm(
+                desc=name,
+                unit="B",
+                unit_scale=True,
+                leave=False,
+                total=int(length) if length.isdigit() else None,
+            ) as bar,
+        ):
             for chunk in response.iter_content(2**16):
                 file.write(chunk)
                 bar.update(len(chunk))
@@ -467,10 +521,12 @@ def _not_found(names, folder, reasons):
         f"  - copy the four files {', '.join(MD5)} into that folder;\n"
         f"  - or name a folder that holds them, by root=, --data-dir or $FASHION_MNIST_ROOT;\n"
         f"  - or set $FASHION_MNIST_URL to a mirror that you can reach;\n"
-        f"  - or use the drawn stand-in: stand_in=True.")
+        f"  - or use the drawn stand-in: stand_in=True."
+    )
 
 
 # Reading ------------------------------------------------------------------------------------------
+
 
 def _read_checked(path):
     """Return the bytes of a file, or raise `WrongFile` (or FileNotFoundError)."""
@@ -479,15 +535,19 @@ def _read_checked(path):
     except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:  # a folder of that name, or a file we may not read
-        raise WrongFile(f"{path} cannot be read as a file ({error.strerror}). Move it away or make "
-                        f"it readable, or name another folder.") from error
+        raise WrongFile(
+            f"{path} cannot be read as a file ({error.strerror}). Move it away or make "
+            f"it readable, or name another folder."
+        ) from error
     found = _md5(content)
     if found != MD5[path.name]:
-        raise WrongFile(f"{path} is not the official file of Fashion-MNIST: "
-                        f"{_diagnosis(path.name, content)}.\n"
-                        f"  expected MD5 {MD5[path.name]}\n  found MD5    {found}\n"
-                        f"Delete the file to download it again, or name another folder by root=, "
-                        f"--data-dir or $FASHION_MNIST_ROOT.")
+        raise WrongFile(
+            f"{path} is not the official file of Fashion-MNIST: "
+            f"{_diagnosis(path.name, content)}.\n"
+            f"  expected MD5 {MD5[path.name]}\n  found MD5    {found}\n"
+            f"Delete the file to download it again, or name another folder by root=, "
+            f"--data-dir or $FASHION_MNIST_ROOT."
+        )
     return content
 
 
@@ -510,7 +570,7 @@ def _diagnosis(name, content):
         stream = zlib.decompressobj(wbits=31)
         stream.decompress(content)
         more = len(stream.unused_data)
-        if _md5(content[:len(content) - more]) == MD5[name]:
+        if _md5(content[: len(content) - more]) == MD5[name]:
             return f"it begins with the official file, and {more:,} bytes follow"
         unpacked = gzip.decompress(content)
     except EOFError:
@@ -536,14 +596,20 @@ def _read_set(folder, images_name, labels_name):
     images = read_idx(folder / images_name, rank=3)
     labels = read_idx(folder / labels_name, rank=1)
     if images.shape[1:] != (28, 28):
-        raise WrongFile(f"{folder / images_name}: images of {images.shape[1]} x {images.shape[2]} "
-                        f"pixels, expected 28 x 28")
+        raise WrongFile(
+            f"{folder / images_name}: images of {images.shape[1]} x {images.shape[2]} "
+            f"pixels, expected 28 x 28"
+        )
     if len(images) != len(labels):
-        raise WrongFile(f"{folder}: {len(images)} images in {images_name}, "
-                        f"but {len(labels)} labels in {labels_name}")
+        raise WrongFile(
+            f"{folder}: {len(images)} images in {images_name}, "
+            f"but {len(labels)} labels in {labels_name}"
+        )
     if labels.size and labels.max() >= len(CLASS_NAMES):
-        raise WrongFile(f"{folder / labels_name}: label {labels.max()} at position "
-                        f"{labels.argmax()}, expected 0 to 9")
+        raise WrongFile(
+            f"{folder / labels_name}: label {labels.max()} at position "
+            f"{labels.argmax()}, expected 0 to 9"
+        )
     return images, labels.astype(np.int32)
 
 
@@ -553,6 +619,7 @@ def read_idx(path, rank):
     The format: two zero bytes, the type (8: unsigned bytes), the rank, the dimensions as big-endian
     32-bit integers, the data. The checksum is compared, and each of these fields as well.
     """
+
     def wrong(what):
         return WrongFile(f"{path}: {what}. Delete the file to download it again.")
 
@@ -572,6 +639,8 @@ def read_idx(path, rank):
         raise wrong(f"the array has rank {content[3]}, expected {rank}")
     shape = tuple(int(n) for n in np.frombuffer(content, ">u4", rank, offset=4))
     if len(content) - header != math.prod(shape):
-        raise wrong(f"{len(content) - header} bytes of data, but the header says {shape}, which "
-                    f"makes {math.prod(shape)}")
+        raise wrong(
+            f"{len(content) - header} bytes of data, but the header says {shape}, which "
+            f"makes {math.prod(shape)}"
+        )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)

@@ -39,8 +39,8 @@ def moments(X, axis, weights=None, keepdims=False):
     # left over after a first estimate does not. Any constant shift gives the same mean.
     with autograd.pause():
         shift = average(X, axis, weights)
-    mean = shift + average(X - broadcast_like(shift, X), axis, weights)                     # (1)
-    var = average(nd.square(X - broadcast_like(mean, X)), axis, weights)                    # (2)
+    mean = shift + average(X - broadcast_like(shift, X), axis, weights)  # (1)
+    var = average(nd.square(X - broadcast_like(mean, X)), axis, weights)  # (2)
     return (mean, var) if keepdims else (squeeze(mean, axis), squeeze(var, axis))
 
 
@@ -54,13 +54,14 @@ def normalize(X, mean, var, beta, gamma, eps):
     scale = inverse_root(var, eps)
     if gamma is not None:  # one may be per example, the other per channel
         scale = nd.broadcast_mul(gamma, scale)
-    Y = (X - broadcast_like(mean, X)) * broadcast_like(scale, X)                            # (3)
-    return Y if beta is None else Y + broadcast_like(beta, X)                               # (4)
+    Y = (X - broadcast_like(mean, X)) * broadcast_like(scale, X)  # (3)
+    return Y if beta is None else Y + broadcast_like(beta, X)  # (4)
 
 
 @checked.batch_norm
-def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum, *,
-               axis=1, weights=None, unbiased=False):
+def batch_norm(
+    X, gamma, beta, moving_mean, moving_var, eps, momentum, *, axis=1, weights=None, unbiased=False
+):
     """Batch normalization, equations (1) to (4), with the moving averages for prediction.
 
     In training (`autograd.is_training()`) X is normalized by the mean and variance of this batch,
@@ -123,7 +124,7 @@ def renorm_correction(mean, var, renorm_mean, renorm_stddev, eps, r_min, r_max, 
 
     The divisor is kept above sqrt(eps), as in TensorFlow, for the first steps from zero.
     """
-    renorm_stddev = nd.maximum(renorm_stddev, eps ** 0.5)
+    renorm_stddev = nd.maximum(renorm_stddev, eps**0.5)
     r = nd.sqrt(var + eps) / renorm_stddev
     d = (mean - renorm_mean) / renorm_stddev
     r = r if r_min is None else nd.maximum(r, r_min)

@@ -31,8 +31,14 @@ def in_graph(block, X, *extra, **parameters):
     operator, description = _described(block)
     _drawn.block = block
     try:
-        Y = mx.sym.Custom(**arguments, **given, op_type=operator, layer=description,
-                          inputs=1 + len(extra), ordered=len(given))
+        Y = mx.sym.Custom(
+            **arguments,
+            **given,
+            op_type=operator,
+            layer=description,
+            inputs=1 + len(extra),
+            ordered=len(given),
+        )
     finally:
         _drawn.block = None
     Y = _in_plain_layout(Y)
@@ -56,7 +62,8 @@ def _given(block, *symbols):
     if block._static_shape:
         raise ValueError(
             f"{block.name} is computed from parameters alone, from no input of the network: with "
-            "static_shape=True MXNet may move its state out of order; hybridize without it")
+            "static_shape=True MXNet may move its state out of order; hybridize without it"
+        )
     return {}
 
 
@@ -68,9 +75,11 @@ def _described(block):
     that reads the graph from a file. (No number and no memory of this process may be in it.)"""
     arguments = block._arguments()
     if arguments is None or getattr(gluon_bn, type(block).__name__, None) is not type(block):
-        name = (f"{type(block).__name__} (a class of your own, that gluon_bn cannot write into a "
-                "file: save_parameters keeps its values, and the program that makes the network "
-                "can load them)")
+        name = (
+            f"{type(block).__name__} (a class of your own, that gluon_bn cannot write into a "
+            "file: save_parameters keeps its values, and the program that makes the network "
+            "can load them)"
+        )
         _register(name)
         return name, "null"
     dtypes = [str(np.dtype(p.dtype)) for p in block._reg_params.values()]
@@ -111,8 +120,9 @@ class _BlockProp(mx.operator.CustomOpProp):
             self.states = self.block._state_names()
             self.weights = [n for n in self.block._reg_params if n not in self.states]
         except Exception as error:  # raised here, it would end the process
-            self.problem = (f"this gluon_bn cannot make the layer that the graph describes as "
-                            f"{layer}: {error}")
+            self.problem = (
+                f"this gluon_bn cannot make the layer that the graph describes as {layer}: {error}"
+            )
 
     def list_arguments(self):
         if self.problem:
@@ -124,15 +134,14 @@ class _BlockProp(mx.operator.CustomOpProp):
 
     def infer_shape(self, in_shape):
         shapes, out = self.block.infer_shapes(tuple(in_shape[0]))
-        known = in_shape[:self.inputs + len(self.given)]
-        return (known + [shapes[n] for n in self.weights], [out],
-                [shapes[n] for n in self.states])
+        known = in_shape[: self.inputs + len(self.given)]
+        return (known + [shapes[n] for n in self.weights], [out], [shapes[n] for n in self.states])
 
     def infer_type(self, in_type):
         def types(names):
             return [np.dtype(self.block._reg_params[n].dtype).type for n in names]
 
-        known = in_type[:self.inputs + len(self.given)]
+        known = in_type[: self.inputs + len(self.given)]
         return known + types(self.weights), [in_type[0]], types(self.states)
 
     def infer_storage_type(self, in_stype):
@@ -140,8 +149,13 @@ class _BlockProp(mx.operator.CustomOpProp):
         return in_stype, ["default"], ["default"] * len(self.states)
 
     def infer_storage_type_backward(self, ograd_stype, in_stype, out_stype, igrad_stype, aux_stype):
-        return (["default"] * len(ograd_stype), in_stype, ["default"] * len(out_stype),
-                ["default"] * len(igrad_stype), ["default"] * len(aux_stype))
+        return (
+            ["default"] * len(ograd_stype),
+            in_stype,
+            ["default"] * len(out_stype),
+            ["default"] * len(igrad_stype),
+            ["default"] * len(aux_stype),
+        )
 
     def declare_backward_dependency(self, out_grad, in_data, out_data):
         # All of it, although `given` and the output are not read: MXNet 1.9.1 keeps one list of
@@ -163,16 +177,16 @@ class _BlockOperator(mx.operator.CustomOp):
     def run(self, arguments, states):
         """The Block on these arrays, in the mode that is set."""
         prop = self.prop
-        values = arguments[prop.inputs + len(prop.given):] + states
+        values = arguments[prop.inputs + len(prop.given) :] + states
         parameters = dict(zip(prop.weights + prop.states, values))
-        Y = prop.block.compute(*arguments[:prop.inputs], **parameters)
+        Y = prop.block.compute(*arguments[: prop.inputs], **parameters)
         return cast(Y, arguments[0].dtype)  # MXNet's mixed precision may have changed it
 
     def forward(self, is_train, req, in_data, out_data, aux):
         self.training = bool(is_train)
         # The statistics before this call: batch renormalization needs them in the backward pass.
         self.before = [a.copy() for a in aux]
-        self.prop.block.check(*in_data[:self.prop.inputs])
+        self.prop.block.check(*in_data[: self.prop.inputs])
         with autograd.pause(train_mode=self.training):
             Y = self.run(list(in_data), list(aux))
         self.assign(out_data[0], req[0], Y)

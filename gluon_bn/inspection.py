@@ -28,7 +28,7 @@ __all__ = ["ActivationReport", "LayerReport", "activation_report"]
 # Where an activation is flat: its slope is less than a tenth of its largest, told from its output.
 FLAT = {
     "sigmoid": lambda y: y * (1 - y) < 0.1 / 4,
-    "tanh": lambda y: 1 - y ** 2 < 0.1,
+    "tanh": lambda y: 1 - y**2 < 0.1,
     "softsign": lambda y: (1 - abs(y)) ** 2 < 0.1,
     "relu": lambda y: y <= 0,
     "softrelu": lambda y: np.exp(-y) > 0.9,  # log(1 + e^x) has the slope 1 - e^-y
@@ -73,16 +73,21 @@ def activation_report(net, X, y=None, loss=None, *, training=True, keep=10_000):
                 output = net(X)
             _warn_once(caught)
             if not calls:
-                raise ValueError(f"no layer of {type(net).__name__} returned an array, so there is "
-                                 "nothing to measure")
+                raise ValueError(
+                    f"no layer of {type(net).__name__} returned an array, so there is "
+                    "nothing to measure"
+                )
             weights = _weights(net, X.context)
             wanted = [probe for *_, probe in calls] + [array for array, _ in weights]
             head = _reaching(_head(output, X, y, loss), wanted)
         slopes = [_length(g) for g in autograd.grad(head, wanted, train_mode=training)]
-    by_parameter = {id(p): slope for (_, p), slope in zip(weights, slopes[len(calls):])}
-    return ActivationReport([
-        _row(name, block, values, slope, by_parameter, keep)
-        for (name, block, values, _), slope in zip(calls, slopes)])
+    by_parameter = {id(p): slope for (_, p), slope in zip(weights, slopes[len(calls) :])}
+    return ActivationReport(
+        [
+            _row(name, block, values, slope, by_parameter, keep)
+            for (name, block, values, _), slope in zip(calls, slopes)
+        ]
+    )
 
 
 @dataclass
@@ -107,8 +112,18 @@ class LayerReport:
 class ActivationReport:
     """The rows of `activation_report`; printing it gives a table."""
 
-    COLUMNS = ("name", "kind", "shape", "mean", "std", "between", "flat", "dead", "gradient",
-               "weight_gradient")
+    COLUMNS = (
+        "name",
+        "kind",
+        "shape",
+        "mean",
+        "std",
+        "between",
+        "flat",
+        "dead",
+        "gradient",
+        "weight_gradient",
+    )
 
     def __init__(self, rows):
         self.rows = list(rows)
@@ -126,15 +141,19 @@ class ActivationReport:
         for row in self.rows:
             if row.name == which:
                 return row
-        raise KeyError(f"there is no layer {which!r}; there are "
-                       + ", ".join(repr(row.name) for row in self.rows))
+        raise KeyError(
+            f"there is no layer {which!r}; there are "
+            + ", ".join(repr(row.name) for row in self.rows)
+        )
 
     def only(self, *kinds):
         """A report of the layers of these kinds, such as 'Activation' or 'Dense'."""
         found = [row for row in self.rows if row.kind in kinds]
         if not found:
-            raise ValueError(f"there is no layer of kind {' or '.join(map(repr, kinds))}; there "
-                             f"are {', '.join(sorted({row.kind for row in self.rows}))}")
+            raise ValueError(
+                f"there is no layer of kind {' or '.join(map(repr, kinds))}; there "
+                f"are {', '.join(sorted({row.kind for row in self.rows}))}"
+            )
         return ActivationReport(found)
 
     def column(self, name):
@@ -157,30 +176,60 @@ class ActivationReport:
         return plot_report(self, title)
 
     def __repr__(self):
-        table = [("layer", "kind", "output", "mean", "std", "between", "flat", "dead", "gradient",
-                  "weights'")]
+        table = [
+            (
+                "layer",
+                "kind",
+                "output",
+                "mean",
+                "std",
+                "between",
+                "flat",
+                "dead",
+                "gradient",
+                "weights'",
+            )
+        ]
         for row in self.rows:
-            table.append((row.name or "(net)", row.kind, str(row.shape), *map(_number, (
-                row.mean, row.std, row.between)), _percent(row.flat), _percent(row.dead),
-                _number(row.gradient), _number(row.weight_gradient)))
+            table.append(
+                (
+                    row.name or "(net)",
+                    row.kind,
+                    str(row.shape),
+                    *map(_number, (row.mean, row.std, row.between)),
+                    _percent(row.flat),
+                    _percent(row.dead),
+                    _number(row.gradient),
+                    _number(row.weight_gradient),
+                )
+            )
         widths = [max(map(len, column)) for column in zip(*table)]
-        return "\n".join("  ".join(
-            cell.ljust(width) if column < 3 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths))).rstrip() for line in table)
+        return "\n".join(
+            "  ".join(
+                cell.ljust(width) if column < 3 else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(line, widths))
+            ).rstrip()
+            for line in table
+        )
 
 
 # What the user gave -------------------------------------------------------------------------------
+
 
 def _check(net, X, y):
     if not isinstance(net, Block):
         raise TypeError(f"net must be a Gluon Block, got {type(net).__name__}")
     if not isinstance(X, nd.NDArray):
-        raise TypeError(f"X must be an mx.nd or mx.np array, got {type(X).__name__}; "
-                        "mx.nd.array(X) makes one. A batch (X, y) goes in as two arguments")
+        raise TypeError(
+            f"X must be an mx.nd or mx.np array, got {type(X).__name__}; "
+            "mx.nd.array(X) makes one. A batch (X, y) goes in as two arguments"
+        )
     if y is not None and (not isinstance(y, nd.NDArray) or y.shape[:1] != X.shape[:1]):
         shape = y.shape if isinstance(y, nd.NDArray) else type(y).__name__
-        raise ValueError(f"y must be an array with one label for each of the {X.shape[0]} examples "
-                         f"of X, got {shape}")
+        raise ValueError(
+            f"y must be an array with one label for each of the {X.shape[0]} examples "
+            f"of X, got {shape}"
+        )
     for parameter in net.collect_params().values():
         try:
             parameter.list_ctx()
@@ -188,10 +237,12 @@ def _check(net, X, y):
         except gluon.parameter.DeferredInitializationError:
             raise ValueError(
                 f"the shape of {parameter.name} is not known yet. Call net(X[:1]) once, which "
-                "draws the weights, and ask for the report then") from None
+                "draws the weights, and ask for the report then"
+            ) from None
         except RuntimeError:
-            raise ValueError(f"{parameter.name} has no values yet: call net.initialize() and "
-                             "net(X[:1]) first") from None
+            raise ValueError(
+                f"{parameter.name} has no values yet: call net.initialize() and net(X[:1]) first"
+            ) from None
 
 
 def _head(output, X, y, loss):
@@ -204,11 +255,14 @@ def _head(output, X, y, loss):
         found = loss(output) if y is None else loss(output, y)
         return as_nd(found).mean()
     if not isinstance(output, nd.NDArray):
-        raise ValueError(f"the network returns a {type(output).__name__}: say what its gradient "
-                         "should be taken of, with loss=function(output)")
+        raise ValueError(
+            f"the network returns a {type(output).__name__}: say what its gradient "
+            "should be taken of, with loss=function(output)"
+        )
     direction = np.random.RandomState(0).normal(size=output.shape)  # MXNet's numbers stay unused
-    direction = nd.array(direction / np.linalg.norm(direction), dtype=output.dtype,
-                         ctx=output.context)
+    direction = nd.array(
+        direction / np.linalg.norm(direction), dtype=output.dtype, ctx=output.context
+    )
     return (as_nd(output) * direction).sum()
 
 
@@ -225,10 +279,12 @@ def _reaching(head, wanted):
 
 # Listening ----------------------------------------------------------------------------------------
 
+
 def _rows(net, name=""):
     """(name, Block) of what gets a row."""
-    children = {key: child for key, child in net._children.items()
-                if child is not getattr(net, "act", None)}  # Dense(..., activation=) is one layer
+    children = {
+        key: child for key, child in net._children.items() if child is not getattr(net, "act", None)
+    }  # Dense(..., activation=) is one layer
     whole = not name and children  # a network of your own class is no layer of itself
     computes = getattr(type(net), "hybrid_forward", type(net).forward)
     in_a_row = computes in (nn.Sequential.forward, nn.HybridSequential.hybrid_forward)
@@ -276,8 +332,12 @@ def _left_as_it_was(net):
     blocks = all_blocks(net)
     attributes = [(block, dict(vars(block))) for block in blocks]
     # Running statistics are parameters here and in Gluon, plain attributes in the layers of d2l.
-    arrays = {id(array): array for block in blocks for array in vars(block).values()
-              if isinstance(array, nd.NDArray)}
+    arrays = {
+        id(array): array
+        for block in blocks
+        for array in vars(block).values()
+        if isinstance(array, nd.NDArray)
+    }
     for parameter in net.collect_params().values():
         arrays.update((id(array), array) for array in parameter.list_data())
     before = [(array, array.copy()) for array in arrays.values()]
@@ -297,11 +357,15 @@ def _left_as_it_was(net):
 
 def _weights(net, place):
     """(array, parameter) of what is trained, on the device where X is."""
-    return [(parameter.data(place), parameter) for parameter in net.collect_params().values()
-            if parameter.grad_req != "null"]
+    return [
+        (parameter.data(place), parameter)
+        for parameter in net.collect_params().values()
+        if parameter.grad_req != "null"
+    ]
 
 
 # Measuring ----------------------------------------------------------------------------------------
+
 
 def _row(name, block, values, gradient, by_parameter, keep):
     with np.errstate(all="ignore"):  # a network that has run away is reported, not complained about
@@ -313,11 +377,20 @@ def _row(name, block, values, gradient, by_parameter, keep):
         if values.ndim > 1 and len(values) > 1:
             between = float(np.sqrt(values.var(axis=0).mean()))
         own = [by_parameter[id(p)] for p in block._reg_params.values() if id(p) in by_parameter]
-        picked = values.reshape(-1)[::max(1, values.size // max(keep, 1))]
+        picked = values.reshape(-1)[:: max(1, values.size // max(keep, 1))]
         return LayerReport(
-            name, type(block).__name__, values.shape, float(values.mean()), float(values.std()),
-            between, None if flat is None else float(flat.mean()), dead, gradient,
-            float(np.sqrt(sum(length ** 2 for length in own))) if own else None, picked)
+            name,
+            type(block).__name__,
+            values.shape,
+            float(values.mean()),
+            float(values.std()),
+            between,
+            None if flat is None else float(flat.mean()),
+            dead,
+            gradient,
+            float(np.sqrt(sum(length**2 for length in own))) if own else None,
+            picked,
+        )
 
 
 def _activation(block):

@@ -41,8 +41,10 @@ def start(threads=None):
     versions = runtime.versions()
     setting = "; FAST setting, the numbers mean nothing" if FAST else ""
     n = machine["threads"]
-    print(f"MXNet {versions['mxnet']}, Python {versions['python']}, {n} thread{'s' * (n != 1)} on "
-          f"{machine['cores']} cores of {machine['cpu']}{setting}")
+    print(
+        f"MXNet {versions['mxnet']}, Python {versions['python']}, {n} thread{'s' * (n != 1)} on "
+        f"{machine['cores']} cores of {machine['cpu']}{setting}"
+    )
 
 
 def choose(full, fast):
@@ -61,9 +63,11 @@ def fashion_mnist(limit=None):
     try:
         data = dataset(limit=limit)
     except DatasetNotFound:
-        print(f"*** Fashion-MNIST is not in {data_folder()} and could not be downloaded.\n"
-              f"*** This notebook goes on with the STAND-IN: ten classes of drawn garments. Its\n"
-              f"*** numbers are not those of Fashion-MNIST, nor those in the text.")
+        print(
+            f"*** Fashion-MNIST is not in {data_folder()} and could not be downloaded.\n"
+            f"*** This notebook goes on with the STAND-IN: ten classes of drawn garments. Its\n"
+            f"*** numbers are not those of Fashion-MNIST, nor those in the text."
+        )
         stand_in = dataset(stand_in=True)
         limit = limit and min(limit, len(stand_in.train_labels))
         data = dataset(stand_in=True, limit=limit)
@@ -84,10 +88,13 @@ def recorded(name):
     except FileNotFoundError:
         raise FileNotFoundError(
             f"There is no {name} in {RESULTS}. Recorded results come with the repository and with "
-            f"the package; this one may be newer than the package.") from None
+            f"the package; this one may be newer than the package."
+        ) from None
     where = result.get("machine") or result.get("settings") or {}
-    print(f"recorded in benchmarks/results/{name} by `{result.get('command', '?')}` on "
-          f"{where.get('cpu', '?')}")
+    print(
+        f"recorded in benchmarks/results/{name} by `{result.get('command', '?')}` on "
+        f"{where.get('cpu', '?')}"
+    )
     return result
 
 

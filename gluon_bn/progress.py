@@ -39,8 +39,12 @@ class LiveCurves(Callback):
             from d2l import mxnet as d2l
             from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-            self.animator = d2l.Animator(xlabel="epoch", xlim=[0, self.epochs], figsize=(5, 3.2),
-                                         legend=["train loss", "train accuracy", "test accuracy"])
+            self.animator = d2l.Animator(
+                xlabel="epoch",
+                xlim=[0, self.epochs],
+                figsize=(5, 3.2),
+                legend=["train loss", "train accuracy", "test accuracy"],
+            )
             set_matplotlib_formats("png")  # d2l has chosen SVG, for all figures to come
 
     def on_batch(self, epoch, batch, loss, accuracy):
@@ -49,8 +53,9 @@ class LiveCurves(Callback):
 
     def on_epoch_end(self, epochs):
         last = epochs[-1]
-        self.animator.add(last["epoch"], (last["train_loss"], last["train_accuracy"],
-                                          last["test_accuracy"]))
+        self.animator.add(
+            last["epoch"], (last["train_loss"], last["train_accuracy"], last["test_accuracy"])
+        )
 
 
 class ProgressBar(Callback):
@@ -68,7 +73,9 @@ class ProgressBar(Callback):
     def on_epoch_end(self, epochs):
         last = epochs[-1]
         test = last["test_accuracy"]
-        self.bar.set_postfix(loss=f"{last['train_loss']:.3f}",
-                             accuracy=f"{last['train_accuracy']:.3f}",
-                             **({} if test is None else {"test": f"{test:.3f}"}))
+        self.bar.set_postfix(
+            loss=f"{last['train_loss']:.3f}",
+            accuracy=f"{last['train_accuracy']:.3f}",
+            **({} if test is None else {"test": f"{test:.3f}"}),
+        )
         self.bar.close()

@@ -21,16 +21,19 @@ def cross_entropy(label_smoothing=0.0):
     Raises ValueError for a label_smoothing that is not at least 0 and less than 1.
     """
     if not (isinstance(label_smoothing, (int, float)) and 0 <= label_smoothing < 1):
-        raise ValueError(f"label_smoothing must be at least 0 and less than 1, the share of the "
-                         f"probability that all classes get alike, not {label_smoothing!r}")
+        raise ValueError(
+            f"label_smoothing must be at least 0 and less than 1, the share of the "
+            f"probability that all classes get alike, not {label_smoothing!r}"
+        )
     to_class = gluon.loss.SoftmaxCrossEntropyLoss()
     to_all = gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
 
     def smoothed(scores, y):
         F = mx.np if isinstance(scores, mx.np.ndarray) else mx.nd
         uniform = F.ones_like(scores) / scores.shape[-1]
-        return ((1 - label_smoothing) * to_class(scores, y)
-                + label_smoothing * to_all(scores, uniform))
+        return (1 - label_smoothing) * to_class(scores, y) + label_smoothing * to_all(
+            scores, uniform
+        )
 
     return smoothed if label_smoothing else to_class
 
@@ -45,12 +48,15 @@ def learning_rates(schedule, lr, epochs, batches):
     if schedule == "constant":
         return None
     if batches is None:
-        raise ValueError(f"schedule={schedule!r} has to know how many batches there are, and "
-                         f"train_iter has no len(); use schedule='constant'")
+        raise ValueError(
+            f"schedule={schedule!r} has to know how many batches there are, and "
+            f"train_iter has no len(); use schedule='constant'"
+        )
     updates = epochs * batches
     warm_up = int(WARM_UP * updates) if schedule == "one-cycle" else 0
     return mx.lr_scheduler.CosineScheduler(
-        updates, base_lr=lr, final_lr=END * lr, warmup_steps=warm_up, warmup_begin_lr=START * lr)
+        updates, base_lr=lr, final_lr=END * lr, warmup_steps=warm_up, warmup_begin_lr=START * lr
+    )
 
 
 def trainer(net, optimizer, options):
@@ -61,16 +67,19 @@ def trainer(net, optimizer, options):
     """
     known = mx.optimizer.Optimizer.opt_registry
     if isinstance(optimizer, str) and optimizer.lower() not in known:
-        raise ValueError(f"optimizer {optimizer!r} is unknown; Gluon has "
-                         f"{', '.join(sorted(known))}")
+        raise ValueError(
+            f"optimizer {optimizer!r} is unknown; Gluon has {', '.join(sorted(known))}"
+        )
     # A list, because a Trainer sorts what it gets as a dict, by names like dense10 and dense9.
     parameters = list(net.collect_params().values())
     if not parameters:
         raise ValueError("the network has no parameters, so there is nothing to train")
     for parameter in parameters:
         if parameter.grad_req == "add":
-            raise ValueError(f"{parameter.name} has grad_req='add', so the gradients of all steps "
-                             "would add up: net.collect_params().setattr('grad_req', 'write')")
+            raise ValueError(
+                f"{parameter.name} has grad_req='add', so the gradients of all steps "
+                "would add up: net.collect_params().setattr('grad_req', 'write')"
+            )
     try:
         return gluon.Trainer(parameters, optimizer, options, kvstore=None)
     except TypeError as error:
@@ -79,6 +88,7 @@ def trainer(net, optimizer, options):
 
 def clip_gradients(trainer, largest):
     """Shorten the gradient of all parameters together to the norm `largest` if it is longer."""
-    gradients = [as_nd(parameter.grad()) for parameter in trainer._params
-                 if parameter.grad_req != "null"]
+    gradients = [
+        as_nd(parameter.grad()) for parameter in trainer._params if parameter.grad_req != "null"
+    ]
     gluon.utils.clip_global_norm(gradients, largest, check_isfinite=False)

@@ -39,8 +39,9 @@ class _Affine(ArrayBlock):
     _options = ("axis", "epsilon", "center", "scale")
     _per_example = True  # the statistics: axis 0 must be the batch's
 
-    def __init__(self, epsilon, center, scale, beta_initializer, gamma_initializer, in_channels,
-                 **kwargs):
+    def __init__(
+        self, epsilon, center, scale, beta_initializer, gamma_initializer, in_channels, **kwargs
+    ):
         super().__init__(**kwargs)
         check_channel_axis(self.axis, per_example=self._per_example)
         check_eps(epsilon, "epsilon")
@@ -56,8 +57,10 @@ class _Affine(ArrayBlock):
         return self.normalize(X, gamma if self.scale else None, beta if self.center else None)
 
     def __repr__(self):
-        return (f"{type(self).__name__}(axis={self.axis}, epsilon={self.epsilon}, center="
-                f"{self.center}, scale={self.scale}, in_channels={self.channels})")
+        return (
+            f"{type(self).__name__}(axis={self.axis}, epsilon={self.epsilon}, center="
+            f"{self.center}, scale={self.scale}, in_channels={self.channels})"
+        )
 
 
 class LayerNorm(_Affine):
@@ -65,11 +68,21 @@ class LayerNorm(_Affine):
 
     _per_example = False
 
-    def __init__(self, axis=-1, epsilon=1e-5, center=True, scale=True, beta_initializer="zeros",
-                 gamma_initializer="ones", in_channels=0, **kwargs):
+    def __init__(
+        self,
+        axis=-1,
+        epsilon=1e-5,
+        center=True,
+        scale=True,
+        beta_initializer="zeros",
+        gamma_initializer="ones",
+        in_channels=0,
+        **kwargs,
+    ):
         self.axis = axis
-        super().__init__(epsilon, center, scale, beta_initializer, gamma_initializer, in_channels,
-                         **kwargs)
+        super().__init__(
+            epsilon, center, scale, beta_initializer, gamma_initializer, in_channels, **kwargs
+        )
 
     def normalize(self, X, gamma, beta):
         return functional.layer_norm(X, gamma, beta, self.epsilon, self.axis)
@@ -78,11 +91,21 @@ class LayerNorm(_Affine):
 class InstanceNorm(_Affine):
     """Instance normalization (Ulyanov et al., 2016); Gluon's signature: scale is off by default."""
 
-    def __init__(self, axis=1, epsilon=1e-5, center=True, scale=False, beta_initializer="zeros",
-                 gamma_initializer="ones", in_channels=0, **kwargs):
+    def __init__(
+        self,
+        axis=1,
+        epsilon=1e-5,
+        center=True,
+        scale=False,
+        beta_initializer="zeros",
+        gamma_initializer="ones",
+        in_channels=0,
+        **kwargs,
+    ):
         self.axis = axis
-        super().__init__(epsilon, center, scale, beta_initializer, gamma_initializer, in_channels,
-                         **kwargs)
+        super().__init__(
+            epsilon, center, scale, beta_initializer, gamma_initializer, in_channels, **kwargs
+        )
 
     def check(self, X):
         super().check(X)
@@ -98,11 +121,21 @@ class GroupNorm(_Affine):
 
     _options = ("num_groups", "epsilon", "center", "scale")
 
-    def __init__(self, num_groups=1, epsilon=1e-5, center=True, scale=True,
-                 beta_initializer="zeros", gamma_initializer="ones", in_channels=0, **kwargs):
+    def __init__(
+        self,
+        num_groups=1,
+        epsilon=1e-5,
+        center=True,
+        scale=True,
+        beta_initializer="zeros",
+        gamma_initializer="ones",
+        in_channels=0,
+        **kwargs,
+    ):
         check_count("num_groups", num_groups, least=1)
-        super().__init__(epsilon, center, scale, beta_initializer, gamma_initializer, in_channels,
-                         **kwargs)
+        super().__init__(
+            epsilon, center, scale, beta_initializer, gamma_initializer, in_channels, **kwargs
+        )
         self.num_groups = num_groups
 
     def check(self, X):
@@ -156,8 +189,17 @@ class BatchRenorm(BatchNorm):
 
     _options = (*BatchNorm._options, "r_min", "r_max", "d_max", "renorm_momentum")
 
-    def __init__(self, num_features=0, num_dims=None, *, r_min=None, r_max=None, d_max=None,
-                 renorm_momentum=0.99, **options):
+    def __init__(
+        self,
+        num_features=0,
+        num_dims=None,
+        *,
+        r_min=None,
+        r_max=None,
+        d_max=None,
+        renorm_momentum=0.99,
+        **options,
+    ):
         check_renorm(r_min, r_max, d_max, renorm_momentum, options)
         variance = options.get("running_variance_initializer", "ones")
         super().__init__(num_features, num_dims, average=Renorm(variance), **options)
@@ -170,9 +212,15 @@ class BatchRenorm(BatchNorm):
             with autograd.pause():
                 mean, var = (s.reshape(-1) for s in functional.moments(X, axes, weights))
                 r, d = functional.renorm_correction(
-                    mean, var, cast(running["renorm_mean"], X.dtype),
-                    cast(running["renorm_stddev"], X.dtype), self.epsilon,
-                    self.r_min, self.r_max, self.d_max)
+                    mean,
+                    var,
+                    cast(running["renorm_mean"], X.dtype),
+                    cast(running["renorm_stddev"], X.dtype),
+                    self.epsilon,
+                    self.r_min,
+                    self.r_max,
+                    self.d_max,
+                )
             # gamma (x_hat r + d) + beta is batch normalization with another gamma and beta.
             gamma, beta = gamma * r, gamma * d + beta
         return super().normalize(X, gamma, beta, axis, running, weights)
@@ -190,8 +238,10 @@ class _Reparametrized(ArrayBlock):
 
     def __init__(self, layer, **kwargs):
         if not isinstance(layer, (nn.Dense, conv_layers._Conv)):
-            raise TypeError("a Dense, Conv or ConvTranspose layer of Gluon is expected, got "
-                            f"{type(layer).__name__}")
+            raise TypeError(
+                "a Dense, Conv or ConvTranspose layer of Gluon is expected, got "
+                f"{type(layer).__name__}"
+            )
         # One prefix for all its parameters, or Gluon could not load the file of a lone layer.
         super().__init__(**{"prefix": layer.prefix, **kwargs})
         layer = copy.copy(layer)
@@ -223,10 +273,17 @@ class _Reparametrized(ArrayBlock):
             said.update(units=layer._units, flatten=layer._flatten)
         else:
             own = layer._kwargs
-            said.update(channels=own["num_filter"], kernel_size=own["kernel"],
-                        strides=own["stride"], padding=own["pad"], dilation=own["dilate"],
-                        groups=own["num_group"], layout=own["layout"], adj=own.get("adj"),
-                        op_name=layer._op_name)
+            said.update(
+                channels=own["num_filter"],
+                kernel_size=own["kernel"],
+                strides=own["stride"],
+                padding=own["pad"],
+                dilation=own["dilate"],
+                groups=own["num_group"],
+                layout=own["layout"],
+                adj=own.get("adj"),
+                op_name=layer._op_name,
+            )
         return {"layer": said, **super()._arguments()}
 
     @classmethod
@@ -251,8 +308,9 @@ class _Reparametrized(ArrayBlock):
         outputs of this group.
         """
         if self._groups:
-            weight = weight.reshape((self._groups, -1, self.units // self._groups,
-                                     prod(weight.shape[2:]))).swapaxes(1, 2)
+            weight = weight.reshape(
+                (self._groups, -1, self.units // self._groups, prod(weight.shape[2:]))
+            ).swapaxes(1, 2)
         return weight.reshape((self.units, -1))
 
     def _from_rows(self, rows, shape):

@@ -129,6 +129,7 @@ def busy_cores(seconds=0.2):
     the others spin in vain: two threads on two cores train LeNet ten times slower beside a busy
     program, and one thread hardly notices it.
     """
+
     def ticks():
         with open("/proc/stat", encoding="ascii") as file:
             numbers = [int(word) for word in file.readline().split()[1:9]]
@@ -164,6 +165,7 @@ def threads():
 
 # MXNet's worker thread ----------------------------------------------------------------------------
 
+
 def _in_engine(name, *arguments):
     """Call a function of OpenMP on the thread that runs MXNet's CPU operators; return its result.
 
@@ -185,8 +187,21 @@ def _in_engine(name, *arguments):
 
     cpu = (ctypes.c_int * 3)(1, 0, 0)  # struct Context: device type 1 is the CPU, device 0
     normal = ctypes.c_int(0)  # FnProperty::kNormal, the queue of ordinary operators
-    check_call(_LIB.MXEnginePushSync(call, None, None, ctypes.byref(cpu), None, 0, None, 0,
-                                     ctypes.byref(normal), 0, b"gluon_bn.runtime"))
+    check_call(
+        _LIB.MXEnginePushSync(
+            call,
+            None,
+            None,
+            ctypes.byref(cpu),
+            None,
+            0,
+            None,
+            0,
+            ctypes.byref(normal),
+            0,
+            b"gluon_bn.runtime",
+        )
+    )
     mxnet.nd.waitall()
     return result[0]
 
@@ -215,8 +230,11 @@ def _keep_freed_memory():
         return "default"
     mallopt = ctypes.CDLL(None).mallopt
     # One arena: the others return their memory whatever the thresholds say.
-    kept = (mallopt(_M_ARENA_MAX, 1) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-            and (mallopt(_M_MMAP_THRESHOLD, _LARGE) or mallopt(_M_MMAP_THRESHOLD, _LARGEST_OLD)))
+    kept = (
+        mallopt(_M_ARENA_MAX, 1)
+        and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        and (mallopt(_M_MMAP_THRESHOLD, _LARGE) or mallopt(_M_MMAP_THRESHOLD, _LARGEST_OLD))
+    )
     return "glibc, freed memory kept" if kept else "default"
 
 

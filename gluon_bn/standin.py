@@ -56,8 +56,9 @@ class Tailor:
 
     def __init__(self, rng, n):
         self.rng, self.n = rng, n
-        y, x = np.meshgrid(*[np.linspace(-1, 1, SIDE, dtype=np.float32) * (1 - PIXEL / 2)] * 2,
-                           indexing="ij")
+        y, x = np.meshgrid(
+            *[np.linspace(-1, 1, SIDE, dtype=np.float32) * (1 - PIXEL / 2)] * 2, indexing="ij"
+        )
         self.v = (y - self.near(0, 0.06)) / self.between(0.85, 1.05)
         self.u = (x - self.near(0, 0.06) + self.near(0, 0.06) * y) / self.between(0.82, 1.08)
         self.a = np.abs(self.u)  # most garments are symmetric: draw the right half, get both
@@ -87,6 +88,7 @@ class Tailor:
 
 
 # Shapes: negative inside, positive outside, about the distance from the outline. -----------------
+
 
 def join(*shapes):
     return np.minimum.reduce(np.broadcast_arrays(*shapes))
@@ -118,18 +120,32 @@ def line(shape, width=PIXEL / 2, darker=0.5):
 
 # Garments: each returns its outline and a factor for the details drawn on it. ---------------------
 
+
 def _top(t, width, length, sleeve, hang, thickness, neck):
     """Anything worn on the upper body. `hang`: 0 is an arm stretched out, 1 an arm hanging."""
     body = box(t.a, t.v, -1, width + 0.06 * t.v, -0.78, length)
     shoulder = width - thickness + 0.06, -0.74 + thickness
-    arm = stroke(t.a, t.v, *shoulder, shoulder[0] + sleeve * (1 - 0.75 * hang),
-                 shoulder[1] + sleeve * (0.35 + 0.65 * hang), thickness)
+    arm = stroke(
+        t.a,
+        t.v,
+        *shoulder,
+        shoulder[0] + sleeve * (1 - 0.75 * hang),
+        shoulder[1] + sleeve * (0.35 + 0.65 * hang),
+        thickness,
+    )
     return cut(join(body, arm), ellipse(t.a, t.v, 0, -0.86, 0.22, neck))
 
 
 def t_shirt(t):
-    outline = _top(t, t.near(0.46, 0.05), t.near(0.74, 0.08), t.near(0.40, 0.09),
-                   t.near(0.35, 0.15), t.near(0.17, 0.02), t.near(0.18, 0.06))
+    outline = _top(
+        t,
+        t.near(0.46, 0.05),
+        t.near(0.74, 0.08),
+        t.near(0.40, 0.09),
+        t.near(0.35, 0.15),
+        t.near(0.17, 0.02),
+        t.near(0.18, 0.06),
+    )
     print_on_chest = t.some(0.4) & (box(t.u, t.v, -0.22, 0.22, -0.3, t.between(-0.1, 0.3)) < 0)
     return outline, 1 - print_on_chest * t.between(-0.4, 0.6)
 
@@ -144,16 +160,26 @@ def trouser(t):
 
 
 def pullover(t):
-    outline = _top(t, t.near(0.45, 0.05), t.near(0.70, 0.08), t.near(1.15, 0.15),
-                   t.near(0.90, 0.10), t.near(0.15, 0.02), t.near(0.12, 0.05))
+    outline = _top(
+        t,
+        t.near(0.45, 0.05),
+        t.near(0.70, 0.08),
+        t.near(1.15, 0.15),
+        t.near(0.90, 0.10),
+        t.near(0.15, 0.02),
+        t.near(0.12, 0.05),
+    )
     return outline, line(t.v - 0.58, darker=t.between(0, 0.5))  # the ribbed hem
 
 
 def dress(t):
     waist, top = t.near(-0.15, 0.10), t.near(0.28, 0.04)
     narrow = top - t.between(0.02, 0.10)
-    half = np.where(t.v < waist, narrow + (top - narrow) * (waist - t.v) / 0.7,
-                    narrow + t.between(0.10, 0.45) * (t.v - waist))
+    half = np.where(
+        t.v < waist,
+        narrow + (top - narrow) * (waist - t.v) / 0.7,
+        narrow + t.between(0.10, 0.45) * (t.v - waist),
+    )
     skirt = box(t.a, t.v, -1, half, -0.9, t.near(0.88, 0.06))
     reach = t.between(0.02, 0.45) * t.some(0.5) + 0.02
     arm = stroke(t.a, t.v, top - 0.08, -0.76, top - 0.04 + 0.5 * reach, -0.74 + reach, 0.09)
@@ -162,8 +188,15 @@ def dress(t):
 
 
 def coat(t):
-    outline = _top(t, t.near(0.46, 0.05), t.near(0.82, 0.07), t.near(1.20, 0.15),
-                   t.near(0.95, 0.08), t.near(0.15, 0.02), t.near(0.14, 0.06))
+    outline = _top(
+        t,
+        t.near(0.46, 0.05),
+        t.near(0.82, 0.07),
+        t.near(1.20, 0.15),
+        t.near(0.95, 0.08),
+        t.near(0.15, 0.02),
+        t.near(0.14, 0.06),
+    )
     opening = line(t.u - t.near(0, 0.02), darker=t.between(0.1, 0.7))
     lapel = line(t.a - 0.30 * (-0.2 - t.v), darker=t.between(0, 0.6))
     return outline, np.where(t.v < -0.2, lapel, opening)
@@ -185,10 +218,15 @@ def sandal(t):
 
 def shirt(t):
     short = t.some(0.35)
-    outline = _top(t, t.near(0.45, 0.05), t.near(0.77, 0.08),
-                   np.where(short, t.near(0.45, 0.10), t.near(1.15, 0.15)),
-                   np.where(short, t.near(0.40, 0.15), t.near(0.90, 0.10)),
-                   t.near(0.15, 0.02), t.near(0.15, 0.06))
+    outline = _top(
+        t,
+        t.near(0.45, 0.05),
+        t.near(0.77, 0.08),
+        np.where(short, t.near(0.45, 0.10), t.near(1.15, 0.15)),
+        np.where(short, t.near(0.40, 0.15), t.near(0.90, 0.10)),
+        t.near(0.15, 0.02),
+        t.near(0.15, 0.06),
+    )
     buttons = line(t.u, darker=t.between(0, 0.5) * (np.sin(t.v * 20) > 0))
     collar = line(t.a + 0.8 * t.v + 0.48, darker=t.between(0, 0.6))
     return outline, buttons * np.where(t.a < 0.3, collar, 1)

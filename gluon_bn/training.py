@@ -40,8 +40,19 @@ from gluon_bn.arguments import (
 )
 from gluon_bn.checkpoint import CheckpointError
 
-__all__ = ["Callback", "CheckpointError", "TrainingError", "evaluate", "fit", "initialize",
-           "record", "seed_everything", "write_csv", "write_figure", "write_json"]
+__all__ = [
+    "Callback",
+    "CheckpointError",
+    "TrainingError",
+    "evaluate",
+    "fit",
+    "initialize",
+    "record",
+    "seed_everything",
+    "write_csv",
+    "write_figure",
+    "write_json",
+]
 
 # How many batches the program may run ahead of the numbers it has read back. MXNet computes in the
 # background; reading a loss waits for it. Reading it two batches late, nobody has to wait.
@@ -68,9 +79,25 @@ class Callback:
         """An epoch is over: all records so far, the last one is new."""
 
 
-def fit(net, train_iter, test_iter=None, epochs=10, lr=1.0, *, optimizer="sgd",
-        optimizer_params=None, schedule="constant", clip=None, label_smoothing=0.0, seed=0,
-        ctx=None, callbacks=(), checkpoint=None, resume=False, settings=None):
+def fit(
+    net,
+    train_iter,
+    test_iter=None,
+    epochs=10,
+    lr=1.0,
+    *,
+    optimizer="sgd",
+    optimizer_params=None,
+    schedule="constant",
+    clip=None,
+    label_smoothing=0.0,
+    seed=0,
+    ctx=None,
+    callbacks=(),
+    checkpoint=None,
+    resume=False,
+    settings=None,
+):
     """Train a classifier by the cross entropy of its scores; return the record of each epoch.
 
     net : a Gluon network from X (N, ...) to scores (N, classes). If it is not initialized yet,
@@ -116,11 +143,19 @@ def fit(net, train_iter, test_iter=None, epochs=10, lr=1.0, *, optimizer="sgd",
     scheduler = recipe.learning_rates(schedule, lr, epochs, _length(train_iter))
     if scheduler is not None:
         options["lr_scheduler"] = scheduler
-    settings = _plain({
-        "optimizer": optimizer, "lr": lr, **(optimizer_params or {}), "schedule": schedule,
-        "clip": clip, "label_smoothing": label_smoothing or None, "seed": seed,
-        **({} if scheduler is None else {"epochs": epochs}),
-        **(settings or {})})
+    settings = _plain(
+        {
+            "optimizer": optimizer,
+            "lr": lr,
+            **(optimizer_params or {}),
+            "schedule": schedule,
+            "clip": clip,
+            "label_smoothing": label_smoothing or None,
+            "seed": seed,
+            **({} if scheduler is None else {"epochs": epochs}),
+            **(settings or {}),
+        }
+    )
     seed_everything(seed)
     _initialize(net, train_iter, ctx)
     trainer = recipe.trainer(net, optimizer, options)
@@ -142,13 +177,36 @@ def fit(net, train_iter, test_iter=None, epochs=10, lr=1.0, *, optimizer="sgd",
                     signals.deliver()
 
             _tell(callbacks, "on_epoch_start", epoch, _length(train_iter))
-            _train_epoch(net, train_iter, loss_of, trainer, ctx, clip, seed, epoch, run, callbacks,
-                         signals, stop_if_asked, group=GROUP if checkpoint else 1)
-            accuracy = None if test_iter is None else evaluate(
-                net, _asking_after_each(test_iter, stop_if_asked), ctx)
-            done.append({"epoch": epoch, "train_loss": run.loss / run.examples,
-                         "train_accuracy": run.correct / run.examples, "test_accuracy": accuracy,
-                         "seconds": run.seconds, "examples_per_second": run.examples / run.seconds})
+            _train_epoch(
+                net,
+                train_iter,
+                loss_of,
+                trainer,
+                ctx,
+                clip,
+                seed,
+                epoch,
+                run,
+                callbacks,
+                signals,
+                stop_if_asked,
+                group=GROUP if checkpoint else 1,
+            )
+            accuracy = (
+                None
+                if test_iter is None
+                else evaluate(net, _asking_after_each(test_iter, stop_if_asked), ctx)
+            )
+            done.append(
+                {
+                    "epoch": epoch,
+                    "train_loss": run.loss / run.examples,
+                    "train_accuracy": run.correct / run.examples,
+                    "test_accuracy": accuracy,
+                    "seconds": run.seconds,
+                    "examples_per_second": run.examples / run.seconds,
+                }
+            )
             if checkpoint:
                 _save(checkpoint, net, trainer, settings, done)
             _tell(callbacks, "on_epoch_end", done)
@@ -168,8 +226,21 @@ class _Sums:
     seconds: float = 0.0
 
 
-def _train_epoch(net, train_iter, loss_of, trainer, ctx, clip, seed, epoch, run, callbacks,
-                 signals, stop_if_asked, group):
+def _train_epoch(
+    net,
+    train_iter,
+    loss_of,
+    trainer,
+    ctx,
+    clip,
+    seed,
+    epoch,
+    run,
+    callbacks,
+    signals,
+    stop_if_asked,
+    group,
+):
     """Train on the batches of an epoch that `run` has not seen yet, and add them to `run`."""
     waiting = collections.deque()  # what the network said of the last batches, not read yet
 
@@ -180,9 +251,16 @@ def _train_epoch(net, train_iter, loss_of, trainer, ctx, clip, seed, epoch, run,
         if not math.isfinite(run.loss):
             raise TrainingError(
                 f"The loss became {run.loss} in batch {run.batches} of epoch {epoch}: the weights "
-                f"have run away. A smaller learning rate than {trainer.learning_rate:g} helps.")
-        _tell(callbacks, "on_batch", epoch, run.batches, run.loss / run.examples,
-              run.correct / run.examples)
+                f"have run away. A smaller learning rate than {trainer.learning_rate:g} helps."
+            )
+        _tell(
+            callbacks,
+            "on_batch",
+            epoch,
+            run.batches,
+            run.loss / run.examples,
+            run.correct / run.examples,
+        )
 
     def read_all():
         while waiting:
@@ -285,14 +363,17 @@ def seed_everything(seed, epoch=0, batch=0):
 
 # The start of a run -------------------------------------------------------------------------------
 
+
 def _check_settings(epochs, lr, seed, clip):
     check_count("epochs", epochs, least=1)
     if not (isinstance(lr, (int, float)) and 0 < lr < math.inf):
         raise ValueError(f"lr, the learning rate, must be a positive number, not {lr!r}")
     check_seed(seed)
     if clip is not None and not (isinstance(clip, (int, float)) and 0 < clip < math.inf):
-        raise ValueError(f"clip, the largest norm of the gradient, must be a positive number or "
-                         f"None, not {clip!r}")
+        raise ValueError(
+            f"clip, the largest norm of the gradient, must be a positive number or "
+            f"None, not {clip!r}"
+        )
 
 
 def _plain(settings):
@@ -322,8 +403,10 @@ def _initialize(net, data_iter, ctx):
     places = {place for p in net.collect_params().values() for place in p.list_ctx()}
     if len(places) > 1:
         names = ", ".join(sorted(map(str, places)))
-        raise ValueError(f"the network is on {len(places)} devices, {names}, and fit trains on "
-                         f"one: net.collect_params().reset_ctx(mx.{ctx}) moves it there")
+        raise ValueError(
+            f"the network is on {len(places)} devices, {names}, and fit trains on "
+            f"one: net.collect_params().reset_ctx(mx.{ctx}) moves it there"
+        )
     for X, _ in map(check_pair, data_iter):
         with accepting(X):
             net(X[:1].as_in_context(ctx))  # prediction mode: no running statistic moves
@@ -341,10 +424,15 @@ def _tell(callbacks, method, *arguments):
 
 # Stopping and going on ----------------------------------------------------------------------------
 
+
 def _save(path, net, trainer, settings, epochs, run=None):
     """Write a checkpoint: after `epochs`, or in the middle of the next one, where `run` stands."""
-    files.save_checkpoint(path, net, trainer, {
-        "settings": settings, "epochs": epochs, "partial": None if run is None else asdict(run)})
+    files.save_checkpoint(
+        path,
+        net,
+        trainer,
+        {"settings": settings, "epochs": epochs, "partial": None if run is None else asdict(run)},
+    )
 
 
 def _resume(path, net, trainer, settings):
@@ -356,7 +444,8 @@ def _resume(path, net, trainer, settings):
         if saved.get(name) != settings.get(name):
             raise CheckpointError(
                 f"{path} is of a run with {name} = {saved.get(name)}, and this one has "
-                f"{name} = {settings.get(name)}. Use the same, or start without --resume.")
+                f"{name} = {settings.get(name)}. Use the same, or start without --resume."
+            )
     files.restore(header, arrays, net, trainer)
     return header["epochs"], None if header["partial"] is None else _Sums(**header["partial"])
 
@@ -397,15 +486,24 @@ def _signals_held_back():
 
 # The record of a run ------------------------------------------------------------------------------
 
+
 def record(model, norm, seed, dataset, epochs, **more):
     """The content of `metrics.json`: a dict of plain values.
 
     dataset : {"name", "train", "test"}, as `Dataset.summary()` gives it.  epochs : what `fit` gave.
     more : further keys, such as the settings of the run.
     """
-    return {"model": model, "norm": norm, "seed": seed, "dataset": dataset, "epochs": epochs,
-            "test_accuracy": epochs[-1]["test_accuracy"] if epochs else None,
-            "versions": runtime.versions(), "machine": runtime.describe(), **more}
+    return {
+        "model": model,
+        "norm": norm,
+        "seed": seed,
+        "dataset": dataset,
+        "epochs": epochs,
+        "test_accuracy": epochs[-1]["test_accuracy"] if epochs else None,
+        "versions": runtime.versions(),
+        "machine": runtime.describe(),
+        **more,
+    }
 
 
 def write_json(path, content):

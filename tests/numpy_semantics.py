@@ -54,14 +54,22 @@ LAYERS = {
     "cumulative": lambda: BatchNorm(momentum=None),
     "zero_debias": lambda: BatchNorm(zero_debias=True, activation="relu"),
     "unbiased": lambda: BatchNorm(unbiased=True, activation="tanh", scale=False, center=False),
-    "renorm": BatchRenorm, "layer": lambda: LayerNorm(axis=1), "instance": InstanceNorm,
-    "group": lambda: GroupNorm(2), "pixel": PixelNorm,
+    "renorm": BatchRenorm,
+    "layer": lambda: LayerNorm(axis=1),
+    "instance": InstanceNorm,
+    "group": lambda: GroupNorm(2),
+    "pixel": PixelNorm,
     "weight": lambda: WeightNorm(nn.Conv2D(4, 3, activation="relu")),
     "weight_dense": lambda: WeightNorm(nn.Dense(5)),
     "spectral": lambda: SpectralNorm(nn.Conv2DTranspose(4, 3)),
 }
-RUNS = [{"clip": 1e-2}, {"schedule": "one-cycle"}, {"label_smoothing": 0.1, "optimizer": "adam"},
-        {"optimizer_params": {"momentum": 0.9, "wd": 1e-4}}, {"optimizer": "nadam", "clip": 1.0}]
+RUNS = [
+    {"clip": 1e-2},
+    {"schedule": "one-cycle"},
+    {"label_smoothing": 0.1, "optimizer": "adam"},
+    {"optimizer_params": {"momentum": 0.9, "wd": 1e-4}},
+    {"optimizer": "nadam", "clip": 1.0},
+]
 
 
 def data(size=12, count=24, **options):
@@ -79,7 +87,8 @@ def first_values(net, *inputs):
     for name, parameter in sorted(net._collect_params_with_prefix().items()):
         if name.endswith(("weight", ".u", ".g")):
             gluon_bn.checkpoint.set_value(
-                parameter, rng.normal(0, 0.3, parameter.shape).astype("float32"))
+                parameter, rng.normal(0, 0.3, parameter.shape).astype("float32")
+            )
     return net
 
 
@@ -95,8 +104,9 @@ def network(layer, flags=None):
 
 def fit(layer, flags, **options):
     net = network(layer, flags)
-    record = training.fit(net, data(shuffle=True, augment="crop-flip"), data(), epochs=2, lr=0.01,
-                          **options)
+    record = training.fit(
+        net, data(shuffle=True, augment="crop-flip"), data(), epochs=2, lr=0.01, **options
+    )
     return net, [record[-1][key] for key in ("train_loss", "test_accuracy")]
 
 
@@ -127,7 +137,8 @@ def everything():
         for flags in (None, {}, STATIC):
             net, record = fit(layer, flags)
             found[f"fit, {name}, {flags}"] = record + [
-                x for p in net.collect_params().values() for x in numbers(p.data())[:4]]
+                x for p in net.collect_params().values() for x in numbers(p.data())[:4]
+            ]
     for options in RUNS:
         with tempfile.TemporaryDirectory() as folder:
             _, whole = fit(BatchNorm, {}, **options)
@@ -147,8 +158,9 @@ def everything():
             with autograd.record():
                 Y = net(X, y)
             Y.backward()
-            found[f"conditional, {options}, {flags}"] = numbers(Y) + numbers(
-                net.before.weight.grad()) + numbers(net(X, y))
+            found[f"conditional, {options}, {flags}"] = (
+                numbers(Y) + numbers(net.before.weight.grad()) + numbers(net(X, y))
+            )
     found.update(afterwards())
     return found
 
@@ -177,16 +189,19 @@ def afterwards():
         net(X)
         with tempfile.TemporaryDirectory() as folder:
             net.export(f"{folder}/net")
-            read = gluon.SymbolBlock.imports(f"{folder}/net-symbol.json", ["data"],
-                                             f"{folder}/net-0000.params")
+            read = gluon.SymbolBlock.imports(
+                f"{folder}/net-symbol.json", ["data"], f"{folder}/net-0000.params"
+            )
             found[say + "export"] = numbers(read(X))
     for model in ("lenet", "resnet18", "densenet"):
         batch = [(X28[:4], y28[:4]) for X28, y28 in data(28)]
         steps = comparison.compare_with_gluon(model, batch, 2, 0.1)
         found[f"compare {model}"] = [steps[-1]["one_step"]["outputs"] < 1e-2]
     for options in ({}, {"norm": "auto", "label_input": True}):
-        G, D = models.generator(num_classes=3, width=8, **options), models.discriminator(
-            num_classes=3, width=4)
+        G, D = (
+            models.generator(num_classes=3, width=8, **options),
+            models.discriminator(num_classes=3, width=4),
+        )
         adversarial.fit(G, D, data(28), epochs=1)
         found[f"adversarial {options}"] = [adversarial.draw(G, [0, 1, 2]).shape[-1]]
     for student in (gluon_bn.batch_norm, gluon_bn.moments):

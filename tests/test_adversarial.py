@@ -30,8 +30,11 @@ def initialized(net):
 
 def values(net):
     settle()
-    return [parameter.data().asnumpy().copy() for parameter in net.collect_params().values()
-            if parameter.grad_req != "null"]
+    return [
+        parameter.data().asnumpy().copy()
+        for parameter in net.collect_params().values()
+        if parameter.grad_req != "null"
+    ]
 
 
 def same(before, after):
@@ -39,6 +42,7 @@ def same(before, after):
 
 
 # The networks -------------------------------------------------------------------------------------
+
 
 def test_the_generator_is_that_of_gluons_layers(networks):
     """An independent build: Gluon's layers, gamma and beta put in by hand."""
@@ -49,8 +53,11 @@ def test_the_generator_is_that_of_gluons_layers(networks):
         for parameter in (norm.gamma, norm.beta):
             parameter.set_data(nd.random.normal(1, 0.5, shape=parameter.shape))
     dense = gluon.nn.Dense(16 * 49)
-    layers = [gluon.nn.Conv2DTranspose(12, 4, 2, 1), gluon.nn.Conv2DTranspose(6, 4, 2, 1),
-              gluon.nn.Conv2D(1, 3, padding=1)]
+    layers = [
+        gluon.nn.Conv2DTranspose(12, 4, 2, 1),
+        gluon.nn.Conv2DTranspose(6, 4, 2, 1),
+        gluon.nn.Conv2D(1, 3, padding=1),
+    ]
     norms = [gluon.nn.BatchNorm(center=False, scale=False) for _ in range(3)]
     for net in (dense, *layers, *norms):
         net.initialize()
@@ -59,8 +66,10 @@ def test_the_generator_is_that_of_gluons_layers(networks):
         with autograd.train_mode():
             X = dense(z).reshape((5, 16, 7, 7))
             for norm, ours, layer in zip(norms, G.norms, layers):
-                rows = [nd.array(p.data().asnumpy()[[0, 9, 3, 3, 1]].reshape(5, -1, 1, 1))
-                        for p in (ours.gamma, ours.beta)]
+                rows = [
+                    nd.array(p.data().asnumpy()[[0, 9, 3, 3, 1]].reshape(5, -1, 1, 1))
+                    for p in (ours.gamma, ours.beta)
+                ]
                 X = layer(nd.maximum(norm(X) * rows[0] + rows[1], 0))
             return X.sigmoid().asnumpy()
 
@@ -108,18 +117,27 @@ def test_the_discriminator_divides_by_the_largest_singular_value(networks):
     A = X
     for layer, stride in zip(D.features[::2], (2, 2, 1)):
         weight = plain(layer)
-        A = nd.Convolution(A, weight, layer.bias.data(), kernel=weight.shape[2:],
-                           stride=(stride, stride), pad=(1, 1), num_filter=len(weight))
+        A = nd.Convolution(
+            A,
+            weight,
+            layer.bias.data(),
+            kernel=weight.shape[2:],
+            stride=(stride, stride),
+            pad=(1, 1),
+            num_filter=len(weight),
+        )
         A = nd.maximum(A, 0.1 * A)
     phi = A.asnumpy().sum(axis=(2, 3), dtype=np.float64)
     w, v = plain(D.real).asnumpy()[0], plain(D.of_class).asnumpy().T
     expected = [phi[n] @ w + phi[n] @ v[k] for n, k in enumerate((1, 1, 7, 0))]
-    np.testing.assert_allclose(D(X, labels).asnumpy(), expected + D.real.bias.data().asnumpy(),
-                               rtol=2e-3)
+    np.testing.assert_allclose(
+        D(X, labels).asnumpy(), expected + D.real.bias.data().asnumpy(), rtol=2e-3
+    )
 
 
-@pytest.mark.parametrize("arguments", [
-    {"latent": 0}, {"num_classes": 0}, {"width": -1}, {"norm": "batchnorm5"}])
+@pytest.mark.parametrize(
+    "arguments", [{"latent": 0}, {"num_classes": 0}, {"width": -1}, {"norm": "batchnorm5"}]
+)
 def test_bad_arguments_of_the_generator(arguments):
     with pytest.raises(ValueError):
         generator(**arguments)
@@ -130,13 +148,16 @@ def test_bad_labels_are_named(networks, options):
     """MXNet's one_hot makes a row of zeros of them."""
     G, D = generator(**options), networks[1]
     G.initialize()
-    for refuse in (lambda: G(nd.random.normal(shape=(2, 64)), nd.array([0, 10])),
-                   lambda: D(nd.zeros((2, 1, 28, 28)), nd.array([0, 10]))):
+    for refuse in (
+        lambda: G(nd.random.normal(shape=(2, 64)), nd.array([0, 10])),
+        lambda: D(nd.zeros((2, 1, 28, 28)), nd.array([0, 10])),
+    ):
         with pytest.raises(ValueError, match="label 10"):
             refuse()
 
 
 # Training -----------------------------------------------------------------------------------------
+
 
 def test_losses_by_hand():
     real, fake = nd.array([2.0, 0.5, -1.0]), nd.array([-3.0, 0.0, 1.0])
@@ -200,6 +221,7 @@ def test_a_loss_that_is_no_number_stops_the_run(networks):
 
 # Drawing and judging ------------------------------------------------------------------------------
 
+
 def test_draw_is_a_matter_of_seed_and_label(networks):
     G, _ = networks
     a, b, c = (adversarial.draw(G, [1, 2, 3], seed).asnumpy() for seed in (0, 0, 1))
@@ -211,6 +233,7 @@ def test_draw_is_a_matter_of_seed_and_label(networks):
 def test_score_counts_what_was_asked_and_what_was_seen():
     class Painter:
         """Paints its label as a shade of grey; class 2 it paints as class 0."""
+
         latent, num_classes = 3, 4
 
         def __call__(self, z, labels):

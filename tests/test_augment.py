@@ -25,8 +25,12 @@ def test_crop_shifts_by_up_to_one_pixel_and_fills_with_black():
     result = augment.crop(IMAGES, np.random.RandomState(1))
     assert result.shape == IMAGES.shape and result.dtype == np.uint8
     for original, image in zip(IMAGES, result):
-        places = [(down, right) for down in range(-3, 4) for right in range(-3, 4)
-                  if np.array_equal(image, shifted(original, down, right))]
+        places = [
+            (down, right)
+            for down in range(-3, 4)
+            for right in range(-3, 4)
+            if np.array_equal(image, shifted(original, down, right))
+        ]
         assert len(places) == 1
         found.add(places[0])
     assert {d for d, _ in found} == {r for _, r in found} == {-1, 0, 1}
@@ -51,9 +55,15 @@ def test_erase_covers_a_rectangle_of_half_of_the_images_with_noise():
             top, bottom, left, right = rows.min(), rows.max(), columns.min(), columns.max()
             size = (bottom - top + 1) * (right - left + 1)
             assert len(rows) >= 0.75 * size  # noise is what was there before in 1 of 256
-            shares.append(size / 28 ** 2)
-            corners.update((("top", top == 0), ("bottom", bottom == 27), ("left", left == 0),
-                            ("right", right == 27)))
+            shares.append(size / 28**2)
+            corners.update(
+                (
+                    ("top", top == 0),
+                    ("bottom", bottom == 27),
+                    ("left", left == 0),
+                    ("right", right == 27),
+                )
+            )
     assert 150 < len(shares) < 250
     assert 0.012 < min(shares) < 0.05 and 0.28 < max(shares) < 0.36
     assert len(corners) == 8  # it touches each side, sometimes, and not always
@@ -63,7 +73,8 @@ def test_names_joined_are_one_after_the_other():
     both = augment.find("flip-erase")(IMAGES, np.random.RandomState(3))
     random_state = np.random.RandomState(3)
     np.testing.assert_array_equal(
-        both, augment.erase(augment.flip(IMAGES, random_state), random_state))
+        both, augment.erase(augment.flip(IMAGES, random_state), random_state)
+    )
 
 
 def test_images_keep_their_labels_and_the_originals_are_untouched():

@@ -65,19 +65,33 @@ def test_it_goes_on_where_it_was_and_refuses_other_settings(script, monkeypatch,
     output = tmp_path / "batch_size.json"
 
     def main(*norms, seeds=("0",)):
-        monkeypatch.setattr(sys, "argv", [
-            "batch_size.py", "--norms", *norms, "--batch-sizes", "32", "--seeds", *seeds,
-            "--threads", "1", "--output", str(output)])
+        monkeypatch.setattr(
+            sys,
+            "argv",
+            [
+                "batch_size.py",
+                "--norms",
+                *norms,
+                "--batch-sizes",
+                "32",
+                "--seeds",
+                *seeds,
+                "--threads",
+                "1",
+                "--output",
+                str(output),
+            ],
+        )
         script.main()
         return json.loads(output.read_text())["runs"]
 
-    first, = main("none")
+    (first,) = main("none")
     assert first["train_loss"] > 0 and 0 <= first["error"] <= 1
     again, batch = main("none", "batch")
     assert again == first  # with its time: not run again
     assert "error_recalibrated" in batch and output.with_suffix(".png").exists()
     output = output.with_name("fresh.json")
-    repeated, = main("none")
+    (repeated,) = main("none")
     assert (repeated["train_loss"], repeated["error"]) == (first["train_loss"], first["error"])
     monkeypatch.setitem(script.SETTINGS, "lr_at_32", 0.3)
     with pytest.raises(SystemExit):
@@ -90,8 +104,12 @@ def test_the_record_is_complete_and_made_with_these_settings(script):
     assert record["settings"] == script.SETTINGS
     assert record["dataset"] == {"name": "fashion-mnist", "train": 20_000, "test": 10_000}
     keys = [(run["norm"], run["batch_size"], run["seed"]) for run in record["runs"]]
-    assert sorted(keys) == sorted((norm, size, seed) for norm in script.NORMS
-                                  for size in script.BATCH_SIZES for seed in script.SEEDS)
+    assert sorted(keys) == sorted(
+        (norm, size, seed)
+        for norm in script.NORMS
+        for size in script.BATCH_SIZES
+        for seed in script.SEEDS
+    )
     for run in record["runs"]:
         assert run["lr"] == pytest.approx(0.1 * run["batch_size"] / 32)
     assert len(record["search"]) == len(script.NORMS) * len(script.RATES)

@@ -25,11 +25,15 @@ def test_contestants_take_turns_and_the_median_counts():
         def step():
             order.append(name)
             clock.now += seconds[order.count(name) - 1]
+
         return step
 
     # Two rounds to warm up, slow, then 3, 1 and 2 seconds, and one interruption.
-    found = bench.take_turns({"a": contestant("a", [50, 40, 3, 1, 2]),
-                              "b": contestant("b", [9, 9, 5, 100, 4])}, 3, clock=clock)
+    found = bench.take_turns(
+        {"a": contestant("a", [50, 40, 3, 1, 2]), "b": contestant("b", [9, 9, 5, 100, 4])},
+        3,
+        clock=clock,
+    )
     assert order == ["a", "b"] * 5
     assert found == {"a": 2, "b": 5}
 
@@ -40,11 +44,18 @@ def test_geometric_mean():
 
 def test_a_layer_is_scored_against_gluon_shape_by_shape(monkeypatch):
     monkeypatch.setattr(bench, "SHAPES", [(8, 3), (4, 3, 5, 5)])
-    monkeypatch.setattr(bench, "take_turns", lambda contestants, repeats: {
-        name: 0.001 * (i + 1) for i, name in enumerate(contestants)})
+    monkeypatch.setattr(
+        bench,
+        "take_turns",
+        lambda contestants, repeats: {name: 0.001 * (i + 1) for i, name in enumerate(contestants)},
+    )
     found = bench.layer(1, 2, say=lambda line: None)
     assert [(row["shape"], row["mode"]) for row in found["rows"]] == [
-        ([8, 3], "train"), ([8, 3], "predict"), ([4, 3, 5, 5], "train"), ([4, 3, 5, 5], "predict")]
+        ([8, 3], "train"),
+        ([8, 3], "predict"),
+        ([4, 3, 5, 5], "train"),
+        ([4, 3, 5, 5], "predict"),
+    ]
     order = list(found["rows"][0]["ms"])
     assert {"textbook", "analytic", "gluon", "4 copies"} <= set(order)
     at = order.index("gluon") + 1
@@ -71,13 +82,21 @@ def test_the_reference_for_the_errors_by_finite_differences():
     random = np.random.RandomState(3)
     x, dy = random.normal(5, 2, (4, 2, 3, 3)), random.normal(size=(4, 2, 3, 3))
     y, dx = bench.float64_reference(x, dy)
-    np.testing.assert_allclose(y[:, 1], (x[:, 1] - x[:, 1].mean()) / np.sqrt(
-        ((x[:, 1] - x[:, 1].mean()) ** 2).mean() + 1e-5), rtol=1e-12)
+    np.testing.assert_allclose(
+        y[:, 1],
+        (x[:, 1] - x[:, 1].mean()) / np.sqrt(((x[:, 1] - x[:, 1].mean()) ** 2).mean() + 1e-5),
+        rtol=1e-12,
+    )
     for at in [(0, 0, 0, 0), (3, 1, 2, 1), (2, 0, 1, 2)]:
         step = np.zeros_like(x)
         step[at] = 1e-5
-        slope = sum((sign * bench.float64_reference(x + sign * step, dy)[0] * dy).sum()
-                    for sign in (1, -1)) / 2e-5
+        slope = (
+            sum(
+                (sign * bench.float64_reference(x + sign * step, dy)[0] * dy).sum()
+                for sign in (1, -1)
+            )
+            / 2e-5
+        )
         assert dx[at] == pytest.approx(slope, rel=1e-6)
 
 

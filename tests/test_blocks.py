@@ -40,7 +40,7 @@ class Fixed(mx.init.Initializer):
     """Random numbers that depend on nothing but the shape, whenever they are asked for."""
 
     def _init_weight(self, name, arr):
-        arr[:] = values(len(arr), *arr.shape, scale=arr.size ** -.25, offset=.2)
+        arr[:] = values(len(arr), *arr.shape, scale=arr.size**-0.25, offset=0.2)
 
 
 def as_numpy(array):
@@ -84,19 +84,25 @@ def option_sets(count):
     for number in range(count):
         shape = draw.choice([(6, 5), (4, 3, 7), (4, 3, 5, 4), (3, 5, 2, 3, 4), (1, 3, 4, 4)])
         options = {
-            "axis": draw.choice([1, -1, len(shape) - 1]), "momentum": draw.choice([0, .5, .9, 1]),
-            "epsilon": draw.choice([1e-5, 1e-3, 0.1]), "center": draw.random() < .7,
-            "scale": draw.random() < .7, "use_global_stats": draw.random() < .25,
+            "axis": draw.choice([1, -1, len(shape) - 1]),
+            "momentum": draw.choice([0, 0.5, 0.9, 1]),
+            "epsilon": draw.choice([1e-5, 1e-3, 0.1]),
+            "center": draw.random() < 0.7,
+            "scale": draw.random() < 0.7,
+            "use_global_stats": draw.random() < 0.25,
             "gamma_initializer": draw.choice(["ones", Fixed(), mx.init.Constant(2)]),
-            "running_mean_initializer": draw.choice(["zeros", mx.init.Constant(.5)]),
-            "running_variance_initializer": draw.choice(["ones", mx.init.Constant(3)])}
+            "running_mean_initializer": draw.choice(["zeros", mx.init.Constant(0.5)]),
+            "running_variance_initializer": draw.choice(["ones", mx.init.Constant(3)]),
+        }
         if options["center"]:  # Gluon adds a beta that center=False fixed: see the test below
             options["beta_initializer"] = draw.choice(["zeros", Fixed()])
         yield pytest.param(shape, options, id=f"{number}-rank{len(shape)}")
 
 
-@pytest.mark.parametrize("kernel, hybridize", [*((kernel, False) for kernel in KERNELS),
-                                               ("auto", True), ("textbook", True)])
+@pytest.mark.parametrize(
+    "kernel, hybridize",
+    [*((kernel, False) for kernel in KERNELS), ("auto", True), ("textbook", True)],
+)
 @pytest.mark.parametrize("shape, options", list(option_sets(16)))
 def test_ten_steps_beside_gluon(shape, options, kernel, hybridize):
     axis, momentum = options["axis"], options["momentum"]
@@ -109,22 +115,31 @@ def test_ten_steps_beside_gluon(shape, options, kernel, hybridize):
             net.hybridize()
     for net in nets:
         net.initialize()
-    trainers = [gluon.Trainer(layer.collect_params(), "sgd", {"learning_rate": .1, "wd": .01})
-                for layer in (ours, theirs)]
+    trainers = [
+        gluon.Trainer(layer.collect_params(), "sgd", {"learning_rate": 0.1, "wd": 0.01})
+        for layer in (ours, theirs)
+    ]
     exact = None  # the running statistics in float64
     for step in range(10):
         x = values(step, *shape)
-        (Y, dX), (theirs_Y, theirs_dX) = (train(net, x, upstream=values(99 - step, *shape))
-                                          for net in nets)
+        (Y, dX), (theirs_Y, theirs_dX) = (
+            train(net, x, upstream=values(99 - step, *shape)) for net in nets
+        )
         close(Y, theirs_Y, 2e-5, f"output of step {step}")
         close(dX, theirs_dX, 1e-4, f"gradient of X in step {step}")
         for name, trained in (("gamma", options["scale"]), ("beta", options["center"])):
             if trained:
-                close(getattr(ours, name).grad(), getattr(theirs, name).grad(), 1e-4,
-                      f"gradient of {name} in step {step}")
+                close(
+                    getattr(ours, name).grad(),
+                    getattr(theirs, name).grad(),
+                    1e-4,
+                    f"gradient of {name} in step {step}",
+                )
         if exact is None:
-            exact = {"running_mean": 0.5 if options["running_mean_initializer"] != "zeros" else 0.,
-                     "running_var": 3. if options["running_variance_initializer"] != "ones" else 1.}
+            exact = {
+                "running_mean": 0.5 if options["running_mean_initializer"] != "zeros" else 0.0,
+                "running_var": 3.0 if options["running_variance_initializer"] != "ones" else 1.0,
+            }
         for name, batch in zip(STATISTICS, (np.mean, np.var)):
             if not options["use_global_stats"]:
                 now = batch(x.astype("float64"), axis=axes_but(axis, x.ndim))
@@ -138,23 +153,28 @@ def test_ten_steps_beside_gluon(shape, options, kernel, hybridize):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("shape, axis", [((64, 16, 24, 24), 1), ((16, 24, 24, 32), -1),
-                                         ((4096, 10), 1)])
+@pytest.mark.parametrize(
+    "shape, axis", [((64, 16, 24, 24), 1), ((16, 24, 24, 32), -1), ((4096, 10), 1)]
+)
 def test_on_large_shapes_we_are_as_near_to_gluon_as_gluon_is_to_float64(shape, axis, kernel):
     x, up = values(0, *shape), values(1, *shape)
-    ours, theirs = (started(layer) for layer in (BatchNorm(axis=axis, kernel=kernel),
-                                                 nn.BatchNorm(axis=axis)))
+    ours, theirs = (
+        started(layer) for layer in (BatchNorm(axis=axis, kernel=kernel), nn.BatchNorm(axis=axis))
+    )
     (Y, dX), (theirs_Y, theirs_dX) = (train(layer, x, upstream=up) for layer in (ours, theirs))
     x, up, axes = x.astype("float64"), up.astype("float64"), axes_but(axis, len(shape))
     mean, var = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
     x_hat = (x - mean) / np.sqrt(var + 1e-5)
-    dx = (up - up.mean(axes, keepdims=True)
-          - x_hat * (up * x_hat).mean(axes, keepdims=True)) / np.sqrt(var + 1e-5)
+    dx = (
+        up - up.mean(axes, keepdims=True) - x_hat * (up * x_hat).mean(axes, keepdims=True)
+    ) / np.sqrt(var + 1e-5)
     for mine, other, exact, allowed in (
-            (Y, theirs_Y, x_hat, 2e-5), (dX, theirs_dX, dx, 1e-4),
-            (ours.gamma.grad(), theirs.gamma.grad(), (up * x_hat).sum(axes), 1e-4),
-            (ours.running_mean.data(), theirs.running_mean.data(), .1 * mean.ravel(), 1e-6),
-            (ours.running_var.data(), theirs.running_var.data(), .9 + .1 * var.ravel(), 1e-6)):
+        (Y, theirs_Y, x_hat, 2e-5),
+        (dX, theirs_dX, dx, 1e-4),
+        (ours.gamma.grad(), theirs.gamma.grad(), (up * x_hat).sum(axes), 1e-4),
+        (ours.running_mean.data(), theirs.running_mean.data(), 0.1 * mean.ravel(), 1e-6),
+        (ours.running_var.data(), theirs.running_var.data(), 0.9 + 0.1 * var.ravel(), 1e-6),
+    ):
         close(mine, other, allowed, slack=np.abs(as_numpy(other) - exact).max())
         close(mine, exact, allowed)
 
@@ -167,7 +187,7 @@ def test_at_an_offset_our_error_is_a_tenth_of_gluons(kernel):
         Y, _ = train(started(layer), x)
         exact = x.astype("float64")
         exact = exact - exact.mean((0, 2, 3), keepdims=True)
-        exact /= np.sqrt((exact ** 2).mean((0, 2, 3), keepdims=True) + 1e-5)
+        exact /= np.sqrt((exact**2).mean((0, 2, 3), keepdims=True) + 1e-5)
         errors.append(np.abs(as_numpy(Y) - exact).max())
     assert errors[0] <= errors[1] / 10
 
@@ -229,7 +249,7 @@ def test_statistics_move_once_a_call_and_two_backwards_give_one_gradient(kernel)
     X.attach_grad()
     with autograd.record():
         Y = layer(X)
-    expected = .1 * x.mean(0)
+    expected = 0.1 * x.mean(0)
     close(layer.running_mean.data(), expected, 1e-6, "before any backward pass")
     Y.backward(X, retain_graph=True)
     first = X.grad.asnumpy()
@@ -260,8 +280,8 @@ def test_lr_mult_and_wd_mult_of_gluons_trainer():
     layers = [started(BatchNorm(), 3), started(nn.BatchNorm(), 3)]
     for layer in layers:
         layer.gamma.wd_mult, layer.beta.lr_mult = 0, 10
-        layer.collect_params(".*beta").setattr("wd_mult", .5)
-        trainer = gluon.Trainer(layer.collect_params(), "sgd", {"learning_rate": .1, "wd": .5})
+        layer.collect_params(".*beta").setattr("wd_mult", 0.5)
+        trainer = gluon.Trainer(layer.collect_params(), "sgd", {"learning_rate": 0.1, "wd": 0.5})
         for step in range(3):
             train(layer, values(step, 4, 3), upstream=values(9, 4, 3))
             trainer.step(4)
@@ -282,9 +302,11 @@ def network(norm, init=None):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("flags", [None, {}, {"static_alloc": True},
-                                   {"static_alloc": True, "static_shape": True}],
-                         ids=["imperative", "dynamic", "static_alloc", "static_shape"])
+@pytest.mark.parametrize(
+    "flags",
+    [None, {}, {"static_alloc": True}, {"static_alloc": True, "static_shape": True}],
+    ids=["imperative", "dynamic", "static_alloc", "static_shape"],
+)
 def test_networks_side_by_side_through_training_and_prediction(flags, kernel):
     """Deferred shapes, the mode switched at every step (MXNet's issue 16926), two batch sizes."""
     nets = [network(lambda: BatchNorm(kernel=kernel)), network(nn.BatchNorm)]
@@ -292,14 +314,14 @@ def test_networks_side_by_side_through_training_and_prediction(flags, kernel):
     for net in nets:
         if flags is not None:
             net.hybridize(**flags)
-        trainers.append(gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": .05}))
+        trainers.append(gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.05}))
     for step in range(6):
         x = nd.array(values(step, 6 if step != 3 else 4, 2, 6, 6))
         outputs = []
         for net, trainer in zip(nets, trainers):
             with autograd.record():
                 Y = net(x)
-                loss = (Y ** 2).mean()
+                loss = (Y**2).mean()
             loss.backward()
             trainer.step(1)
             outputs.append((Y, net(x)))
@@ -318,7 +340,7 @@ def test_a_first_call_in_prediction_does_not_freeze_the_mode():
     with autograd.record():
         moved = net(x).asnumpy()
     assert (net[1].running_mean.data().asnumpy() != 0).all()
-    assert np.abs(moved - still).max() > .01
+    assert np.abs(moved - still).max() > 0.01
 
 
 @pytest.mark.parametrize("hybridize", [False, True])
@@ -336,8 +358,9 @@ def test_files_move_both_ways_bit_for_bit(tmp_path, hybridize):
     for source, target in itertools.product(trained, repeat=2):
         net = network({"ours": BatchNorm, "gluon": nn.BatchNorm}[target], mx.init.Zero())
         net.load_parameters(str(tmp_path / source))  # shapes still deferred
-        for mine, other in zip(net.collect_params().values(),
-                               trained[source].collect_params().values()):
+        for mine, other in zip(
+            net.collect_params().values(), trained[source].collect_params().values()
+        ):
             np.testing.assert_array_equal(mine.data().asnumpy(), other.data().asnumpy())
         close(net(x), trained[source](x), 2e-5)
 
@@ -395,7 +418,7 @@ def test_cast_to_float64_and_back(hybridize):
         Y, _ = train(net, x.astype(dtype))
         assert Y.dtype == np.dtype(dtype) == net[0].running_mean.data().dtype
         close(Y, exact, tolerance)
-        close(net[0].running_var.data(), .9 + .1 * x.astype("float64").var(0), tolerance)
+        close(net[0].running_var.data(), 0.9 + 0.1 * x.astype("float64").var(0), tolerance)
 
 
 def test_initialize_again_forgets_everything():
@@ -413,17 +436,22 @@ def test_two_layers_may_share_their_parameters():
     two = BatchNorm(3, prefix="shared_", params=one.params)
     started(one, 3)
     train(two, values(0, 4, 3))
-    np.testing.assert_array_equal(one.running_mean.data().asnumpy(),
-                                  two.running_mean.data().asnumpy())
+    np.testing.assert_array_equal(
+        one.running_mean.data().asnumpy(), two.running_mean.data().asnumpy()
+    )
     assert one.gamma is two.gamma and len(list(two.collect_params())) == 4
     X = nd.array(values(1, 4, 3))
     np.testing.assert_array_equal(one(X).asnumpy(), two(X).asnumpy())
 
 
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v))],
-                         ids=["deepcopy", "pickle"])
-@pytest.mark.parametrize("make", [lambda: BatchNorm(3, unbiased=True, momentum=None),
-                                  lambda: ConditionalBatchNorm(3, 2)])
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v))],
+    ids=["deepcopy", "pickle"],
+)
+@pytest.mark.parametrize(
+    "make", [lambda: BatchNorm(3, unbiased=True, momentum=None), lambda: ConditionalBatchNorm(3, 2)]
+)
 def test_copies_are_equal_and_independent(make, duplicate):
     layer, X = started(make()), nd.array(values(0, 4, 3))
     more = [nd.array([0, 1, 1, 0])] if isinstance(layer, ConditionalBatchNorm) else []
@@ -437,11 +465,17 @@ def test_copies_are_equal_and_independent(make, duplicate):
 
 
 def test_repr_tells_what_was_chosen():
-    assert repr(BatchNorm()) == ("BatchNorm(num_features=None, axis=1, momentum=0.9, "
-                                 "epsilon=1e-05, kernel='auto')")
+    assert repr(BatchNorm()) == (
+        "BatchNorm(num_features=None, axis=1, momentum=0.9, epsilon=1e-05, kernel='auto')"
+    )
     layer = BatchNorm(6, 4, unbiased=True, activation="relu", kernel="textbook")
-    for piece in ("num_features=6", "num_dims=4", "unbiased=True", "activation='relu'",
-                  "kernel='textbook'"):
+    for piece in (
+        "num_features=6",
+        "num_dims=4",
+        "unbiased=True",
+        "activation='relu'",
+        "kernel='textbook'",
+    ):
         assert piece in repr(layer)
     layer = started(BatchNorm())
     layer(nd.ones((2, 5)))
@@ -464,7 +498,7 @@ def test_two_devices(kernel):
     ours, theirs = BatchNorm(3, kernel=kernel), nn.BatchNorm(in_channels=3)
     for layer in (ours, theirs):
         layer.initialize(ctx=devices)
-        trainer = gluon.Trainer(layer.collect_params(), "sgd", {"learning_rate": .5})
+        trainer = gluon.Trainer(layer.collect_params(), "sgd", {"learning_rate": 0.5})
         for step in range(3):
             losses = []
             with autograd.record():
@@ -495,7 +529,7 @@ def test_under_numpy_semantics_as_npx_set_np_sets_them(hybridize):
             X.attach_grad()
             with autograd.record():
                 Y = net(X)
-                loss = (Y ** 2).mean()
+                loss = (Y**2).mean()
             loss.backward()
             assert type(Y) is type(net[1].running_mean.data()) is mx.np.ndarray
             outputs.append((Y, X.grad, net(X), net[1].running_var.data(), net[1].gamma.grad()))
@@ -520,11 +554,12 @@ def test_views_and_channels_last_without_copying(kernel):
 
 def test_unbiased_is_pytorchs_convention():
     """running_var = (1 - m) running_var + m batch_var n / (n - 1), with m = 1 - momentum."""
-    layer, x = started(BatchNorm(momentum=.7, unbiased=True)), values(0, 5, 3, 2)
+    layer, x = started(BatchNorm(momentum=0.7, unbiased=True)), values(0, 5, 3, 2)
     Y, _ = train(layer, x)
-    close(layer.running_var.data(), .7 + .3 * x.var((0, 2), ddof=1), 1e-6)
-    close(Y, (x - x.mean((0, 2), keepdims=True)) / np.sqrt(x.var((0, 2), keepdims=True) + 1e-5),
-          2e-5)
+    close(layer.running_var.data(), 0.7 + 0.3 * x.var((0, 2), ddof=1), 1e-6)
+    close(
+        Y, (x - x.mean((0, 2), keepdims=True)) / np.sqrt(x.var((0, 2), keepdims=True) + 1e-5), 2e-5
+    )
 
 
 def test_momentum_none_is_the_plain_average_of_the_batches():
@@ -532,13 +567,13 @@ def test_momentum_none_is_the_plain_average_of_the_batches():
     batches = [values(i, 4 + i, 3) for i in range(5)]
     for i, x in enumerate(batches):
         train(layer, x)
-        close(layer.running_mean.data(), np.mean([b.mean(0) for b in batches[:i + 1]], 0), 2e-6)
-        close(layer.running_var.data(), np.mean([b.var(0) for b in batches[:i + 1]], 0), 2e-6)
+        close(layer.running_mean.data(), np.mean([b.mean(0) for b in batches[: i + 1]], 0), 2e-6)
+        close(layer.running_var.data(), np.mean([b.var(0) for b in batches[: i + 1]], 0), 2e-6)
 
 
 @pytest.mark.parametrize("hybridize", [False, True])
 def test_zero_debias_divides_by_one_minus_momentum_to_the_t(hybridize):
-    layer, net = BatchNorm(momentum=.8, zero_debias=True), nn.HybridSequential()
+    layer, net = BatchNorm(momentum=0.8, zero_debias=True), nn.HybridSequential()
     net.add(layer)
     net.initialize()
     if hybridize:
@@ -547,14 +582,20 @@ def test_zero_debias_divides_by_one_minus_momentum_to_the_t(hybridize):
     for t in range(1, 5):
         x = values(t, 4, 3)
         train(net, x)
-        biased = .8 * biased + .2 * x.mean(0)
-        close(layer.running_mean.data(), biased / (1 - .8 ** t), 2e-6)
+        biased = 0.8 * biased + 0.2 * x.mean(0)
+        close(layer.running_mean.data(), biased / (1 - 0.8**t), 2e-6)
 
 
-@pytest.mark.parametrize("name, formula", [
-    ("relu", lambda y: np.maximum(y, 0)), ("sigmoid", lambda y: 1 / (1 + np.exp(-y))),
-    ("tanh", np.tanh), ("softrelu", lambda y: np.log1p(np.exp(y))),
-    ("softsign", lambda y: y / (1 + np.abs(y)))])
+@pytest.mark.parametrize(
+    "name, formula",
+    [
+        ("relu", lambda y: np.maximum(y, 0)),
+        ("sigmoid", lambda y: 1 / (1 + np.exp(-y))),
+        ("tanh", np.tanh),
+        ("softrelu", lambda y: np.log1p(np.exp(y))),
+        ("softsign", lambda y: y / (1 + np.abs(y))),
+    ],
+)
 @pytest.mark.parametrize("hybridize", [False, True])
 def test_activation_comes_last(name, formula, hybridize):
     net, x = nn.HybridSequential(), values(0, 8, 3)
@@ -604,8 +645,13 @@ def test_one_value_per_channel_warns_once_and_not_in_prediction(shape):
 @pytest.mark.parametrize("hybridize", [False, True])
 @pytest.mark.parametrize("accident", [np.nan, np.inf, -np.inf])
 def test_the_guard_against_nan_and_infinity(accident, hybridize):
-    for options in ({}, {"zero_debias": True}, {"momentum": None}, {"activation": "relu"},
-                    {"activation": "relu", "kernel": "textbook"}):
+    for options in (
+        {},
+        {"zero_debias": True},
+        {"momentum": None},
+        {"activation": "relu"},
+        {"activation": "relu", "kernel": "textbook"},
+    ):
         guarded, open_ = BatchNorm(**options), BatchNorm(skip_nonfinite=False, **options)
         x = values(0, 4, 3)
         x[2, 1] = accident
@@ -634,8 +680,11 @@ def test_the_guard_against_a_variance_that_overflows(kernel, hybridize):
     x = values(0, 4, 3)
     x[:, 1] = np.array([-1, 0, 2, 3]) * 1e20
     right = (x - x.mean(0)) / x.astype("float64").std(0)
-    for layer in (BatchNorm(kernel=kernel), BatchNorm(kernel=kernel, activation="relu"),
-                  BatchRenorm(kernel=kernel, r_max=1, d_max=0)):
+    for layer in (
+        BatchNorm(kernel=kernel),
+        BatchNorm(kernel=kernel, activation="relu"),
+        BatchRenorm(kernel=kernel, r_max=1, d_max=0),
+    ):
         net = nn.HybridSequential()
         net.add(layer)
         net.initialize()
@@ -653,18 +702,27 @@ def test_the_guard_against_a_variance_that_overflows(kernel, hybridize):
 
 BAD_OPTIONS = [
     ({"num_features": -1}, ValueError, "num_features.*-1"),
-    ({"num_features": 2.5}, TypeError, "2.5"), ({"num_features": "6"}, TypeError, "'6'"),
+    ({"num_features": 2.5}, TypeError, "2.5"),
+    ({"num_features": "6"}, TypeError, "'6'"),
     ({"num_dims": 1}, ValueError, "num_dims.*1"),
-    ({"axis": 0.0}, TypeError, "axis"), ({"axis": 1.5}, TypeError, "1.5"),
-    ({"axis": 4, "num_dims": 4}, ValueError, "axis 4"), ({"epsilon": 0}, ValueError, "epsilon.*0"),
-    ({"epsilon": -1}, ValueError, "-1"), ({"epsilon": None}, TypeError, "None"),
-    ({"epsilon": float("nan")}, ValueError, "nan"), ({"momentum": 1.1}, ValueError, "1.1"),
-    ({"momentum": -.1}, ValueError, "-0.1"), ({"momentum": "0.9"}, TypeError, "0.9"),
-    ({"momentum": float("nan")}, ValueError, "nan"), ({"kernel": "fast"}, ValueError, "'fast'"),
-    ({"activation": "rellu"}, ValueError, "'rellu'"), ({"activation": 1}, ValueError, "1"),
+    ({"axis": 0.0}, TypeError, "axis"),
+    ({"axis": 1.5}, TypeError, "1.5"),
+    ({"axis": 4, "num_dims": 4}, ValueError, "axis 4"),
+    ({"epsilon": 0}, ValueError, "epsilon.*0"),
+    ({"epsilon": -1}, ValueError, "-1"),
+    ({"epsilon": None}, TypeError, "None"),
+    ({"epsilon": float("nan")}, ValueError, "nan"),
+    ({"momentum": 1.1}, ValueError, "1.1"),
+    ({"momentum": -0.1}, ValueError, "-0.1"),
+    ({"momentum": "0.9"}, TypeError, "0.9"),
+    ({"momentum": float("nan")}, ValueError, "nan"),
+    ({"kernel": "fast"}, ValueError, "'fast'"),
+    ({"activation": "rellu"}, ValueError, "'rellu'"),
+    ({"activation": 1}, ValueError, "1"),
     ({"zero_debias": True, "momentum": 1}, ValueError, "zero_debias"),
     ({"zero_debias": True, "momentum": None}, ValueError, "zero_debias"),
-    ({"eps": 1e-5}, TypeError, "eps")]
+    ({"eps": 1e-5}, TypeError, "eps"),
+]
 
 
 @pytest.mark.parametrize("options, error, names", BAD_OPTIONS, ids=lambda v: str(v)[:40])
@@ -674,11 +732,18 @@ def test_options_that_could_never_work_are_refused_at_once(options, error, names
 
 
 def test_options_may_be_numpy_scalars():
-    layer = started(BatchNorm(np.int64(3), np.int32(2), axis=np.int64(1), epsilon=np.float32(1e-5),
-                              momentum=np.float64(.5)))
+    layer = started(
+        BatchNorm(
+            np.int64(3),
+            np.int32(2),
+            axis=np.int64(1),
+            epsilon=np.float32(1e-5),
+            momentum=np.float64(0.5),
+        )
+    )
     x = values(0, 4, 3)
     train(layer, x)
-    close(layer.running_mean.data(), .5 * x.mean(0), 1e-6)
+    close(layer.running_mean.data(), 0.5 * x.mean(0), 1e-6)
 
 
 def array_of(*shape, **kwargs):
@@ -691,7 +756,7 @@ BAD_CALLS = {
     "num_dims": ([array_of(4, 3, 2)], ValueError, r"num_dims=2.*rank 3"),
     "integers": ([array_of(4, 3, dtype="int32")], TypeError, "int32"),
     "NumPy": ([np.ones((4, 3))], TypeError, "ndarray"),
-    "a list": ([[[1., 2., 3.]]], TypeError, "list"),
+    "a list": ([[[1.0, 2.0, 3.0]]], TypeError, "list"),
     "device": ([array_of(4, 3, ctx=mx.cpu(1))], ValueError, r"cpu\(1\)"),
     "weights < 0": ([array_of(4, 3), nd.array([1, -1, 1, 1])], ValueError, "-1.0 at index 1"),
     "weights zero": ([array_of(4, 3), nd.zeros(4)], ValueError, "zero"),
@@ -799,18 +864,29 @@ def test_conditional_is_batch_norm_with_a_row_per_label(shape, axis, hybridize, 
 
     close(Y, x_hat * rows(gamma) + rows(beta), 2e-5)
     dx_hat = up * rows(gamma)
-    close(dX, scale * (dx_hat - dx_hat.mean(axes, keepdims=True)
-                       - x_hat * (dx_hat * x_hat).mean(axes, keepdims=True)), 1e-4)
+    close(
+        dX,
+        scale
+        * (
+            dx_hat
+            - dx_hat.mean(axes, keepdims=True)
+            - x_hat * (dx_hat * x_hat).mean(axes, keepdims=True)
+        ),
+        1e-4,
+    )
     for parameter, per_value in ((layer.gamma, up * x_hat), (layer.beta, up)):
         per_example = per_value.sum(spatial)
         expected = np.stack([per_example[labels == k].sum(0) for k in range(4)])
         close(parameter.grad(), expected, 1e-4)
         assert (parameter.grad().asnumpy()[1] == 0).all(), "an absent class has no gradient"
-    close(layer.running_mean.data(), .1 * x.mean(axes), 1e-6)
-    close(layer.running_var.data(), .9 + .1 * x.var(axes), 1e-6)
+    close(layer.running_mean.data(), 0.1 * x.mean(axes), 1e-6)
+    close(layer.running_var.data(), 0.9 + 0.1 * x.var(axes), 1e-6)
     mean, var = (lay(as_numpy(getattr(layer, n).data()), x.ndim, axis) for n in STATISTICS)
-    close(net(nd.array(x), nd.array(labels)),
-          (x - mean) / np.sqrt(var + 1e-5) * rows(gamma) + rows(beta), 2e-5)
+    close(
+        net(nd.array(x), nd.array(labels)),
+        (x - mean) / np.sqrt(var + 1e-5) * rows(gamma) + rows(beta),
+        2e-5,
+    )
 
 
 class TwoInputs(nn.HybridBlock):
@@ -830,15 +906,17 @@ def test_equal_rows_are_unconditional_batch_norm():
     for name in ("gamma", "beta"):
         layer_rows = nd.tile(getattr(plain, name).data(), (4, 1))
         getattr(layer, name).set_data(layer_rows)
-    for ours, theirs in zip(train(layer, x, nd.array([0, 1, 2, 3, 0, 0]), upstream=up),
-                            train(plain, x, upstream=up)):
+    for ours, theirs in zip(
+        train(layer, x, nd.array([0, 1, 2, 3, 0, 0]), upstream=up), train(plain, x, upstream=up)
+    ):
         close(ours, theirs, 2e-5)
     close(layer.gamma.grad().sum(axis=0), plain.gamma.grad(), 1e-5)
 
 
 @pytest.mark.parametrize("make", [nd.array, mx.np.array])
-@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64", "float16", "float32",
-                                   "float64"])
+@pytest.mark.parametrize(
+    "dtype", ["int8", "uint8", "int32", "int64", "float16", "float32", "float64"]
+)
 def test_labels_of_any_type_and_kind(dtype, make):
     layer, gamma, beta = conditional()
     x, labels = values(0, 4, 3), [3, 0, 1, 3]
@@ -849,22 +927,26 @@ def test_labels_of_any_type_and_kind(dtype, make):
         close(Y, expected, 1e-5)
 
 
-@pytest.mark.parametrize("labels, error, names", [
-    (nd.array([0, 4, 9, 1]), ValueError, "label 4.0 at index 1"),
-    (nd.array([0, 1, -1, 9], dtype="int32"), ValueError, "label -1 at index 2"),
-    (nd.array([0, 9, .5, 1]), ValueError, "label 9.0 at index 1"),
-    (nd.array([0, .5, 9, 1]), ValueError, "label 0.5 at index 1"),
-    (nd.array([0, np.nan, 0, 0]), ValueError, "label nan at index 1"),
-    (nd.array([0, 0, np.inf, 0]), ValueError, "label inf at index 2"),
-    (nd.array([255, 0, 0, 0], dtype="uint8"), ValueError, "label 255 at index 0"),
-    (nd.array([0, 1, 2]), ValueError, r"\(4,\).*\(3,\)"),
-    (nd.array([[0], [1], [2], [3]]), ValueError, r"\(4, 1\)"),
-    (nd.one_hot(nd.arange(4), 4), ValueError, r"\(4, 4\)"),
-    (nd.array([3]), ValueError, r"\(1,\)"),
-    ([0, 1, 2, 3], TypeError, "list"), (np.arange(4), TypeError, "ndarray"),
-    (None, TypeError, "None"),
-    (nd.zeros(4, ctx=mx.cpu(1)), ValueError, r"cpu\(1\)"),
-])
+@pytest.mark.parametrize(
+    "labels, error, names",
+    [
+        (nd.array([0, 4, 9, 1]), ValueError, "label 4.0 at index 1"),
+        (nd.array([0, 1, -1, 9], dtype="int32"), ValueError, "label -1 at index 2"),
+        (nd.array([0, 9, 0.5, 1]), ValueError, "label 9.0 at index 1"),
+        (nd.array([0, 0.5, 9, 1]), ValueError, "label 0.5 at index 1"),
+        (nd.array([0, np.nan, 0, 0]), ValueError, "label nan at index 1"),
+        (nd.array([0, 0, np.inf, 0]), ValueError, "label inf at index 2"),
+        (nd.array([255, 0, 0, 0], dtype="uint8"), ValueError, "label 255 at index 0"),
+        (nd.array([0, 1, 2]), ValueError, r"\(4,\).*\(3,\)"),
+        (nd.array([[0], [1], [2], [3]]), ValueError, r"\(4, 1\)"),
+        (nd.one_hot(nd.arange(4), 4), ValueError, r"\(4, 4\)"),
+        (nd.array([3]), ValueError, r"\(1,\)"),
+        ([0, 1, 2, 3], TypeError, "list"),
+        (np.arange(4), TypeError, "ndarray"),
+        (None, TypeError, "None"),
+        (nd.zeros(4, ctx=mx.cpu(1)), ValueError, r"cpu\(1\)"),
+    ],
+)
 @pytest.mark.parametrize("per_class", [False, True])
 def test_bad_labels_are_named_and_nothing_moves(labels, error, names, per_class):
     layer, _, _ = conditional(per_class_statistics=per_class)
@@ -888,19 +970,27 @@ def test_bad_labels_inside_a_hybridized_network(capfd):
     np.testing.assert_array_equal(layer.running_mean.data().asnumpy(), before)
 
 
-@pytest.mark.parametrize("num_classes, error", [(0, ValueError), (-2, ValueError), (2.5, TypeError),
-                                                (None, TypeError)])
+@pytest.mark.parametrize(
+    "num_classes, error", [(0, ValueError), (-2, ValueError), (2.5, TypeError), (None, TypeError)]
+)
 def test_the_number_of_classes(num_classes, error):
     with pytest.raises(error, match="num_classes"):
         ConditionalBatchNorm(3, num_classes)
 
 
 @pytest.mark.parametrize("per_class", [False, True])
-@pytest.mark.parametrize("source", [
-    lambda: BatchNorm(3), lambda: nn.BatchNorm(in_channels=3), lambda: BatchNorm(axis=-1),
-    lambda: nn.BatchNorm(axis=2, epsilon=1e-2, scale=False), lambda: BatchNorm(3, zero_debias=True),
-    lambda: BatchNorm(3, activation="relu", center=False, momentum=None, unbiased=True),
-    lambda: nn.BatchNorm(center=False, use_global_stats=True, momentum=.3)])
+@pytest.mark.parametrize(
+    "source",
+    [
+        lambda: BatchNorm(3),
+        lambda: nn.BatchNorm(in_channels=3),
+        lambda: BatchNorm(axis=-1),
+        lambda: nn.BatchNorm(axis=2, epsilon=1e-2, scale=False),
+        lambda: BatchNorm(3, zero_debias=True),
+        lambda: BatchNorm(3, activation="relu", center=False, momentum=None, unbiased=True),
+        lambda: nn.BatchNorm(center=False, use_global_stats=True, momentum=0.3),
+    ],
+)
 def test_a_trained_layer_widens_into_one_of_the_same_function(source, per_class):
     layer = source()
     layer.initialize()
@@ -930,10 +1020,17 @@ def test_widening_under_numpy_semantics_and_on_two_devices():
             close(wide(X, labels), layer(X), 1e-6)
 
 
-@pytest.mark.parametrize("layer, error, names", [
-    (BatchNorm(), ValueError, "initialize"), (BatchNorm(3), ValueError, "initialize"),
-    (started(BatchNorm()), ValueError, "batch"), (started(nn.BatchNorm()), ValueError, "batch"),
-    (started(nn.Dense(3)), TypeError, "Dense"), (None, TypeError, "NoneType")])
+@pytest.mark.parametrize(
+    "layer, error, names",
+    [
+        (BatchNorm(), ValueError, "initialize"),
+        (BatchNorm(3), ValueError, "initialize"),
+        (started(BatchNorm()), ValueError, "batch"),
+        (started(nn.BatchNorm()), ValueError, "batch"),
+        (started(nn.Dense(3)), TypeError, "Dense"),
+        (None, TypeError, "NoneType"),
+    ],
+)
 def test_what_cannot_be_widened(layer, error, names):
     with pytest.raises(error, match=names):
         ConditionalBatchNorm.from_batch_norm(layer, 4)
@@ -941,7 +1038,7 @@ def test_what_cannot_be_widened(layer, error, names):
 
 @pytest.mark.parametrize("hybridize", [False, True])
 def test_statistics_per_class(hybridize):
-    layer, gamma, beta = conditional(per_class_statistics=True, momentum=.6)
+    layer, gamma, beta = conditional(per_class_statistics=True, momentum=0.6)
     net = layer
     if hybridize:
         net = TwoInputs(layer)
@@ -952,7 +1049,7 @@ def test_statistics_per_class(hybridize):
     means, variances = np.zeros((4, 3)), np.ones((4, 3))
     for k in (0, 2):
         here = labels == k
-        single = started(BatchNorm(3, momentum=.6))
+        single = started(BatchNorm(3, momentum=0.6))
         single.gamma.set_data(nd.array(gamma[k]))
         single.beta.set_data(nd.array(beta[k]))
         for mine, own in zip((Y, dX), train(single, x[here], upstream=up[here])):
@@ -962,9 +1059,12 @@ def test_statistics_per_class(hybridize):
     close(layer.running_mean.data(), means, 1e-6, "absent classes stay where they were")
     close(layer.running_var.data(), variances, 1e-6)
     assert (layer.gamma.grad().asnumpy()[[1, 3]] == 0).all()
-    x_hat = ((x - means[labels][:, :, None]) / np.sqrt(variances[labels][:, :, None] + 1e-5))
-    close(net(nd.array(x), nd.array(labels)),
-          x_hat * gamma[labels][:, :, None] + beta[labels][:, :, None], 2e-5)
+    x_hat = (x - means[labels][:, :, None]) / np.sqrt(variances[labels][:, :, None] + 1e-5)
+    close(
+        net(nd.array(x), nd.array(labels)),
+        x_hat * gamma[labels][:, :, None] + beta[labels][:, :, None],
+        2e-5,
+    )
 
 
 def test_conditional_files_and_casts(tmp_path):

@@ -15,9 +15,16 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "docs" / "book"))
 CHAPTERS = sorted(path.stem for path in (ROOT / "chapters").glob("[0-9][0-9]_*.ipynb"))
 SOLUTIONS = sorted(path.stem for path in (ROOT / "chapters" / "solutions").glob("*.ipynb"))
-PAGES = ["index", "search", "docs/symbols", "docs/conventions", "docs/checking", "docs/results",
-         *(f"chapters/{name}" for name in CHAPTERS),
-         *(f"chapters/solutions/{name}" for name in SOLUTIONS)]
+PAGES = [
+    "index",
+    "search",
+    "docs/symbols",
+    "docs/conventions",
+    "docs/checking",
+    "docs/results",
+    *(f"chapters/{name}" for name in CHAPTERS),
+    *(f"chapters/solutions/{name}" for name in SOLUTIONS),
+]
 
 
 @pytest.fixture(scope="session")
@@ -38,16 +45,25 @@ def read(site):
 
 
 def test_every_page_is_there_and_no_other(site):
-    pages = {path.relative_to(site).with_suffix("").as_posix() for path in site.rglob("*.html")
-             if "_static" not in path.parts}
+    pages = {
+        path.relative_to(site).with_suffix("").as_posix()
+        for path in site.rglob("*.html")
+        if "_static" not in path.parts
+    }
     assert pages == set(PAGES)
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_nothing_is_fetched_from_the_network(read, site, name):
     page = read(name)
-    for tag, attribute in (("script", "src"), ("link", "href"), ("img", "src"), ("iframe", "src"),
-                           ("source", "src"), ("object", "data")):
+    for tag, attribute in (
+        ("script", "src"),
+        ("link", "href"),
+        ("img", "src"),
+        ("iframe", "src"),
+        ("source", "src"),
+        ("object", "data"),
+    ):
         for element in page.find_all(tag, **{attribute: True}):
             address = element[attribute]
             assert not re.match(r"(https?:)?//", address), f"{tag}: {address}"
@@ -82,7 +98,7 @@ def test_no_markup_is_left_over(read, name):
         code.decompose()
     text = article.get_text()
     for raw in ("$", "\\frac", "```", ":::", "{math}", "{toctree}", "{note}", "](", "**"):
-        assert raw not in text, f"{raw!r} near {text[max(text.find(raw) - 60, 0):][:120]!r}"
+        assert raw not in text, f"{raw!r} near {text[max(text.find(raw) - 60, 0) :][:120]!r}"
     assert "@chapters@" not in text
 
 
@@ -95,12 +111,16 @@ def test_a_chapter_has_its_figures_its_notebook_and_its_neighbours(read, site, n
     assert page.select("p.predict"), "no question"
     notebook = site / "_sources" / f"{name}.ipynb"
     assert notebook.read_bytes() == file.read_bytes()
-    assert [link for link in page.select("a[href$='.ipynb']")
-            if (site / "chapters" / link["href"]).resolve() == notebook.resolve()]
+    assert [
+        link
+        for link in page.select("a[href$='.ipynb']")
+        if (site / "chapters" / link["href"]).resolve() == notebook.resolve()
+    ]
     neighbours = [link["href"] for link in page.select(".prev-next-area a")]
     assert len(neighbours) == 2
-    assert [link for link in page.select("nav a.reference.internal")
-            if "Symbols" in link.get_text()], "no table of contents"
+    assert [
+        link for link in page.select("nav a.reference.internal") if "Symbols" in link.get_text()
+    ], "no table of contents"
 
 
 def test_the_landing_page_lists_all_chapters(read):
@@ -120,7 +140,8 @@ def test_the_landing_page_lists_all_chapters(read):
 def test_every_page_lists_the_worked_solutions(read):
     listed = [link["href"] for link in read("index").select("nav a.reference.internal")]
     assert [link for link in listed if "/solutions/" in link] == [
-        f"chapters/solutions/{name}.html" for name in SOLUTIONS]
+        f"chapters/solutions/{name}.html" for name in SOLUTIONS
+    ]
 
 
 def test_mathematics_is_on_board(site, read):
@@ -133,8 +154,9 @@ def test_a_chapter_that_does_not_exist_yet_is_planned(tmp_path):
 
     (tmp_path / "chapters").mkdir()
     cells = [nbformat.v4.new_markdown_cell("# Its own title\n\nmore")]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells),
-                   tmp_path / "chapters" / "02_batch_norm.ipynb")
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=cells), tmp_path / "chapters" / "02_batch_norm.ipynb"
+    )
     page = website.landing_page(tmp_path)
     assert "1. Why normalize? (planned)" in page
     assert "[Its own title](chapters/02_batch_norm.ipynb)" in page
@@ -154,9 +176,15 @@ def page():
 
 
 @in_a_browser
-@pytest.mark.parametrize("name, width", [
-    (name, width) for name in PAGES for width in (1280, 390)
-    if width == 390 or "/solutions/" not in name])  # the narrow page is the harder one
+@pytest.mark.parametrize(
+    "name, width",
+    [
+        (name, width)
+        for name in PAGES
+        for width in (1280, 390)
+        if width == 390 or "/solutions/" not in name
+    ],
+)  # the narrow page is the harder one
 def test_a_page_opens_from_disk(site, read, page, name, width):
     page.open((site / f"{name}.html").as_uri(), width)
     assert not page.errors
@@ -171,8 +199,10 @@ def test_a_page_opens_from_disk(site, read, page, name, width):
 @in_a_browser
 def test_search_finds_from_disk(site, page):
     page.open((site / "search.html").as_uri() + "?q=momentum")
-    assert page.wait("[...document.querySelectorAll('#search-results li a')]"  # one after another
-                     ".some(a => a.href.includes('docs/conventions.html'))")
+    assert page.wait(
+        "[...document.querySelectorAll('#search-results li a')]"  # one after another
+        ".some(a => a.href.includes('docs/conventions.html'))"
+    )
     assert not page.errors
 
 
@@ -200,7 +230,9 @@ def test_code_can_be_copied(site, page):
 @in_a_browser
 def test_the_dark_page_is_dark_and_mathematics_bright(site, page):
     page.open((site / "docs/symbols.html").as_uri(), dark=True)
-    brightness = ("(element, property) => getComputedStyle(element)[property]"
-                  ".match(/[0-9.]+/g).slice(0, 3).reduce((a, b) => a + Number(b), 0) / 3")
+    brightness = (
+        "(element, property) => getComputedStyle(element)[property]"
+        ".match(/[0-9.]+/g).slice(0, 3).reduce((a, b) => a + Number(b), 0) / 3"
+    )
     assert page.ask(f"({brightness})(document.body, 'backgroundColor')") < 60
     assert page.ask(f"({brightness})(document.querySelector('mjx-container'), 'color')") > 160

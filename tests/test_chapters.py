@@ -17,8 +17,10 @@ import notebooks  # noqa: E402
 TEXTS = notebooks.chapters()
 each_chapter = pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.stem)
 each_notebook = pytest.mark.parametrize(
-    "text", TEXTS + notebooks.solutions(),
-    ids=lambda text: text.relative_to(notebooks.CHAPTERS).with_suffix("").as_posix())
+    "text",
+    TEXTS + notebooks.solutions(),
+    ids=lambda text: text.relative_to(notebooks.CHAPTERS).with_suffix("").as_posix(),
+)
 
 
 def read(text):
@@ -44,6 +46,7 @@ def prose(notebook):
 
 
 # As they lie there --------------------------------------------------------------------------------
+
 
 def test_every_notebook_has_a_text_and_every_text_its_number():
     names = sorted(path.stem for path in notebooks.CHAPTERS.glob("*.ipynb"))
@@ -112,8 +115,12 @@ def test_a_chapter_has_all_its_parts(text):
     assert [line for line in headings if "What surprised people" in line]
     assert [line[3:] for line in headings[-3:]] == ["Summary", "Exercises", "References"]
     assert re.search(r"^\*\*Predict\.\*\*", prose(notebook), flags=re.M)
-    pictures = [output for cell in notebook.cells for output in cell.get("outputs", [])
-                if "image/png" in output.get("data", {})]
+    pictures = [
+        output
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
     assert pictures, "no figure"
     exercises = prose(notebook).split("## Exercises")[1].split("## References")[0]
     assert 4 <= len(re.findall(r"^\d\. ", exercises, flags=re.M)) <= 6
@@ -149,11 +156,14 @@ def test_links_of_a_chapter_lead_somewhere(text):
 def test_the_list_of_chapters_names_those_there_are():
     readme = (ROOT / "chapters" / "README.md").read_text("utf-8")
     listed = re.findall(r"^\d+\. \[(.*)\]\((\d\d_\w+)\.ipynb\)", readme, flags=re.M)
-    assert listed == [(jupytext.read(text).cells[0].source.split("\n")[0].lstrip("# "), text.stem)
-                      for text in TEXTS]
+    assert listed == [
+        (jupytext.read(text).cells[0].source.split("\n")[0].lstrip("# "), text.stem)
+        for text in TEXTS
+    ]
 
 
 # Running ------------------------------------------------------------------------------------------
+
 
 def settings():
     """What a kernel of the tests gets: a quick run, one thread, and no wait for a download."""
@@ -250,7 +260,8 @@ def test_make_notebooks_keeps_the_old_notebook_when_a_cell_fails(chapter, capfd)
     good.write_text(CHAPTER, encoding="utf-8")
     chapter.write_text(CHAPTER.replace('print("two")', "1 / 0"), encoding="utf-8")
     chapter.with_suffix(".ipynb").write_text(
-        nbformat.writes(nbformat.v4.new_notebook()), encoding="utf-8")
+        nbformat.writes(nbformat.v4.new_notebook()), encoding="utf-8"
+    )
     old = chapter.with_suffix(".ipynb").read_bytes()
     assert make_notebooks(chapter) == 1
     assert chapter.with_suffix(".ipynb").read_bytes() == old
@@ -267,14 +278,22 @@ def test_make_notebooks_writes_no_numbers_that_mean_nothing(chapter, capfd, mark
 
 
 def test_make_notebooks_executes_what_shows_a_result_that_was_measured_again(
-        chapter, capfd, monkeypatch, tmp_path):
+    chapter, capfd, monkeypatch, tmp_path
+):
     result = tmp_path / "benchmarks" / "results" / "runs.json"
     result.parent.mkdir(parents=True)
     result.write_text("[1]")
     monkeypatch.setattr(notebooks, "ROOT", tmp_path)
-    chapter.write_text(CHAPTER.replace('print("two")', (
-        'print("recorded in benchmarks/results/runs.json by `x` on a machine")\n'
-        'print(open("../benchmarks/results/runs.json").read())')), encoding="utf-8")
+    chapter.write_text(
+        CHAPTER.replace(
+            'print("two")',
+            (
+                'print("recorded in benchmarks/results/runs.json by `x` on a machine")\n'
+                'print(open("../benchmarks/results/runs.json").read())'
+            ),
+        ),
+        encoding="utf-8",
+    )
     assert make_notebooks(chapter) == 0
     assert make_notebooks(chapter, "--check") == 0
     result.write_text("[2]")

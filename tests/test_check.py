@@ -52,8 +52,13 @@ def student(*changes):
 
 def by_operator(X, gamma, beta, moving_mean, moving_var, eps, momentum):
     """MXNet's own operator, which moves the statistics in the backward pass."""
-    return (nd.BatchNorm(X, gamma, beta, moving_mean, moving_var, eps=eps, momentum=momentum,
-                         fix_gamma=False), moving_mean, moving_var)
+    return (
+        nd.BatchNorm(
+            X, gamma, beta, moving_mean, moving_var, eps=eps, momentum=momentum, fix_gamma=False
+        ),
+        moving_mean,
+        moving_var,
+    )
 
 
 def by_two_functions(X, gamma, beta, moving_mean, moving_var, eps, momentum):
@@ -75,7 +80,8 @@ def by_reshaping(X, gamma, beta, moving_mean, moving_var, eps, momentum):
         var = nd.square(rows - mean).mean(axis=1, keepdims=True)
         with autograd.pause():
             moving_mean[:] = momentum * moving_mean + (1 - momentum) * mean.reshape(
-                moving_mean.shape)
+                moving_mean.shape
+            )
             moving_var[:] = momentum * moving_var + (1 - momentum) * var.reshape(moving_var.shape)
     else:
         mean, var = moving_mean.reshape((-1, 1)), moving_var.reshape((-1, 1))
@@ -136,8 +142,16 @@ def by_autograd_function(X, gamma, beta, moving_mean, moving_var, eps, momentum)
     return ByHand(eps)(X, gamma, beta), moving_mean, moving_var
 
 
-RIGHT = [student(), by_operator, by_two_functions, by_reshaping, by_numpy_style, with_a_flag,
-         by_autograd_function, gluon_bn.batch_norm]
+RIGHT = [
+    student(),
+    by_operator,
+    by_two_functions,
+    by_reshaping,
+    by_numpy_style,
+    with_a_flag,
+    by_autograd_function,
+    gluon_bn.batch_norm,
+]
 
 
 @pytest.mark.parametrize("f", RIGHT, ids=lambda f: f.__name__)
@@ -166,23 +180,35 @@ MISTAKES = {
     # the axes
     "wrong axes: per example": ["axes = (0, 2, 3) -> axes = (1, 2, 3)"],
     "wrong axes: per instance": ["axes = (0, 2, 3) -> axes = (2, 3)"],
-    "wrong axes: everything": ["axes = (0, 2, 3) -> axes = (0, 1, 2, 3)",
-                               "axes = (0,) -> axes = (0, 1)"],
+    "wrong axes: everything": [
+        "axes = (0, 2, 3) -> axes = (0, 1, 2, 3)",
+        "axes = (0,) -> axes = (0, 1)",
+    ],
     "statistics wrongly broadcast": ["keepdims=True -> keepdims=False"],
     # epsilon and the root
     "no epsilon": ["sqrt(var + eps) -> sqrt(var)", "sqrt(moving_var + eps) -> sqrt(moving_var)"],
     "epsilon outside the root": ["nd.sqrt(var + eps) -> (nd.sqrt(var) + eps)"],
-    "no root": ["nd.sqrt(var + eps) -> (var + eps)", "nd.sqrt(moving_var + eps) -> "
-                "(moving_var + eps)"],
+    "no root": [
+        "nd.sqrt(var + eps) -> (var + eps)",
+        "nd.sqrt(moving_var + eps) -> (moving_var + eps)",
+    ],
     # the variance
-    "std for the variance": ["var = ((X - mean) ** 2).mean(axis=axes, keepdims=True) -> "
-                             "var = nd.sqrt(((X - mean) ** 2).mean(axis=axes, keepdims=True))"],
-    "unbiased variance": ["((X - mean) ** 2).mean(axis=axes, keepdims=True) -> "
-                          "((X - mean) ** 2).sum(axis=axes, keepdims=True) / (m - 1)"],
-    "averaged before squaring": ["((X - mean) ** 2).mean(axis=axes, keepdims=True) -> "
-                                 "(X - mean).mean(axis=axes, keepdims=True) ** 2"],
-    "cancellation": ["((X - mean) ** 2).mean(axis=axes, keepdims=True) -> "
-                     "(X ** 2).mean(axis=axes, keepdims=True) - mean ** 2"],
+    "std for the variance": [
+        "var = ((X - mean) ** 2).mean(axis=axes, keepdims=True) -> "
+        "var = nd.sqrt(((X - mean) ** 2).mean(axis=axes, keepdims=True))"
+    ],
+    "unbiased variance": [
+        "((X - mean) ** 2).mean(axis=axes, keepdims=True) -> "
+        "((X - mean) ** 2).sum(axis=axes, keepdims=True) / (m - 1)"
+    ],
+    "averaged before squaring": [
+        "((X - mean) ** 2).mean(axis=axes, keepdims=True) -> "
+        "(X - mean).mean(axis=axes, keepdims=True) ** 2"
+    ],
+    "cancellation": [
+        "((X - mean) ** 2).mean(axis=axes, keepdims=True) -> "
+        "(X ** 2).mean(axis=axes, keepdims=True) - mean ** 2"
+    ],
     # gamma and beta
     "no gamma": ["gamma * X_hat -> X_hat"],
     "no beta": ["gamma * X_hat + beta -> gamma * X_hat"],
@@ -190,47 +216,59 @@ MISTAKES = {
     "shifted before scaling": ["gamma * X_hat + beta -> gamma * (X_hat + beta)"],
     "gamma and beta before normalizing": [
         "    if not autograd -> \n    X = gamma * X + beta\n    if not autograd",
-        "gamma * X_hat + beta -> X_hat"],
+        "gamma * X_hat + beta -> X_hat",
+    ],
     "sign turned": ["(X - mean) / -> (mean - X) /"],
     # training and prediction
     "batch statistics in prediction": ["not autograd.is_training() -> False"],
     "training and prediction exchanged": ["if not autograd -> if autograd"],
     "is_recording for is_training": ["is_training -> is_recording"],
     # the moving statistics
-    "momentum reversed": ["momentum * moving_mean + (1 - momentum) * mean -> "
-                          "(1 - momentum) * moving_mean + momentum * mean",
-                          "momentum * moving_var + (1 - momentum) * var -> "
-                          "(1 - momentum) * moving_var + momentum * var"],
+    "momentum reversed": [
+        "momentum * moving_mean + (1 - momentum) * mean -> "
+        "(1 - momentum) * moving_mean + momentum * mean",
+        "momentum * moving_var + (1 - momentum) * var -> "
+        "(1 - momentum) * moving_var + momentum * var",
+    ],
     "moving statistics updated in prediction": [
         "    if not autograd -> \n    axes = (0,) if X.ndim == 2 else (0, 2, 3)\n"
         "    mean = X.mean(axis=axes, keepdims=True)\n"
         "    var = ((X - mean) ** 2).mean(axis=axes, keepdims=True)\n    if not autograd",
         "    Y = -> \n    if not autograd.is_training():\n"
         "        moving_mean = momentum * moving_mean + (1 - momentum) * mean\n"
-        "        moving_var = momentum * moving_var + (1 - momentum) * var\n    Y ="],
+        "        moving_var = momentum * moving_var + (1 - momentum) * var\n    Y =",
+    ],
     "unbiased variance stored": ["(1 - momentum) * var -> (1 - momentum) * var * m / (m - 1)"],
-    "normalized statistics stored": ["(1 - momentum) * var -> (1 - momentum) * (X_hat ** 2).mean("
-                                     "axis=axes, keepdims=True)"],
-    "batch forgotten": ["(1 - momentum) * mean -> (1 - momentum) * X_hat.mean(axis=axes, "
-                        "keepdims=True)"],
-    "momentum hard-coded": ["momentum * moving_mean + (1 - momentum) * mean -> "
-                            "0.9 * moving_mean + 0.1 * mean"],
-    "mean and variance swapped": ["return Y, moving_mean, moving_var -> "
-                                  "return Y, moving_var, moving_mean"],
+    "normalized statistics stored": [
+        "(1 - momentum) * var -> (1 - momentum) * (X_hat ** 2).mean(axis=axes, keepdims=True)"
+    ],
+    "batch forgotten": [
+        "(1 - momentum) * mean -> (1 - momentum) * X_hat.mean(axis=axes, keepdims=True)"
+    ],
+    "momentum hard-coded": [
+        "momentum * moving_mean + (1 - momentum) * mean -> 0.9 * moving_mean + 0.1 * mean"
+    ],
+    "mean and variance swapped": [
+        "return Y, moving_mean, moving_var -> return Y, moving_var, moving_mean"
+    ],
     "return order": ["return Y, moving_mean, moving_var -> return moving_mean, moving_var, Y"],
     "statistics not returned": ["return Y, moving_mean, moving_var -> return Y"],
     # gradients
     "gradient not through the variance": [
         "((X - mean) ** 2).mean(axis=axes, keepdims=True) -> "
-        "((X - mean) ** 2).mean(axis=axes, keepdims=True).detach()"],
-    "gradient cut": ["Y = gamma * X_hat + beta -> Y = nd.array((gamma * X_hat + beta).asnumpy(), "
-                     "dtype=X.dtype)"],
+        "((X - mean) ** 2).mean(axis=axes, keepdims=True).detach()"
+    ],
+    "gradient cut": [
+        "Y = gamma * X_hat + beta -> Y = nd.array((gamma * X_hat + beta).asnumpy(), dtype=X.dtype)"
+    ],
     # side effects, shapes and types
-    "X changed in place": ["    if not autograd -> \n    X[:] = X * 1\n    X[0] = X[0] + 1\n"
-                           "    if not autograd"],
+    "X changed in place": [
+        "    if not autograd -> \n    X[:] = X * 1\n    X[0] = X[0] + 1\n    if not autograd"
+    ],
     "gamma changed in place": ["    Y = -> \n    gamma *= 1.5\n    Y ="],
-    "type changed": ["    Y = gamma * X_hat + beta -> \n"
-                     "    Y = (gamma * X_hat + beta).astype('float32')"],
+    "type changed": [
+        "    Y = gamma * X_hat + beta -> \n    Y = (gamma * X_hat + beta).astype('float32')"
+    ],
     "type changed ": ["    Y = -> \n    X_hat = X_hat * nd.ones(X.shape)\n    Y ="],
     "shape changed": ["return Y, -> return Y.reshape((X.shape[0], -1)),"],
     "only rank 2 works": ["axes = (0, 2, 3) -> raise NotImplementedError"],
@@ -263,15 +301,19 @@ TOGETHER = {
     "X changed in place": {"difference", "remembers"},
     "gamma changed in place": {"difference", "gamma twice"},
     "batch statistics in prediction": {"moving statistics updated in prediction"},
-    "training and prediction exchanged": {"moving statistics not updated",
-                                          "moving statistics updated in prediction"},
+    "training and prediction exchanged": {
+        "moving statistics not updated",
+        "moving statistics updated in prediction",
+    },
 }
 
 UNKNOWN = {
     "times 1.01": ["gamma * X_hat + beta -> 1.01 * (gamma * X_hat + beta)"],
     "clipped": ["gamma * X_hat -> gamma * X_hat.clip(-1, 1)"],
-    "median": ["mean = X.mean(axis=axes, keepdims=True) -> mean = nd.array(numpy.median("
-               "X.asnumpy(), axis=axes, keepdims=True), dtype=X.dtype)"],
+    "median": [
+        "mean = X.mean(axis=axes, keepdims=True) -> mean = nd.array(numpy.median("
+        "X.asnumpy(), axis=axes, keepdims=True), dtype=X.dtype)"
+    ],
     "an activation": ["gamma * X_hat + beta -> nd.relu(gamma * X_hat + beta)"],
     "tanh": ["gamma * X_hat -> gamma * nd.tanh(X_hat)"],
 }
@@ -286,12 +328,17 @@ def test_unknown_mistakes_are_shown_as_a_difference(name):
     assert not np.allclose(example.expected, example.got)
 
 
-PAIRS = [("no epsilon", "gamma and beta swapped"), ("no gamma", "epsilon outside the root"),
-         ("std for the variance", "no beta"),
-         ("wrong axes: per instance", "shifted before scaling"),
-         ("unbiased variance", "momentum reversed"), ("no root", "mean and variance swapped"),
-         ("gradient not through the variance", "momentum hard-coded"),
-         ("unbiased variance", "no gamma"), ("unbiased variance stored", "gradient cut")]
+PAIRS = [
+    ("no epsilon", "gamma and beta swapped"),
+    ("no gamma", "epsilon outside the root"),
+    ("std for the variance", "no beta"),
+    ("wrong axes: per instance", "shifted before scaling"),
+    ("unbiased variance", "momentum reversed"),
+    ("no root", "mean and variance swapped"),
+    ("gradient not through the variance", "momentum hard-coded"),
+    ("unbiased variance", "no gamma"),
+    ("unbiased variance stored", "gradient cut"),
+]
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids="+".join)
@@ -302,9 +349,14 @@ def test_two_mistakes_at_once(pair):
     assert set(report.mistakes) <= allowed, report
 
 
-@pytest.mark.parametrize("names", [("no gamma", "no root", "unbiased variance"),
-                                   ("sign turned", "std for the variance",
-                                    "shifted before scaling")], ids="+".join)
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("no gamma", "no root", "unbiased variance"),
+        ("sign turned", "std for the variance", "shifted before scaling"),
+    ],
+    ids="+".join,
+)
 def test_three_mistakes_are_not_misnamed(names):
     report = check.batch_norm(student(*[c for n in names for c in MISTAKES[n]]))
     assert set(report.about("Y in training").mistakes) <= {"difference", *names}, report
@@ -325,11 +377,26 @@ def test_no_generator_is_touched():
     np.testing.assert_array_equal(np.random.uniform(size=3), want[1])
 
 
-@pytest.mark.parametrize("exercise", ["moments", "normalize", "batch_norm", "batch_norm_backward",
-                                      "block", "conditional"])
-@pytest.mark.parametrize("thing", [None, 3, nd.ones((2, 2)), lambda: None, lambda *a: None, print,
-                                   lambda *a: 1 / 0, lambda *a: "Y", lambda *a: (), dict],
-                         ids=lambda t: type(t).__name__)
+@pytest.mark.parametrize(
+    "exercise",
+    ["moments", "normalize", "batch_norm", "batch_norm_backward", "block", "conditional"],
+)
+@pytest.mark.parametrize(
+    "thing",
+    [
+        None,
+        3,
+        nd.ones((2, 2)),
+        lambda: None,
+        lambda *a: None,
+        print,
+        lambda *a: 1 / 0,
+        lambda *a: "Y",
+        lambda *a: (),
+        dict,
+    ],
+    ids=lambda t: type(t).__name__,
+)
 def test_anything_may_be_passed(exercise, thing):
     report = getattr(check, exercise)(thing)
     assert not report

@@ -56,8 +56,14 @@ class D2L(nn.Block):
             self.moving_mean = self.moving_mean.copyto(X.context)
             self.moving_var = self.moving_var.copyto(X.context)
         Y, self.moving_mean, self.moving_var = student()(
-            X, self.gamma.data(), self.beta.data(), self.moving_mean, self.moving_var,
-            eps=1e-12, momentum=0.9)
+            X,
+            self.gamma.data(),
+            self.beta.data(),
+            self.moving_mean,
+            self.moving_var,
+            eps=1e-12,
+            momentum=0.9,
+        )
         return Y
 
 
@@ -70,8 +76,9 @@ class D2LInNumpyStyle(nn.Block):
         shape = (1, num_features) if num_dims == 2 else (1, num_features, 1, 1)
         self.gamma = self.params.get("gamma", shape=shape, init=mx.init.One())
         self.beta = self.params.get("beta", shape=shape, init=mx.init.Zero())
-        self.moving_mean = self.params.get("moving_mean", shape=shape, init="zeros",
-                                           grad_req="null")
+        self.moving_mean = self.params.get(
+            "moving_mean", shape=shape, init="zeros", grad_req="null"
+        )
         self.moving_var = self.params.get("moving_var", shape=shape, init="ones", grad_req="null")
 
     def forward(self, X):
@@ -101,10 +108,19 @@ class Wrapped(gluon.HybridBlock):
         return F.broadcast_add(F.broadcast_mul(self.bn(X), scale), shift)
 
 
-RIGHT = [written(BLOCK), nn.BatchNorm, nn.BatchNorm(in_channels=3), nn.BatchNorm(),
-         nn.BatchNorm(in_channels=7), gluon_bn.BatchNorm, gluon_bn.BatchNorm(3, num_dims=4),
-         lambda n, d: gluon_bn.BatchNorm(n, d, kernel="textbook", momentum=0.99, epsilon=1e-3),
-         lambda: nn.BatchNorm(momentum=0.8), D2LInNumpyStyle, Wrapped]
+RIGHT = [
+    written(BLOCK),
+    nn.BatchNorm,
+    nn.BatchNorm(in_channels=3),
+    nn.BatchNorm(),
+    nn.BatchNorm(in_channels=7),
+    gluon_bn.BatchNorm,
+    gluon_bn.BatchNorm(3, num_dims=4),
+    lambda n, d: gluon_bn.BatchNorm(n, d, kernel="textbook", momentum=0.99, epsilon=1e-3),
+    lambda: nn.BatchNorm(momentum=0.8),
+    D2LInNumpyStyle,
+    Wrapped,
+]
 
 
 @pytest.mark.parametrize("made", RIGHT, ids=lambda m: getattr(m, "__name__", "instance"))
@@ -146,24 +162,32 @@ MISTAKES = {
     "no epsilon": ["var + 1e-5 -> var"],
     "epsilon outside the root": ["nd.sqrt(var + 1e-5) -> (nd.sqrt(var) + 1e-5)"],
     "no root": ["nd.sqrt(var + 1e-5) -> (var + 1e-5)"],
-    "unbiased variance": ["((X - mean) ** 2).mean(axis=self.axes, keepdims=True) -> "
-                          "((X - mean) ** 2).sum(axis=self.axes, keepdims=True) / "
-                          "(X.size // X.shape[1] - 1)"],
+    "unbiased variance": [
+        "((X - mean) ** 2).mean(axis=self.axes, keepdims=True) -> "
+        "((X - mean) ** 2).sum(axis=self.axes, keepdims=True) / "
+        "(X.size // X.shape[1] - 1)"
+    ],
     "no gamma": ["self.gamma.data() * (X - mean) -> (X - mean)"],
     "no beta": [" + self.beta.data() -> "],
     "gamma and beta swapped": [
         "self.gamma.data() * (X - mean) / nd.sqrt(var + 1e-5) + self.beta.data() -> "
-        "self.beta.data() * (X - mean) / nd.sqrt(var + 1e-5) + self.gamma.data()"],
+        "self.beta.data() * (X - mean) / nd.sqrt(var + 1e-5) + self.gamma.data()"
+    ],
     "batch statistics in prediction": ["if autograd.is_training() -> if True"],
     "training and prediction exchanged": ["if autograd.is_training -> if not autograd.is_training"],
     "is_recording for is_training": ["autograd.is_training -> autograd.is_recording"],
-    "momentum reversed": [MOVE + "0.1 * self.running_mean.data() + 0.9 * mean",
-                          "0.9 * self.running_var.data() + 0.1 * var -> "
-                          "0.1 * self.running_var.data() + 0.9 * var"],
-    "moving statistics not updated": ["self.running_mean.set_data(0.9 -> unused = (0.9",
-                                      "self.running_var.set_data(0.9 -> unused = (0.9"],
-    "moving statistics replaced": [MOVE + "mean", "0.9 * self.running_var.data() + 0.1 * var -> "
-                                   "var"],
+    "momentum reversed": [
+        MOVE + "0.1 * self.running_mean.data() + 0.9 * mean",
+        "0.9 * self.running_var.data() + 0.1 * var -> 0.1 * self.running_var.data() + 0.9 * var",
+    ],
+    "moving statistics not updated": [
+        "self.running_mean.set_data(0.9 -> unused = (0.9",
+        "self.running_var.set_data(0.9 -> unused = (0.9",
+    ],
+    "moving statistics replaced": [
+        MOVE + "mean",
+        "0.9 * self.running_var.data() + 0.1 * var -> var",
+    ],
     "moving statistics updated in prediction": [
         "            mean, var = self.running_mean -> "
         "            m = X.mean(axis=self.axes, keepdims=True)\n"
@@ -173,28 +197,39 @@ MISTAKES = {
         "            self.running_var.set_data(0.9 * old[1] + 0.1 * v)\n"
         "            mean, var = old\n"
         "            return self.gamma.data() * (X - mean) / nd.sqrt(var + 1e-5) + "
-        "self.beta.data()\n            mean, var = self.running_mean"],
-    "unbiased variance stored": ["0.1 * var -> 0.1 * var * (X.size // X.shape[1]) / "
-                                 "(X.size // X.shape[1] - 1)"],
+        "self.beta.data()\n            mean, var = self.running_mean"
+    ],
+    "unbiased variance stored": [
+        "0.1 * var -> 0.1 * var * (X.size // X.shape[1]) / (X.size // X.shape[1] - 1)"
+    ],
     "std stored": ["0.1 * var -> 0.1 * nd.sqrt(var)"],
-    "running variance starts wrong": ["shape=shape, init='ones',\n -> "
-                                      "shape=shape, init='zeros',\n"],
-    "gamma starts wrong": ["'gamma', shape=shape, init='ones' -> 'gamma', shape=shape, "
-                           "init='zeros'"],
+    "running variance starts wrong": [
+        "shape=shape, init='ones',\n -> shape=shape, init='zeros',\n"
+    ],
+    "gamma starts wrong": [
+        "'gamma', shape=shape, init='ones' -> 'gamma', shape=shape, init='zeros'"
+    ],
     "gamma without gradient": ["'gamma', shape=shape, -> 'gamma', shape=shape, grad_req='null',"],
-    "statistics receive gradients": ["init='zeros',\n                                         "
-                                     "       grad_req='null' -> init='zeros'",
-                                     "init='ones',\n                                          "
-                                     "     grad_req='null' -> init='ones'"],
-    "gradient not through mean and variance": ["(X - mean) / nd.sqrt(var + -> "
-                                               "(X - mean.detach()) / nd.sqrt(var.detach() +"],
+    "statistics receive gradients": [
+        "init='zeros',\n                                         "
+        "       grad_req='null' -> init='zeros'",
+        "init='ones',\n                                          "
+        "     grad_req='null' -> init='ones'",
+    ],
+    "gradient not through mean and variance": [
+        "(X - mean) / nd.sqrt(var + -> (X - mean.detach()) / nd.sqrt(var.detach() +"
+    ],
     "gradient not through the variance": ["nd.sqrt(var + -> nd.sqrt(var.detach() +"],
     "no gradient for gamma": ["self.gamma.data() * (X -> self.gamma.data().detach() * (X"],
-    "gamma not registered": ["self.gamma = self.params.get('gamma', shape=shape, init='ones') -> "
-                             "self.gamma = nd.ones(shape); self.gamma.attach_grad()",
-                             "self.gamma.data() -> self.gamma"],
-    "no gamma ": ["self.gamma = self.params.get('gamma', shape=shape, init='ones') -> pass",
-                  "self.gamma.data() * (X -> (X"],
+    "gamma not registered": [
+        "self.gamma = self.params.get('gamma', shape=shape, init='ones') -> "
+        "self.gamma = nd.ones(shape); self.gamma.attach_grad()",
+        "self.gamma.data() -> self.gamma",
+    ],
+    "no gamma ": [
+        "self.gamma = self.params.get('gamma', shape=shape, init='ones') -> pass",
+        "self.gamma.data() * (X -> (X",
+    ],
     "state shared between layers": [
         "    def __init__ -> \n    moving = [nd.zeros((1, 3, 1, 1)), nd.ones((1, 3, 1, 1))]\n\n"
         "    def __init__",
@@ -203,29 +238,43 @@ MISTAKES = {
         "self.running_mean.set_data(0.9 * self.running_mean.data() + 0.1 * mean) -> "
         "self.moving[0][:] = 0.9 * self.moving[0] + 0.1 * mean.reshape((1, 3, 1, 1))",
         "self.running_var.set_data(0.9 * self.running_var.data() + 0.1 * var) -> "
-        "self.moving[1][:] = 0.9 * self.moving[1] + 0.1 * var.reshape((1, 3, 1, 1))"],
-    "only rank 4 works": ["self.axes = (0,) if num_dims == 2 else (0, 2, 3) -> "
-                          "self.axes = (0, 2, 3)"],
-    "not a Block": ["class f(nn.Block): -> class f:",
-                    "        super().__init__(**kwargs)\n -> ",
-                    "        with self.name_scope(): -> \n        self.params = gluon."
-                    "ParameterDict()\n        if True:"],
+        "self.moving[1][:] = 0.9 * self.moving[1] + 0.1 * var.reshape((1, 3, 1, 1))",
+    ],
+    "only rank 4 works": [
+        "self.axes = (0,) if num_dims == 2 else (0, 2, 3) -> self.axes = (0, 2, 3)"
+    ],
+    "not a Block": [
+        "class f(nn.Block): -> class f:",
+        "        super().__init__(**kwargs)\n -> ",
+        "        with self.name_scope(): -> \n        self.params = gluon."
+        "ParameterDict()\n        if True:",
+    ],
     "nothing returned": ["        return self.gamma -> \n        self.gamma"],
     "difference": ["+ self.beta.data() -> + self.beta.data() + 0.25"],
-    "X changed in place": ["        if autograd -> \n        if not autograd.is_recording():\n"
-                           "            X[:] = X * 1.5\n        if autograd"],
+    "X changed in place": [
+        "        if autograd -> \n        if not autograd.is_recording():\n"
+        "            X[:] = X * 1.5\n        if autograd"
+    ],
 }
 ALONGSIDE = {
-    "training and prediction exchanged": {"moving statistics not updated",
-                                          "moving statistics updated in prediction"},
+    "training and prediction exchanged": {
+        "moving statistics not updated",
+        "moving statistics updated in prediction",
+    },
     "batch statistics in prediction": {"moving statistics updated in prediction"},
     "unbiased variance": {"unbiased variance stored"},
-    "no gamma": {"no gradient for gamma"}, "no beta": {"no gradient for beta"},
+    "no gamma": {"no gradient for gamma"},
+    "no beta": {"no gradient for beta"},
     "gamma not registered": {"parameters lost on save"},
     "moving statistics replaced": set(),
     "X changed in place": {"difference", "moving statistics changed in prediction"},
-    "state shared between layers": {"moving statistics not updated", "remembers", "difference",
-                                    "statistics lost on save", "type changed"},
+    "state shared between layers": {
+        "moving statistics not updated",
+        "remembers",
+        "difference",
+        "statistics lost on save",
+        "type changed",
+    },
     "gradient not through mean and variance": set(),
 }
 
@@ -239,21 +288,31 @@ def test_mistake(name):
     assert "Traceback" not in str(report) and "../src" not in str(report)
 
 
-@pytest.mark.parametrize("name", ["wrong axes: per example", "wrong axes: everything",
-                                  "unbiased variance", "cancellation", "momentum reversed"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "wrong axes: per example",
+        "wrong axes: everything",
+        "unbiased variance",
+        "cancellation",
+        "momentum reversed",
+    ],
+)
 def test_the_function_of_d2ls_layer(name):
     """Diagnosed through the layer as it is alone."""
+
     class Layer(D2L):
         def forward(self, X):
             Y, self.moving_mean, self.moving_var = wrong(
-                X, self.gamma.data(), self.beta.data(), self.moving_mean, self.moving_var, 1e-3,
-                0.9)
+                X, self.gamma.data(), self.beta.data(), self.moving_mean, self.moving_var, 1e-3, 0.9
+            )
             return Y
 
     wrong = student(*FUNCTION_MISTAKES[name])
     report = check.block(Layer)
     allowed = {name, "statistics lost on save"} | (
-        {"unbiased variance stored"} if "unbiased" in name else set())
+        {"unbiased variance stored"} if "unbiased" in name else set()
+    )
     assert name in report.mistakes, report
     assert set(report.mistakes) <= allowed, report
 
@@ -273,10 +332,10 @@ class Frozen(gluon.HybridBlock):
         shape = (1, num_features) + (1,) * (num_dims - 2)
         self.gamma = self.params.get("gamma", shape=shape, init="ones")
         self.beta = self.params.get("beta", shape=shape, init="zeros")
-        self.running_mean = self.params.get("running_mean", shape=shape, init="zeros",
-                                            grad_req="null")
-        self.running_var = self.params.get("running_var", shape=shape, init="ones",
-                                           grad_req="null")
+        self.running_mean = self.params.get(
+            "running_mean", shape=shape, init="zeros", grad_req="null"
+        )
+        self.running_var = self.params.get("running_var", shape=shape, init="ones", grad_req="null")
 
     def hybrid_forward(self, F, X, gamma, beta, running_mean, running_var):
         mean, var = running_mean, running_var
@@ -354,18 +413,29 @@ class ByOneHot(nn.Block):
             raise ValueError("a label that is no class")
         hot = nd.one_hot(labels, self.classes)
         rows = X.shape[:2] + (1,) * (X.ndim - 2)
-        return (self.bn(X) * nd.dot(hot, self.gamma.data()).reshape(rows)
-                + nd.dot(hot, self.beta.data()).reshape(rows))
+        return self.bn(X) * nd.dot(hot, self.gamma.data()).reshape(rows) + nd.dot(
+            hot, self.beta.data()
+        ).reshape(rows)
 
 
-@pytest.mark.parametrize("f", [written(FUNCTION), gluon_bn.ConditionalBatchNorm,
-                               gluon_bn.ConditionalBatchNorm(4, 3),
-                               lambda c, k: gluon_bn.ConditionalBatchNorm(c, k, kernel="textbook"),
-                               ByOneHot], ids=lambda f: getattr(f, "__name__", "instance"))
+@pytest.mark.parametrize(
+    "f",
+    [
+        written(FUNCTION),
+        gluon_bn.ConditionalBatchNorm,
+        gluon_bn.ConditionalBatchNorm(4, 3),
+        lambda c, k: gluon_bn.ConditionalBatchNorm(c, k, kernel="textbook"),
+        ByOneHot,
+    ],
+    ids=lambda f: getattr(f, "__name__", "instance"),
+)
 def test_conditional_right(f):
     report = check.conditional(f)
-    assert report or {line.what for line in report.lines if line.status == "not yet"} <= {
-        "X of type float64"} and f is ByOneHot, report
+    assert (
+        report
+        or {line.what for line in report.lines if line.status == "not yet"} <= {"X of type float64"}
+        and f is ByOneHot
+    ), report
     assert "besides gamma and beta" not in str(report)
 
 
@@ -380,29 +450,42 @@ def test_a_whole_batch_norm_inside():
 
 
 CONDITIONAL_MISTAKES = {
-    "labels ignored": [TAKE + "gamma[0].reshape((1,) + rows[1:])\n"
-                       "    beta = beta[0].reshape((1,) + rows[1:])"],
-    "labels ignored ": [TAKE + "gamma.mean(axis=0).reshape((1,) + rows[1:])\n"
-                        "    beta = beta.mean(axis=0).reshape((1,) + rows[1:])"],
-    "labels shifted by one": ["(gamma, labels) -> (gamma, labels + 1)",
-                              "(beta, labels) -> (beta, labels + 1)"],
-    "labels shifted by one ": ["(gamma, labels) -> (gamma, labels - 1)",
-                               "(beta, labels) -> (beta, labels - 1)"],
+    "labels ignored": [
+        TAKE + "gamma[0].reshape((1,) + rows[1:])\n    beta = beta[0].reshape((1,) + rows[1:])"
+    ],
+    "labels ignored ": [
+        TAKE + "gamma.mean(axis=0).reshape((1,) + rows[1:])\n"
+        "    beta = beta.mean(axis=0).reshape((1,) + rows[1:])"
+    ],
+    "labels shifted by one": [
+        "(gamma, labels) -> (gamma, labels + 1)",
+        "(beta, labels) -> (beta, labels + 1)",
+    ],
+    "labels shifted by one ": [
+        "(gamma, labels) -> (gamma, labels - 1)",
+        "(beta, labels) -> (beta, labels - 1)",
+    ],
     "labels shifted by one  ": ["(beta, labels) -> (beta, labels + 1, mode='wrap')"],
-    "labels clipped": ["    for label in labels.asnumpy():\n        if not 0 <= label < "
-                       "gamma.shape[0]:\n            raise ValueError(f'label {label} is out of "
-                       "range')\n -> "],
+    "labels clipped": [
+        "    for label in labels.asnumpy():\n        if not 0 <= label < "
+        "gamma.shape[0]:\n            raise ValueError(f'label {label} is out of "
+        "range')\n -> "
+    ],
     "labels clipped ": ["not 0 <= label < gamma.shape[0] -> label >= gamma.shape[0]"],
-    "one label for all": [TAKE + "gamma[labels[0].asscalar()].reshape((1,) + rows[1:])\n    "
-                          "beta = beta[labels[0].asscalar()].reshape((1,) + rows[1:])"],
+    "one label for all": [
+        TAKE + "gamma[labels[0].asscalar()].reshape((1,) + rows[1:])\n    "
+        "beta = beta[labels[0].asscalar()].reshape((1,) + rows[1:])"
+    ],
     "labels sorted": ["    gamma = nd.take -> \n    labels = labels.sort()\n    gamma = nd.take"],
     "no gamma": ["return gamma * (X -> return (X"],
     "no epsilon": ["var + eps -> var"],
     "wrong axes: per instance": ["(0, 2, 3) -> (2, 3)"],
-    "momentum reversed": ["momentum * moving_mean + (1 - momentum) * mean -> "
-                          "(1 - momentum) * moving_mean + momentum * mean",
-                          "momentum * moving_var + (1 - momentum) * var -> "
-                          "(1 - momentum) * moving_var + momentum * var"],
+    "momentum reversed": [
+        "momentum * moving_mean + (1 - momentum) * mean -> "
+        "(1 - momentum) * moving_mean + momentum * mean",
+        "momentum * moving_var + (1 - momentum) * var -> "
+        "(1 - momentum) * moving_var + momentum * var",
+    ],
     "batch statistics in prediction": ["if autograd.is_training() -> if True"],
     "gradient not through the variance": ["nd.sqrt(var + -> nd.sqrt(var.detach() +"],
     "difference": ["+ beta, moving -> + beta * beta, moving"],
@@ -416,7 +499,8 @@ CONDITIONAL_MISTAKES = {
         "            Z = Z if Z.ndim == 2 else Z.mean(axis=(2, 3))\n"
         "            return nd.dot(same, Z).reshape(rows)\n"
         "        mean = average(X)\n"
-        "        var = average((X - mean) ** 2)\n"],
+        "        var = average((X - mean) ** 2)\n"
+    ],
 }
 
 
@@ -424,9 +508,12 @@ CONDITIONAL_MISTAKES = {
 def test_conditional_mistake(name):
     report = check.conditional(written(FUNCTION, *CONDITIONAL_MISTAKES[name]))
     assert not report
-    alongside = {"batch statistics in prediction": {"moving statistics updated in prediction"},
-                 "statistics per class": {"difference", "type changed"},
-                 "labels clipped": set(), "one label for all": {"type changed"}}
+    alongside = {
+        "batch statistics in prediction": {"moving statistics updated in prediction"},
+        "statistics per class": {"difference", "type changed"},
+        "labels clipped": set(),
+        "one label for all": {"type changed"},
+    }
     assert name.strip() in report.mistakes, report
     assert set(report.mistakes) <= {name.strip(), *alongside.get(name.strip(), ())}, report
 
@@ -447,8 +534,9 @@ def test_clipped_by_gluons_embedding():
     class Clipping(ByOneHot):
         def forward(self, X, labels):
             rows = X.shape[:2] + (1,) * (X.ndim - 2)
-            return (self.bn(X) * nd.take(self.gamma.data(), labels).reshape(rows)
-                    + nd.take(self.beta.data(), labels).reshape(rows))
+            return self.bn(X) * nd.take(self.gamma.data(), labels).reshape(rows) + nd.take(
+                self.beta.data(), labels
+            ).reshape(rows)
 
     report = check.conditional(Clipping)
     assert report.mistakes == ("labels clipped",), report

@@ -23,31 +23,43 @@ FUNCTIONS = {
     "epsilon twice, epsilon stored": [f"{VAR} -> {VAR} + eps"],
     "epsilon twice": ["nd.sqrt(var + eps) -> (nd.sqrt(var + eps) + eps)"],
     "divided by N": [f"{VAR} -> {SUM} / X.shape[0]"],
-    "divided by N ": [f"{VAR} -> {SUM} / X.shape[0]",
-                      "mean = X.mean(axis=axes, keepdims=True) -> "
-                      "mean = X.sum(axis=axes, keepdims=True) / X.shape[0]"],
+    "divided by N ": [
+        f"{VAR} -> {SUM} / X.shape[0]",
+        "mean = X.mean(axis=axes, keepdims=True) -> "
+        "mean = X.sum(axis=axes, keepdims=True) / X.shape[0]",
+    ],
     "divided by N, unbiased variance, unbiased variance stored": [
-        f"{VAR} -> {SUM} / (X.shape[0] - 1)"],
+        f"{VAR} -> {SUM} / (X.shape[0] - 1)"
+    ],
     "divided by the positions, sum for the mean": [
-        f"{VAR} -> {SUM} / (X.size // X.shape[0] // X.shape[1])"],
+        f"{VAR} -> {SUM} / (X.size // X.shape[0] // X.shape[1])"
+    ],
     "divided by the channels": [f"{VAR} -> {SUM} / X.shape[1]"],
     "wrong axes: everything": ["((X - mean) ** 2) -> ((X - X.mean()) ** 2)"],
     "mean not squared in the variance": [
-        f"{VAR} -> (X ** 2).mean(axis=axes, keepdims=True) - mean"],
+        f"{VAR} -> (X ** 2).mean(axis=axes, keepdims=True) - mean"
+    ],
     "gamma without its sign": ["gamma * X_hat -> gamma.abs() * X_hat"],
     "parentheses": ["(X - mean) / nd.sqrt(var + eps) -> X - mean / nd.sqrt(var + eps)"],
-    "mean and variance swapped": ["(X - moving_mean) / nd.sqrt(moving_var + eps) -> "
-                                  "(X - moving_var) / nd.sqrt(moving_mean + eps)"],
-    "statistics change shape": ["return Y, moving_mean, moving_var -> "
-                                "return Y, moving_mean.reshape(-1), moving_var.reshape(-1)"],
-    "type changed": ["    if not autograd -> \n    X, gamma, beta = (a.astype('float64') for a in "
-                     "(X, gamma, beta))\n    moving_mean, moving_var = (a.astype('float64') for a "
-                     "in (moving_mean, moving_var))\n    if not autograd"],
+    "mean and variance swapped": [
+        "(X - moving_mean) / nd.sqrt(moving_var + eps) -> "
+        "(X - moving_var) / nd.sqrt(moving_mean + eps)"
+    ],
+    "statistics change shape": [
+        "return Y, moving_mean, moving_var -> "
+        "return Y, moving_mean.reshape(-1), moving_var.reshape(-1)"
+    ],
+    "type changed": [
+        "    if not autograd -> \n    X, gamma, beta = (a.astype('float64') for a in "
+        "(X, gamma, beta))\n    moving_mean, moving_var = (a.astype('float64') for a "
+        "in (moving_mean, moving_var))\n    if not autograd"
+    ],
     "wrong axes": ["axes = (0, 2, 3) -> axes = (0, 1, 2)"],
     "moving statistics in training, moving statistics not updated": [
         "if not autograd.is_training(): -> "
         "\n    with autograd.pause():\n        training = autograd.is_training()"
-        "\n    if not training:"],
+        "\n    if not training:"
+    ],
 }
 
 
@@ -74,8 +86,9 @@ def test_what_was_forbidden_in_place_did_not_change_its_shape():
 
 
 def test_the_mode_inside_pause_and_the_channels_last_are_spoken_of():
-    report = check.batch_norm(student(*FUNCTIONS[
-        "moving statistics in training, moving statistics not updated"]))
+    report = check.batch_norm(
+        student(*FUNCTIONS["moving statistics in training, moving statistics not updated"])
+    )
     assert "pause()" in report.about("Y in training").why
     report = check.batch_norm(student(*FUNCTIONS["wrong axes"]))
     assert "as if the channels came last" in report.about("Y in training").why
@@ -91,12 +104,12 @@ MOMENTS_MORE = {
     "divided by N": f"{MEAN} -> ((X - mean) ** 2).sum(axis=axis) / len(X)",
     "divided by N ": f"{MEAN} -> ((X - mean) ** 2).sum(axis=axis) / (len(X) - 1)",
     "divided by N  ": "X.mean(axis=axis, keepdims=True) -> "
-                      "X.sum(axis=axis, keepdims=True) / len(X)",
+    "X.sum(axis=axis, keepdims=True) / len(X)",
     "wrong axes: everything": f"{MEAN} -> ((X - X.mean()) ** 2).mean(axis=axis)",
     "mean not squared in the variance": f"{MEAN} -> (X ** 2).mean(axis=axis) - X.mean(axis=axis)",
     "epsilon in the variance": f"{MEAN} -> {MEAN} + 1e-5",
     "shape changed": "return mean.reshape(var.shape), var -> return mean.broadcast_like(X), "
-                     "var.mean() * nd.ones_like(X)",
+    "var.mean() * nd.ones_like(X)",
 }
 
 
@@ -111,7 +124,7 @@ NORMALIZE_MORE = {
     "epsilon twice ": "nd.sqrt(var + eps) -> (nd.sqrt(var + eps) + eps)",
     "parentheses": "(X - mean) / nd.sqrt -> X - mean / nd.sqrt",
     "mean and variance swapped": "(X - mean) / nd.sqrt(var + eps) -> "
-                                 "(X - var) / nd.sqrt(mean + eps)",
+    "(X - var) / nd.sqrt(mean + eps)",
     "gamma without its sign": "gamma * X_hat -> gamma.abs() * X_hat",
 }
 
@@ -148,7 +161,7 @@ BACKWARD_MORE = {
     "variance term": "** -1.5 -> ** 1.5",
     "mean not subtracted in the variance": "(centred ** 2) -> (X ** 2)",
     "wrong type returned": "return dX, dgamma, dbeta -> "
-                           "return dX.asnumpy(), dgamma.asnumpy(), dbeta.asnumpy()",
+    "return dX.asnumpy(), dgamma.asnumpy(), dbeta.asnumpy()",
     "only rank 4 works": "axes = tuple(a for a in range(X.ndim) if a != 1) -> axes = (0, 2, 3)",
 }
 
@@ -163,10 +176,13 @@ def test_backward_over_other_axes():
     def per_instance(dY, X, gamma, eps):
         axes = (2, 3) if X.ndim == 4 else (0,)
         x = X - X.mean(axis=axes, keepdims=True)
-        std = nd.sqrt((x ** 2).mean(axis=axes, keepdims=True) + eps)
-        x, channels = x / std, (0, 2, 3)[:1 if X.ndim == 2 else 3]
-        dX = gamma / std * (dY - dY.mean(axis=axes, keepdims=True)
-                            - x * (dY * x).mean(axis=axes, keepdims=True))
+        std = nd.sqrt((x**2).mean(axis=axes, keepdims=True) + eps)
+        x, channels = x / std, (0, 2, 3)[: 1 if X.ndim == 2 else 3]
+        dX = (
+            gamma
+            / std
+            * (dY - dY.mean(axis=axes, keepdims=True) - x * (dY * x).mean(axis=axes, keepdims=True))
+        )
         return dX, (dY * x).sum(axis=channels), dY.sum(axis=channels)
 
     report = check.batch_norm_backward(per_instance)
@@ -183,8 +199,9 @@ def test_an_axis_that_is_not_there_is_explained():
 MOVE = "0.9 * self.running_{0}.data() + 0.1 * {0}"
 RETURN = "return self.gamma.data() * (X - mean) / nd.sqrt(var + 1e-5) + self.beta.data()"
 BLOCKS = {
-    "gamma and beta are one": ["'beta', shape=shape, init='zeros' -> "
-                               "'gamma', shape=shape, init='ones'"],
+    "gamma and beta are one": [
+        "'beta', shape=shape, init='zeros' -> 'gamma', shape=shape, init='ones'"
+    ],
     "more than Y returned": [f"{RETURN} -> {RETURN}, mean"],
     "state shared between layers": [
         "num_dims, **kwargs) -> num_dims, stats={}, **kwargs)",
@@ -196,10 +213,13 @@ BLOCKS = {
         "self.stats['v'] = 0.9 * self.stats.get('v', 0 * var + 1) + 0.1 * var",
         "mean, var = self.running_mean.data(), self.running_var.data() -> mean, var = "
         "self.stats.get('m', self.running_mean.data()), "
-        "self.stats.get('v', self.running_var.data())"],
+        "self.stats.get('v', self.running_var.data())",
+    ],
     "moving statistics in training, moving statistics not updated": [
         "        self.axes = -> \n        self.training = autograd.is_training()\n"
-        "        self.axes =", "if autograd.is_training() -> if self.training"],
+        "        self.axes =",
+        "if autograd.is_training() -> if self.training",
+    ],
 }
 
 
@@ -209,19 +229,28 @@ def test_blocks(key):
     assert set(report.mistakes) == names(key), report
 
 
-@pytest.mark.parametrize("change, said", [
-    ("        super().__init__(**kwargs)\n -> ", "super().__init__()"),
-    ("return self.gamma.data() * -> return self.gamma *", "a Parameter stands where its array"),
-    ("'gamma', shape=shape -> 'gamma', shape=(1,)", "one value per channel, 3 in all")])
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ("        super().__init__(**kwargs)\n -> ", "super().__init__()"),
+        ("return self.gamma.data() * -> return self.gamma *", "a Parameter stands where its array"),
+        ("'gamma', shape=shape -> 'gamma', shape=(1,)", "one value per channel, 3 in all"),
+    ],
+)
 def test_errors_of_layers_are_explained(change, said):
     report = check.block(written(BLOCK, change))
     assert not report and said in " ".join(str(report).split()), report
 
 
 def test_a_layer_that_moves_gamma_itself():
-    report = check.block(written(BLOCK, f"        {RETURN} -> \n        with autograd.pause():\n"
-                                 "            self.gamma.set_data(self.gamma.data() * 0.99)\n"
-                                 f"        {RETURN}"))
+    report = check.block(
+        written(
+            BLOCK,
+            f"        {RETURN} -> \n        with autograd.pause():\n"
+            "            self.gamma.set_data(self.gamma.data() * 0.99)\n"
+            f"        {RETURN}",
+        )
+    )
     assert "gamma changed in place" in report.mistakes
     assert "Trainer" in report.about("gamma is left").why
 
@@ -239,8 +268,9 @@ class RowsOf(ByOneHot):
     def forward(self, X, labels):
         hot = nd.one_hot(labels, self.classes, dtype=X.dtype)
         rows = X.shape[:2] + (1,) * (X.ndim - 2)
-        return (self.bn(X) * self.table(hot, self.gamma.data()).reshape(rows)
-                + self.table(hot, self.beta.data()).reshape(rows))
+        return self.bn(X) * self.table(hot, self.gamma.data()).reshape(rows) + self.table(
+            hot, self.beta.data()
+        ).reshape(rows)
 
 
 def test_labels_that_come_out_as_zeros_are_not_clipped():
@@ -280,12 +310,15 @@ def test_labels_of_the_previous_call():
 
 CONDITIONAL = {
     "batch reversed": ["nd.take(beta, labels) -> nd.take(beta, labels[::-1])"],
-    "labels clipped": ["        if not 0 <= label < gamma.shape[0]:\n            raise ValueError("
-                       "f'label {label} is out of range')\n -> \n        pass\n"
-                       "    labels = labels % gamma.shape[0]\n"],
+    "labels clipped": [
+        "        if not 0 <= label < gamma.shape[0]:\n            raise ValueError("
+        "f'label {label} is out of range')\n -> \n        pass\n"
+        "    labels = labels % gamma.shape[0]\n"
+    ],
     "epsilon twice": ["var + eps -> var + eps + eps"],
-    "labels ignored": ["beta = nd.take(beta, labels).reshape(rows) -> "
-                       "beta = beta[0].reshape((1,) + rows[1:])"],
+    "labels ignored": [
+        "beta = nd.take(beta, labels).reshape(rows) -> beta = beta[0].reshape((1,) + rows[1:])"
+    ],
 }
 
 
@@ -317,8 +350,10 @@ class InNumPy(autograd.Function):
         (x, std, gamma, axes), d = self.kept, dY.asnumpy()
         dbeta, dgamma = d.sum(axes, keepdims=True), (d * x).sum(axes, keepdims=True)
         m = x.size // x.shape[1]
-        return [nd.array(a, dtype=dY.dtype) for a in (
-            gamma / std * (d - dbeta / m - x * dgamma / m), dgamma, dbeta)]
+        return [
+            nd.array(a, dtype=dY.dtype)
+            for a in (gamma / std * (d - dbeta / m - x * dgamma / m), dgamma, dbeta)
+        ]
 
 
 def in_numpy(X, gamma, beta, moving_mean, moving_var, eps, momentum):
@@ -345,16 +380,24 @@ def in_float64(X, *others):
 
 def channels_last(X, gamma, beta, moving_mean, moving_var, eps, momentum):
     Z = X if X.ndim == 2 else X.transpose((0, 2, 3, 1)).reshape((-1, X.shape[1]))
-    Y, mean, var = student()(Z, *(a.reshape((1, -1)) for a in (
-        gamma, beta, moving_mean, moving_var)), eps, momentum)
+    Y, mean, var = student()(
+        Z, *(a.reshape((1, -1)) for a in (gamma, beta, moving_mean, moving_var)), eps, momentum
+    )
     if X.ndim == 4:
         Y = Y.reshape((X.shape[0], *X.shape[2:], X.shape[1])).transpose((0, 3, 1, 2))
     return Y, mean.reshape(gamma.shape), var.reshape(gamma.shape)
 
 
 def by_channel(X, gamma, beta, moving_mean, moving_var, eps, momentum):
-    parts = [student()(X.slice_axis(1, c, c + 1), *(a.slice_axis(1, c, c + 1) for a in (
-        gamma, beta, moving_mean, moving_var)), eps, momentum) for c in range(X.shape[1])]
+    parts = [
+        student()(
+            X.slice_axis(1, c, c + 1),
+            *(a.slice_axis(1, c, c + 1) for a in (gamma, beta, moving_mean, moving_var)),
+            eps,
+            momentum,
+        )
+        for c in range(X.shape[1])
+    ]
     return tuple(nd.concat(*part, dim=1) for part in zip(*parts))
 
 
@@ -363,8 +406,11 @@ def by_nd_moments(X, gamma, beta, moving_mean, moving_var, eps=1e-5, momentum=0.
         return student()(X, gamma, beta, moving_mean, moving_var, eps, momentum)
     mean, var = nd.moments(X, axes=[a for a in range(X.ndim) if a != 1], keepdims=True)
     scale = gamma * nd.rsqrt(var + eps)
-    return (X * scale + (beta - scale * mean), momentum * moving_mean + (1 - momentum) * mean,
-            momentum * moving_var + (1 - momentum) * var)
+    return (
+        X * scale + (beta - scale * mean),
+        momentum * moving_mean + (1 - momentum) * mean,
+        momentum * moving_var + (1 - momentum) * var,
+    )
 
 
 class Callable:
@@ -379,10 +425,22 @@ def by_keywords(X, **others):
     return student()(X, **others)
 
 
-@pytest.mark.parametrize("f", [
-    in_numpy, by_einsum, in_float64, channels_last, by_channel, by_nd_moments, Callable(),
-    Callable().method, by_keywords, functools.partial(lambda one, *a: student()(*a), 1)],
-    ids=lambda f: getattr(f, "__name__", type(f).__name__))
+@pytest.mark.parametrize(
+    "f",
+    [
+        in_numpy,
+        by_einsum,
+        in_float64,
+        channels_last,
+        by_channel,
+        by_nd_moments,
+        Callable(),
+        Callable().method,
+        by_keywords,
+        functools.partial(lambda one, *a: student()(*a), 1),
+    ],
+    ids=lambda f: getattr(f, "__name__", type(f).__name__),
+)
 def test_right_functions(f):
     report = check.batch_norm(f)
     assert report, report
@@ -391,15 +449,28 @@ def test_right_functions(f):
 class ByOperator(gluon.HybridBlock):
     def __init__(self, channels):
         super().__init__()
-        for name, value in (("gamma", "ones"), ("beta", "zeros"), ("running_mean", "zeros"),
-                            ("running_var", "ones")):
+        for name, value in (
+            ("gamma", "ones"),
+            ("beta", "zeros"),
+            ("running_mean", "zeros"),
+            ("running_var", "ones"),
+        ):
             learned = name in ("gamma", "beta")
-            setattr(self, name, self.params.get(name, shape=(channels,), init=value,
-                                                grad_req="write" if learned else "null"))
+            setattr(
+                self,
+                name,
+                self.params.get(
+                    name, shape=(channels,), init=value, grad_req="write" if learned else "null"
+                ),
+            )
 
     def hybrid_forward(self, F, X, **arrays):
-        return F.BatchNorm(X, *(arrays[n] for n in ("gamma", "beta", "running_mean",
-                                                    "running_var")), fix_gamma=False, eps=1e-5)
+        return F.BatchNorm(
+            X,
+            *(arrays[n] for n in ("gamma", "beta", "running_mean", "running_var")),
+            fix_gamma=False,
+            eps=1e-5,
+        )
 
 
 class OwnCall(gluon_bn.BatchNorm):

@@ -44,14 +44,14 @@ def test_moments_right(f):
 
 MOMENTS_MISTAKES = {
     "cancellation": "((X - mean) ** 2).mean(axis=axis) -> X.square().mean(axis=axis) - "
-                    "mean.square().mean(axis=axis)",
+    "mean.square().mean(axis=axis)",
     "variance squared": "    return -> \n    var = var ** 2\n    return",
     "mean and variance swapped": "return mean.reshape(var.shape), var -> "
-                                 "return var, mean.reshape(var.shape)",
+    "return var, mean.reshape(var.shape)",
     "gradient cut": "return mean.reshape(var.shape), var -> return mean.reshape(var.shape), "
-                    "var.detach()",
+    "var.detach()",
     "type changed": "return mean.reshape(var.shape), var -> return "
-                    "mean.reshape(var.shape).astype('float32'), var.astype('float32')",
+    "mean.reshape(var.shape).astype('float32'), var.astype('float32')",
     "X changed in place": "    mean = -> \n    X *= 2\n    X /= 2\n    X += 1e-3\n    mean =",
     "nothing returned": "    return mean.reshape(var.shape), var -> ",
     "wrong number of return values": "return mean.reshape(var.shape), var -> return var",
@@ -64,8 +64,11 @@ def test_moments_mistake(name):
     report = check.moments(written(MOMENTS, MOMENTS_MISTAKES[name]))
     assert not report
     assert name in report.mistakes, report
-    assert set(report.mistakes) <= {name, "changed in place", "difference" if "place" in name
-                                    else name}, report
+    assert set(report.mistakes) <= {
+        name,
+        "changed in place",
+        "difference" if "place" in name else name,
+    }, report
 
 
 def test_var_is_no_method_of_mx_nd():
@@ -100,8 +103,9 @@ def gamma_first(X, mean, var, gamma, beta, eps=1e-5):
     return gamma * (X - mean) / (var + eps).sqrt() + beta
 
 
-@pytest.mark.parametrize("f", [written(NORMALIZE), without_gamma_and_beta, gamma_first,
-                               gluon_bn.normalize])
+@pytest.mark.parametrize(
+    "f", [written(NORMALIZE), without_gamma_and_beta, gamma_first, gluon_bn.normalize]
+)
 def test_normalize_right(f):
     report = check.normalize(f)
     assert report, report
@@ -109,8 +113,8 @@ def test_normalize_right(f):
 
 NORMALIZE_MISTAKES = {
     "arguments ignored": "    X_hat -> \n    axes = (0,) + tuple(range(2, X.ndim))\n"
-                         "    mean = X.mean(axis=axes, keepdims=True)\n"
-                         "    var = ((X - mean) ** 2).mean(axis=axes, keepdims=True)\n    X_hat",
+    "    mean = X.mean(axis=axes, keepdims=True)\n"
+    "    var = ((X - mean) ** 2).mean(axis=axes, keepdims=True)\n    X_hat",
     "difference": "gamma * X_hat -> gamma * X_hat * 0.99",
     "gradient cut": "gamma * X_hat + beta -> gamma * X_hat + beta.detach()",
     "nothing returned": "    return Y -> ",
@@ -121,10 +125,14 @@ NORMALIZE_MISTAKES = {
 def test_normalize_mistake(name):
     source = NORMALIZE if name != "arguments ignored" else NORMALIZE.replace("X_hat =", "X_hat  =")
     change = NORMALIZE_MISTAKES[name].replace("    X_hat ->", "    X_hat  ->")
-    report = check.normalize(written(source, change) if name != "arguments ignored" else
-                             written(NORMALIZE.replace("    X_hat =", "    #\n    X_hat ="),
-                                     "    #\n -> " + change.split(" -> ")[1].rsplit("\n", 1)[0]
-                                     + "\n"))
+    report = check.normalize(
+        written(source, change)
+        if name != "arguments ignored"
+        else written(
+            NORMALIZE.replace("    X_hat =", "    #\n    X_hat ="),
+            "    #\n -> " + change.split(" -> ")[1].rsplit("\n", 1)[0] + "\n",
+        )
+    )
     assert not report
     assert set(report.mistakes) == {name.strip()}, report
 
@@ -164,8 +172,11 @@ def in_numpy_alone(dY, X, gamma, eps):
     x = (X - np.mean(X, axes, keepdims=True)) / np.sqrt(np.var(X, axes, keepdims=True) + eps)
     m = X.size // X.shape[1]
     dgamma, dbeta = np.sum(dY * x, axes, keepdims=True), np.sum(dY, axes, keepdims=True)
-    return (gamma / np.sqrt(np.var(X, axes, keepdims=True) + eps)
-            * (dY - dbeta / m - x * dgamma / m), dgamma, dbeta)
+    return (
+        gamma / np.sqrt(np.var(X, axes, keepdims=True) + eps) * (dY - dbeta / m - x * dgamma / m),
+        dgamma,
+        dbeta,
+    )
 
 
 def by_autograd(dY, X, gamma, eps):
@@ -178,8 +189,9 @@ def by_autograd(dY, X, gamma, eps):
     return X.grad, gamma.grad, beta.grad
 
 
-@pytest.mark.parametrize("f", [written(BACKWARD), in_one_line, in_numpy_alone, by_autograd, ByHand,
-                               ByHand(1e-3)])
+@pytest.mark.parametrize(
+    "f", [written(BACKWARD), in_one_line, in_numpy_alone, by_autograd, ByHand, ByHand(1e-3)]
+)
 def test_backward_right(f):
     report = check.batch_norm_backward(f)
     assert report, report
@@ -189,8 +201,10 @@ BACKWARD_MISTAKES = {
     "no epsilon": ["+ eps ->  "],
     "dgamma and dbeta swapped": ["dX, dgamma, dbeta -> dX, dbeta, dgamma"],
     "return order": ["dX, dgamma, dbeta -> dgamma, dbeta, dX"],
-    "unbiased variance": ["(centred ** 2).mean(axis=axes, keepdims=True) -> "
-                          "(centred ** 2).sum(axis=axes, keepdims=True) / (m - 1)"],
+    "unbiased variance": [
+        "(centred ** 2).mean(axis=axes, keepdims=True) -> "
+        "(centred ** 2).sum(axis=axes, keepdims=True) / (m - 1)"
+    ],
     "difference": ["return dX -> return dX + 0.1"],
     "nothing returned": ["    return dX, dgamma, dbeta -> "],
     "dY changed in place": ["    dbeta -> \n    dY *= 1.25\n    dY /= 1.2\n    dbeta"],
@@ -200,15 +214,19 @@ BACKWARD_MISTAKES = {
 @pytest.mark.parametrize("name", BACKWARD_MISTAKES)
 def test_backward_mistake(name):
     source = BACKWARD.replace("    dbeta =", "    dbeta=")  # where the last change aims
-    changes = [c.replace("\n    dbeta", "\n    dbeta=") if "place" in name else c
-               for c in BACKWARD_MISTAKES[name]]
+    changes = [
+        c.replace("\n    dbeta", "\n    dbeta=") if "place" in name else c
+        for c in BACKWARD_MISTAKES[name]
+    ]
     if "place" in name:
         changes = ["    dbeta= -> \n    dY *= 1.25\n    dbeta ="]
     report = check.batch_norm_backward(written(source, *changes))
     assert not report
     assert name.strip() in report.mistakes, report
-    together = {"dY changed in place": {"difference", "return order"},
-                "unbiased variance": {"difference"}}
+    together = {
+        "dY changed in place": {"difference", "return order"},
+        "unbiased variance": {"difference"},
+    }
     assert set(report.mistakes) <= {name.strip(), *together.get(name, ())}, report
 
 

@@ -17,10 +17,16 @@ from gluon_bn.check import exercises
 from gluon_bn.check.calling import Failure
 from gluon_bn.check.exercise import Student, compiled, with_mistakes
 
-EXERCISES = {"moments": exercises.MOMENTS, "normalize": exercises.NORMALIZE,
-             "batch_norm": exercises.BATCH_NORM, "batch_norm_backward": exercises.BACKWARD,
-             "conditional": exercises.CONDITIONAL, "layer_norm": exercises.LAYER_NORM,
-             "group_norm": exercises.GROUP_NORM, "recalibrate": exercises.RECALIBRATE}
+EXERCISES = {
+    "moments": exercises.MOMENTS,
+    "normalize": exercises.NORMALIZE,
+    "batch_norm": exercises.BATCH_NORM,
+    "batch_norm_backward": exercises.BACKWARD,
+    "conditional": exercises.CONDITIONAL,
+    "layer_norm": exercises.LAYER_NORM,
+    "group_norm": exercises.GROUP_NORM,
+    "recalibrate": exercises.RECALIBRATE,
+}
 
 
 def own_mistakes(name):
@@ -38,8 +44,11 @@ def fingerprint(exercise, mistakes=()):
     asked = [(case, "float64") for case in cases]
     if "X" in exercise.names:
         shape = cases[0].shape
-        far = cases[0].but(X=cases[0]["X"] + 1e4 * np.arange(1, 1 + shape[1]).reshape(
-            (1, -1) + (1,) * (len(shape) - 2)), recording=False)
+        far = cases[0].but(
+            X=cases[0]["X"]
+            + 1e4 * np.arange(1, 1 + shape[1]).reshape((1, -1) + (1,) * (len(shape) - 2)),
+            recording=False,
+        )
         asked.append((far, "float32"))
         if exercise is exercises.BATCH_NORM or exercise is exercises.NORMALIZE:
             asked.append((cases[0].but(X=cases[0]["X"][..., :3]), "float64"))
@@ -56,21 +65,29 @@ def fingerprint(exercise, mistakes=()):
 def close(one, other):
     return one.keys() == other.keys() and all(
         one[key].shape == other[key].shape
-        and np.allclose(one[key], other[key], rtol=1e-5, atol=2e-8, equal_nan=True) for key in one)
+        and np.allclose(one[key], other[key], rtol=1e-5, atol=2e-8, equal_nan=True)
+        for key in one
+    )
 
 
 def differ(one, other):
-    return any((a is None) != (b is None) or a is not None and not close(a, b)
-               for a, b in zip(one, other))
+    return any(
+        (a is None) != (b is None) or a is not None and not close(a, b) for a, b in zip(one, other)
+    )
 
 
 @pytest.mark.parametrize("name", EXERCISES)
 def test_every_mistake_differs_from_the_right_solution_and_from_every_other(name):
     exercise = EXERCISES[name]
-    prints = [((), fingerprint(exercise))] + [(m, fingerprint(exercise, (m,)))
-                                              for m in own_mistakes(name)]
-    alike = [(one, other) for i, (one, a) in enumerate(prints) for other, b in prints[:i]
-             if not differ(a, b)]
+    prints = [((), fingerprint(exercise))] + [
+        (m, fingerprint(exercise, (m,))) for m in own_mistakes(name)
+    ]
+    alike = [
+        (one, other)
+        for i, (one, a) in enumerate(prints)
+        for other, b in prints[:i]
+        if not differ(a, b)
+    ]
     assert not alike
 
 
@@ -94,8 +111,10 @@ def test_a_mistake_of_the_readers_own_is_one_entry():
     text = (Path(__file__).parent.parent / "docs" / "checking.md").read_text(encoding="utf-8")
     space = {}
     exec(re.search(r"```python\n(.*?)```", text, flags=re.S)[1], space)
-    wrong = student("mean = X.mean(axis=axes, keepdims=True) -> mean = 0.5 * X.max(axis=axes, "
-                    "keepdims=True) + 0.5 * X.min(axis=axes, keepdims=True)")
+    wrong = student(
+        "mean = X.mean(axis=axes, keepdims=True) -> mean = 0.5 * X.max(axis=axes, "
+        "keepdims=True) + 0.5 * X.min(axis=axes, keepdims=True)"
+    )
     assert "difference" in check.batch_norm(wrong).mistakes
     report = space["my_check"](wrong)
     assert report.mistakes == ("middle of the range",), report
@@ -130,13 +149,18 @@ def test_a_function_that_never_returns(exercise, f, monkeypatch):
 
 def test_a_loop_without_an_end_in_one_mode_only(monkeypatch):
     monkeypatch.setattr("gluon_bn.check.calling.SECONDS", 0.2)
-    report = check.batch_norm(student("        X_hat = (X - moving_mean) -> \n        while True:"
-                                      "\n            pass\n        X_hat = (X - moving_mean)"))
+    report = check.batch_norm(
+        student(
+            "        X_hat = (X - moving_mean) -> \n        while True:"
+            "\n            pass\n        X_hat = (X - moving_mean)"
+        )
+    )
     assert report.mistakes == ("endless loop",)
 
 
-@pytest.mark.parametrize("line", ["autograd.set_training(True)", "autograd.set_recording(True)",
-                                  "mx.npx.set_np()"])
+@pytest.mark.parametrize(
+    "line", ["autograd.set_training(True)", "autograd.set_recording(True)", "mx.npx.set_np()"]
+)
 def test_modes_that_a_student_leaves_on_are_put_back_and_named(line):
     report = check.batch_norm(student(f"    return Y -> \n    {line}\n    return Y"))
     state = autograd.is_training(), autograd.is_recording(), mx.util.is_np_array()
@@ -144,8 +168,13 @@ def test_modes_that_a_student_leaves_on_are_put_back_and_named(line):
     autograd.set_training(False), autograd.set_recording(False)
     assert state == (False, False, False)
     assert "mode left on" in report.mistakes
-    report = check.block(written(BLOCK, "        return self.gamma -> \n        autograd."
-                                 "set_training(True)\n        return self.gamma"))
+    report = check.block(
+        written(
+            BLOCK,
+            "        return self.gamma -> \n        autograd."
+            "set_training(True)\n        return self.gamma",
+        )
+    )
     assert not autograd.is_training() and "mode left on" in report.mistakes
 
 
@@ -195,15 +224,18 @@ def squares_in_float64(X, gamma, beta, moving_mean, moving_var, eps, momentum):
         return student()(X, gamma, beta, moving_mean, moving_var, eps, momentum)
     axes, Z = [a for a in range(X.ndim) if a != 1], X.astype("float64")
     mean = Z.mean(axis=axes, keepdims=True)
-    var = ((Z ** 2).mean(axis=axes, keepdims=True) - mean ** 2).astype(X.dtype)
+    var = ((Z**2).mean(axis=axes, keepdims=True) - mean**2).astype(X.dtype)
     mean = mean.astype(X.dtype)
-    return (gamma * (X - mean) / nd.sqrt(var + eps) + beta,
-            momentum * moving_mean + (1 - momentum) * mean,
-            momentum * moving_var + (1 - momentum) * var)
+    return (
+        gamma * (X - mean) / nd.sqrt(var + eps) + beta,
+        momentum * moving_mean + (1 - momentum) * mean,
+        momentum * moving_var + (1 - momentum) * var,
+    )
 
 
-def with_keywords_only(X, gamma, beta, running_mean, running_var, *, epsilon, momentum=0.9,
-                       is_training=True):
+def with_keywords_only(
+    X, gamma, beta, running_mean, running_var, *, epsilon, momentum=0.9, is_training=True
+):
     with autograd.train_mode() if is_training else autograd.predict_mode():
         return student()(X, gamma, beta, running_mean, running_var, epsilon, momentum)
 
@@ -222,8 +254,11 @@ def backward_in_numpy(dY, X, gamma, eps):
 
     inverse = 1 / np.sqrt(mean((X - mean(X)) ** 2) + eps)
     x_hat = (X - mean(X)) * inverse
-    return (gamma * inverse * (dY - mean(dY) - x_hat * mean(dY * x_hat)),
-            (dY * x_hat).sum(axes), dY.sum(axes))
+    return (
+        gamma * inverse * (dY - mean(dY) - x_hat * mean(dY * x_hat)),
+        (dY * x_hat).sum(axes),
+        dY.sum(axes),
+    )
 
 
 def test_right_backward():
@@ -256,14 +291,20 @@ def running_sums(batches):
         axes = tuple(a for a in range(X.ndim) if a != 1)
         x = X.asnumpy().astype("float64")
         count, gap = x.size // x.shape[1], x.mean(axes) - mean
-        squares = squares + count * x.var(axes) + gap ** 2 * n * count / (n + count)
+        squares = squares + count * x.var(axes) + gap**2 * n * count / (n + count)
         mean, n = mean + gap * count / (n + count), n + count
     return [nd.array(v, dtype=batches[0].dtype) for v in (mean, squares / n)]
 
 
-@pytest.mark.parametrize("exercise, f", [("layer_norm", layer_norm), ("group_norm", group_norm),
-                                         ("recalibrate", recalibrated),
-                                         ("recalibrate", running_sums)])
+@pytest.mark.parametrize(
+    "exercise, f",
+    [
+        ("layer_norm", layer_norm),
+        ("group_norm", group_norm),
+        ("recalibrate", recalibrated),
+        ("recalibrate", running_sums),
+    ],
+)
 def test_right_relatives(exercise, f):
     report = getattr(check, exercise)(f)
     assert report, report

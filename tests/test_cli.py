@@ -21,15 +21,24 @@ from gluon_bn.checkpoint import read_checkpoint, write_atomically
 from gluon_bn.cli import _parameters_writer, app
 
 ROOT = Path(__file__).parent.parent
-NOWHERE = {"FASHION_MNIST_URL": "http://127.0.0.1:9/", "http_proxy": "http://127.0.0.1:9",
-           "https_proxy": "http://127.0.0.1:9", "no_proxy": ""}
+NOWHERE = {
+    "FASHION_MNIST_URL": "http://127.0.0.1:9/",
+    "http_proxy": "http://127.0.0.1:9",
+    "https_proxy": "http://127.0.0.1:9",
+    "no_proxy": "",
+}
 
 
 def start(*arguments, **environment):
     env = {k: v for k, v in os.environ.items() if k != "FASHION_MNIST_ROOT"}
     env.update(environment, COLUMNS="200", PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1")
-    return subprocess.Popen([sys.executable, "-m", "gluon_bn", *map(str, arguments)], env=env,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "gluon_bn", *map(str, arguments)],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def run_outside(*arguments, code=0, **environment):
@@ -47,8 +56,12 @@ def run(*arguments, code=0, **environment):
     # Click before 8.2, which Python 3.9 gets, mixes the two streams unless told not to.
     apart = "mix_stderr" in inspect.signature(CliRunner.__init__).parameters
     runner = CliRunner(**{"mix_stderr": False} if apart else {})
-    result = runner.invoke(app, [str(a) for a in arguments], prog_name="gluon-bn", env={
-        "FASHION_MNIST_ROOT": "", "COLUMNS": "200", **environment})
+    result = runner.invoke(
+        app,
+        [str(a) for a in arguments],
+        prog_name="gluon-bn",
+        env={"FASHION_MNIST_ROOT": "", "COLUMNS": "200", **environment},
+    )
     runtime.configure(before)
     assert result.exit_code == code, result.output
     assert not result.exception or isinstance(result.exception, SystemExit)
@@ -63,15 +76,28 @@ def train(folder, *more, code=0):
 
 
 def check_metrics(metrics, **expected):
-    assert {"model", "norm", "seed", "dataset", "epochs", "test_accuracy",
-            "versions"} <= metrics.keys()
+    assert {
+        "model",
+        "norm",
+        "seed",
+        "dataset",
+        "epochs",
+        "test_accuracy",
+        "versions",
+    } <= metrics.keys()
     assert metrics["dataset"].keys() == {"name", "train", "test"}
     for number, epoch in enumerate(metrics["epochs"], 1):
         assert epoch["epoch"] == number
-        assert {"train_loss", "train_accuracy", "test_accuracy", "seconds",
-                "examples_per_second"} <= epoch.keys()
+        assert {
+            "train_loss",
+            "train_accuracy",
+            "test_accuracy",
+            "seconds",
+            "examples_per_second",
+        } <= epoch.keys()
         assert epoch["seconds"] * epoch["examples_per_second"] == pytest.approx(
-            metrics["dataset"]["train"])
+            metrics["dataset"]["train"]
+        )
     assert metrics["test_accuracy"] == metrics["epochs"][-1]["test_accuracy"]
     for key, value in expected.items():
         assert metrics[key] == value
@@ -80,19 +106,30 @@ def check_metrics(metrics, **expected):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
-    stdout, _ = run_outside(*TRAIN, "--output", folder, "--norm", "textbook", "--epochs", 2,
-                            "--seed", 3)
+    stdout, _ = run_outside(
+        *TRAIN, "--output", folder, "--norm", "textbook", "--epochs", 2, "--seed", 3
+    )
     return folder, stdout
 
 
 def test_train_writes_the_files_of_the_contract(trained):
     folder, stdout = trained
     assert {p.name for p in folder.iterdir()} == {
-        "metrics.json", "metrics.csv", "curves.png", "model.params", "checkpoint",
-        "checkpoint.previous"}
+        "metrics.json",
+        "metrics.csv",
+        "curves.png",
+        "model.params",
+        "checkpoint",
+        "checkpoint.previous",
+    }
     metrics = json.loads((folder / "metrics.json").read_text())
-    check_metrics(metrics, model="lenet", norm="textbook", seed=3,
-                  dataset={"name": "stand-in", "train": 300, "test": 10000})
+    check_metrics(
+        metrics,
+        model="lenet",
+        norm="textbook",
+        seed=3,
+        dataset={"name": "stand-in", "train": 300, "test": 10000},
+    )
     assert len(metrics["epochs"]) == 2
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
 
@@ -136,8 +173,9 @@ def test_enlarged_images_and_smoothed_labels(tmp_path):
     assert metrics["epochs"][0]["train_loss"] > 0.5  # the entropy of (0.91, 0.01, ...) is 0.50
     weights = read_checkpoint(tmp_path / "checkpoint")[1].values()
     assert (120, 16 * 5 * 5) in {w.shape for w in weights}  # LeNet keeps 4 x 4 of 28 x 28
-    _, stderr = train(tmp_path, "--epochs", 1, "--resize", 40, "--label-smoothing", 0.1, "--resume",
-                      code=1)
+    _, stderr = train(
+        tmp_path, "--epochs", 1, "--resize", 40, "--label-smoothing", 0.1, "--resume", code=1
+    )
     assert "resize = 32" in stderr and "resize = 40" in stderr
 
 
@@ -156,8 +194,21 @@ def test_resume_with_another_norm_or_a_broken_checkpoint(trained):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_keeps_its_checkpoint_and_goes_on(number, tmp_path):
-    command = ["train", "lenet", "--stand-in", "--limit", 2000, "--threads", 1, "--norm", "gluon",
-               "--batch-size", 32, "--output", tmp_path]
+    command = [
+        "train",
+        "lenet",
+        "--stand-in",
+        "--limit",
+        2000,
+        "--threads",
+        1,
+        "--norm",
+        "gluon",
+        "--batch-size",
+        32,
+        "--output",
+        tmp_path,
+    ]
     process = start(*command, "--epochs", 1000)
     for line in process.stdout:
         if "epoch 1/" in line:
@@ -167,8 +218,12 @@ def test_a_stopped_run_keeps_its_checkpoint_and_goes_on(number, tmp_path):
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in stderr and "--resume" in stderr
-    assert {p.name for p in tmp_path.iterdir()} == {"checkpoint", "checkpoint.previous",
-                                                    "metrics.json", "metrics.csv"}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "checkpoint",
+        "checkpoint.previous",
+        "metrics.json",
+        "metrics.csv",
+    }
     done = len(read_checkpoint(tmp_path / "checkpoint")[0]["epochs"])
     assert done >= 1
     stdout, _ = run(*command, "--epochs", done + 1, "--resume")
@@ -191,7 +246,9 @@ def test_stopped_before_it_has_begun(seconds, tmp_path):
 
 def test_stopped_while_the_data_is_made(tmp_path):
     """The interrupt may come at any moment once the program says what it does."""
-    process = start("data", "fetch", "--data-dir", tmp_path, FASHION_MNIST_URL="http://10.255.255.1")
+    process = start(
+        "data", "fetch", "--data-dir", tmp_path, FASHION_MNIST_URL="http://10.255.255.1"
+    )
     time.sleep(3)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
@@ -200,28 +257,31 @@ def test_stopped_while_the_data_is_made(tmp_path):
     assert not any(p.suffix == ".gz" for p in tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("arguments, says", [
-    (["train"], "Missing argument"),
-    (["train", "alexnet"], "lenet"),
-    (["train", "lenet", "--norm", "foo"], "textbook"),
-    (["train", "lenet", "--epochs", "0"], "epochs"),
-    (["train", "lenet", "--epochs", "two"], "epochs"),
-    (["train", "lenet", "--batch-size", "0"], "batch-size"),
-    (["train", "lenet", "--lr", "-1"], "lr"),
-    (["train", "lenet", "--lr", "0"], "lr"),
-    (["train", "lenet", "--lr", "nan"], "lr"),
-    (["train", "lenet", "--lr", "1e39"], "lr"),
-    (["train", "lenet", "--limit", "0"], "limit"),
-    (["train", "lenet", "--limit", "70000", "--stand-in"], "60000"),
-    (["train", "lenet", "--seed", "-1"], "seed"),
-    (["train", "lenet", "--threads", "0"], "threads"),
-    (["train", "lenet", "--resize", "20"], "resize"),
-    (["train", "lenet", "--label-smoothing", "1"], "smoothing"),
-    (["train", "lenet", "--output", __file__], "output"),
-    (["demo", "--epochs", "0"], "epochs"),
-    (["data", "burn"], "burn"),
-    (["fly"], "fly"),
-])
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["train"], "Missing argument"),
+        (["train", "alexnet"], "lenet"),
+        (["train", "lenet", "--norm", "foo"], "textbook"),
+        (["train", "lenet", "--epochs", "0"], "epochs"),
+        (["train", "lenet", "--epochs", "two"], "epochs"),
+        (["train", "lenet", "--batch-size", "0"], "batch-size"),
+        (["train", "lenet", "--lr", "-1"], "lr"),
+        (["train", "lenet", "--lr", "0"], "lr"),
+        (["train", "lenet", "--lr", "nan"], "lr"),
+        (["train", "lenet", "--lr", "1e39"], "lr"),
+        (["train", "lenet", "--limit", "0"], "limit"),
+        (["train", "lenet", "--limit", "70000", "--stand-in"], "60000"),
+        (["train", "lenet", "--seed", "-1"], "seed"),
+        (["train", "lenet", "--threads", "0"], "threads"),
+        (["train", "lenet", "--resize", "20"], "resize"),
+        (["train", "lenet", "--label-smoothing", "1"], "smoothing"),
+        (["train", "lenet", "--output", __file__], "output"),
+        (["demo", "--epochs", "0"], "epochs"),
+        (["data", "burn"], "burn"),
+        (["fly"], "fly"),
+    ],
+)
 def test_usage_errors(arguments, says):
     _, stderr = run(*arguments, code=2)
     assert says in stderr
@@ -233,8 +293,16 @@ def test_a_usage_error_in_a_process_of_its_own():
 
 
 def test_other_errors(tmp_path):
-    _, stderr = run("train", "lenet", "--data-dir", tmp_path / "none", "--output", tmp_path / "o",
-                    code=1, **NOWHERE)
+    _, stderr = run(
+        "train",
+        "lenet",
+        "--data-dir",
+        tmp_path / "none",
+        "--output",
+        tmp_path / "o",
+        code=1,
+        **NOWHERE,
+    )
     assert "Fashion-MNIST is not in" in stderr
     _, stderr = run("data", "fetch", "--data-dir", __file__, code=1)
     assert "is a file" in stderr
@@ -249,8 +317,22 @@ def test_data_info(tmp_path):
 
 
 def test_demo_without_a_network(tmp_path):
-    stdout, _ = run("demo", "--limit", 500, "--epochs", 2, "--threads", 1, "--batch-size", 50,
-                    "--output", tmp_path / "demo", "--data-dir", tmp_path / "none", **NOWHERE)
+    stdout, _ = run(
+        "demo",
+        "--limit",
+        500,
+        "--epochs",
+        2,
+        "--threads",
+        1,
+        "--batch-size",
+        50,
+        "--output",
+        tmp_path / "demo",
+        "--data-dir",
+        tmp_path / "none",
+        **NOWHERE,
+    )
     assert "STAND-IN" in stdout and "╭" in stdout  # the box
     for name in ("without batch norm", "ours, from scratch", "Gluon's layer"):
         assert name in stdout
@@ -260,7 +342,8 @@ def test_demo_without_a_network(tmp_path):
     for metrics in demo["runs"]:
         check_metrics(metrics, dataset={"name": "stand-in", "train": 500, "test": 10000})
     assert demo["runs"][1]["epochs"][0]["train_loss"] == pytest.approx(
-        demo["runs"][2]["epochs"][0]["train_loss"], rel=0.05)  # the same weights, the same batches
+        demo["runs"][2]["epochs"][0]["train_loss"], rel=0.05
+    )  # the same weights, the same batches
     assert (tmp_path / "demo" / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert not (tmp_path / "none" / "train-images-idx3-ubyte.gz").exists()
 
@@ -270,17 +353,23 @@ def test_help():
     assert all(command in stdout for command in ("train", "demo", "data"))
 
 
-@pytest.mark.parametrize("name, environment", [
-    ("donn\u00e9es", {"PYTHONIOENCODING": "ascii"}),
-    ("donn\u00e9es", {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}),
-    (os.fsdecode(b"donn\xe9es"), {})], ids=["ascii", "C", "no UTF-8"])
+@pytest.mark.parametrize(
+    "name, environment",
+    [
+        ("donn\u00e9es", {"PYTHONIOENCODING": "ascii"}),
+        ("donn\u00e9es", {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}),
+        (os.fsdecode(b"donn\xe9es"), {}),
+    ],
+    ids=["ascii", "C", "no UTF-8"],
+)
 def test_letters_that_the_terminal_has_not(name, environment, tmp_path):
     """An accent ends no run, nor does a name that is no UTF-8, which MXNet could not write to."""
     folder = tmp_path / name
     run_outside(*TRAIN, "--epochs", 1, "--output", folder, **environment)
     assert {path.name for path in folder.iterdir()} >= {"metrics.json", "model.params"}
-    _, stderr = run_outside("data", "fetch", "--data-dir", folder / "checkpoint", code=1,
-                            **environment)
+    _, stderr = run_outside(
+        "data", "fetch", "--data-dir", folder / "checkpoint", code=1, **environment
+    )
     assert "is a file" in stderr
 
 

@@ -19,12 +19,14 @@ def test_equal_layers_do_not_differ():
 
 
 @pytest.mark.parametrize("norm", ["auto", "textbook"])
-@pytest.mark.parametrize("model, options", [("lenet", {"pooling": "avg"}),
-                                            ("resnet18", {"small": True})])
+@pytest.mark.parametrize(
+    "model, options", [("lenet", {"pooling": "avg"}), ("resnet18", {"small": True})]
+)
 def test_ours_differs_by_rounding_and_drifts(model, options, norm):
     heard = []
-    records = comparison.compare_with_gluon(model, batches(64), 4, 0.01, norm=norm,
-                                            on_step=heard.append, **options)
+    records = comparison.compare_with_gluon(
+        model, batches(64), 4, 0.01, norm=norm, on_step=heard.append, **options
+    )
     assert heard == records and [record["step"] for record in records] == [1, 2, 3, 4]
     assert records[0]["one_step"] == records[0]["drift"]  # they start from the same weights
     for record in records:
@@ -43,16 +45,34 @@ def test_a_wrong_layer_is_seen(monkeypatch):
         layer = right(channels, dims)
         return type(layer)(channels, dims, momentum=0.45)
 
-    monkeypatch.setitem(comparison.MODELS, "wrong", lambda norm: comparison.MODELS["lenet"](
-        half_the_momentum if norm == "auto" else norm))
+    monkeypatch.setitem(
+        comparison.MODELS,
+        "wrong",
+        lambda norm: comparison.MODELS["lenet"](half_the_momentum if norm == "auto" else norm),
+    )
     record = comparison.compare_with_gluon("wrong", batches(64), 1, 0.1)[0]
     assert record["one_step"]["outputs"] < 1e-3  # training does not look at the momentum
     assert record["one_step"]["running_statistics"] > 0.05
 
 
 def test_the_command(tmp_path):
-    stdout, _ = run("compare", "lenet", "--stand-in", "--limit", 300, "--batch-size", 50,
-                    "--steps", 3, "--norm", "textbook", "--threads", 1, "--output", tmp_path)
+    stdout, _ = run(
+        "compare",
+        "lenet",
+        "--stand-in",
+        "--limit",
+        300,
+        "--batch-size",
+        50,
+        "--steps",
+        3,
+        "--norm",
+        "textbook",
+        "--threads",
+        1,
+        "--output",
+        tmp_path,
+    )
     result = json.loads((tmp_path / "compare.json").read_text())
     assert [record["step"] for record in result["steps"]] == [1, 2, 3]
     assert result["dataset"] == {"name": "stand-in", "train": 300, "test": 10000}

@@ -21,13 +21,17 @@ TEXT = (Path(__file__).parent.parent / "docs" / "conventions.md").read_text(enco
 
 def table(first_cell):
     """The rows of the table whose header starts with this cell, as lists of cells."""
-    rows = [[cell.strip() for cell in line.strip("|").split("|")]
-            for line in TEXT.splitlines() if line.startswith("|")]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in TEXT.splitlines()
+        if line.startswith("|")
+    ]
     start = next(i for i, row in enumerate(rows) if row[0] == first_cell)
     width = len(rows[start])
-    body = rows[start + 2:]
-    end = next((i for i, row in enumerate(body) if set(row[0]) == {"-"} or len(row) != width),
-               len(body))
+    body = rows[start + 2 :]
+    end = next(
+        (i for i, row in enumerate(body) if set(row[0]) == {"-"} or len(row) != width), len(body)
+    )
     return rows[start], body[:end]
 
 
@@ -108,9 +112,12 @@ def test_what_to_write_here_moves_and_predicts_as_the_framework_does(row):
         np.testing.assert_allclose(layer.running_mean.data().asnumpy(), mean, rtol=1e-10)
         np.testing.assert_allclose(layer.running_var.data().asnumpy(), var, rtol=1e-10)
     laid = (1, 3, 1, 1) if axis == 1 else (1, 1, 1, 3)
-    np.testing.assert_allclose(layer(nd.array(x, dtype="float64")).asnumpy(),
-                               (x - mean.reshape(laid)) / np.sqrt(var.reshape(laid) + eps),
-                               rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        layer(nd.array(x, dtype="float64")).asnumpy(),
+        (x - mean.reshape(laid)) / np.sqrt(var.reshape(laid) + eps),
+        rtol=1e-9,
+        atol=1e-12,
+    )
     assert layer.scale == ("contrib" not in framework) and layer.center
 
 
@@ -118,7 +125,7 @@ def test_what_to_write_here_moves_and_predicts_as_the_framework_does(row):
 def test_moving_a_checkpoint(column):
     _, rows = table("here, and in Gluon")
     names = {row[column].strip("`"): row[0].strip("`") for row in rows}
-    saved = {name: np.abs(values(i, 3)) + .1 for i, name in enumerate(names)}
+    saved = {name: np.abs(values(i, 3)) + 0.1 for i, name in enumerate(names)}
     first, second, third, fourth = saved.values()  # gamma, beta, mean, variance
     if "d2l" in table("here, and in Gluon")[0][column]:
         saved = {name: value.reshape(1, 3, 1, 1) for name, value in saved.items()}
@@ -127,14 +134,20 @@ def test_moving_a_checkpoint(column):
     for theirs, value in saved.items():
         getattr(layer, names[theirs]).set_data(nd.array(value.reshape(-1)))
     x = values(9, 4, 3)
-    np.testing.assert_allclose(layer(nd.array(x)).asnumpy(),
-                               first * (x - third) / np.sqrt(fourth + 1e-5) + second, rtol=1e-5,
-                               atol=1e-5)
+    np.testing.assert_allclose(
+        layer(nd.array(x)).asnumpy(),
+        first * (x - third) / np.sqrt(fourth + 1e-5) + second,
+        rtol=1e-5,
+        atol=1e-5,
+    )
 
 
 def test_the_names_of_gluons_parameters_and_its_defaults_are_ours():
-    assert list(nn.BatchNorm()._reg_params) == list(BatchNorm()._reg_params) == [
-        row[0].strip("`") for row in table("here, and in Gluon")[1]]
+    assert (
+        list(nn.BatchNorm()._reg_params)
+        == list(BatchNorm()._reg_params)
+        == [row[0].strip("`") for row in table("here, and in Gluon")[1]]
+    )
     theirs = inspect.signature(nn.BatchNorm.__init__).parameters
     ours = inspect.signature(BatchNorm.__init__).parameters
     for name, parameter in theirs.items():
@@ -158,9 +171,12 @@ def steps(layer, x, backwards):
 @pytest.mark.parametrize("backwards", [0, 1, 2])
 def test_when_the_statistics_move(backwards):
     x = values(0, 8, 3)
-    np.testing.assert_allclose(steps(BatchNorm(), x, backwards), .1 * x.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(steps(nn.BatchNorm(in_channels=3), x, backwards),
-                               (1 - .9 ** backwards) * x.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(steps(BatchNorm(), x, backwards), 0.1 * x.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(
+        steps(nn.BatchNorm(in_channels=3), x, backwards),
+        (1 - 0.9**backwards) * x.mean(0),
+        rtol=1e-5,
+    )
 
 
 def test_a_beta_that_center_false_fixed():
@@ -173,8 +189,11 @@ def test_a_beta_that_center_false_fixed():
 def test_nan_in_a_batch():
     x = values(0, 4, 3)
     x[0, 0] = np.nan
-    for layer, lost in ((BatchNorm(), False), (BatchNorm(skip_nonfinite=False), True),
-                        (nn.BatchNorm(), True)):
+    for layer, lost in (
+        (BatchNorm(), False),
+        (BatchNorm(skip_nonfinite=False), True),
+        (nn.BatchNorm(), True),
+    ):
         assert np.isnan(steps(layer, x, 1)[0]) == lost
 
 
@@ -199,5 +218,6 @@ def test_one_value_per_channel():
         for layer in (nn.BatchNorm(), BatchNorm()):
             steps(layer, values(0, 1, 3), 1)
             steps(layer, values(0, 1, 3), 1)
-    assert ["one value per channel" in str(w.message) for w in caught
-            if w.category is UserWarning] == [True]
+    assert [
+        "one value per channel" in str(w.message) for w in caught if w.category is UserWarning
+    ] == [True]

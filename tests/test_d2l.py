@@ -23,7 +23,9 @@ name, norm = {name!r}, {norm!r}
 options = {{}} if name == 'lenet' else {{'small': True}}
 """
 
-TRAINER = COMMON + """
+TRAINER = (
+    COMMON
+    + """
 class Bars(d2l.DataModule):
     def get_dataloader(self, train):
         return batches(400 if train else 100, 20, shuffle=train)
@@ -39,14 +41,20 @@ net = Net(lr=0.1)
 d2l.Trainer(max_epochs=3).fit(net, Bars())
 print('accuracy', float(d2l.evaluate_accuracy_gpu(net.net, batches(100, 20))))
 """
+)
 
-TRAIN_CH6 = COMMON + """
+TRAIN_CH6 = (
+    COMMON
+    + """
 net = MODELS[name](norm, **options)
 d2l.train_ch6(net, batches(400, 20, shuffle=True), batches(100, 20), 3, 0.1, d2l.try_gpu())
 print('accuracy', float(d2l.evaluate_accuracy_gpu(net, batches(100, 20))))
 """
+)
 
-LIVE = COMMON + """
+LIVE = (
+    COMMON
+    + """
 npx.reset_np()
 from gluon_bn.progress import LiveCurves, ProgressBar
 from gluon_bn.training import fit
@@ -59,13 +67,19 @@ assert x[2] == [1, 2, 3] and y[2] == [r['test_accuracy'] for r in records]
 assert y[0][-1] == records[-1]['train_loss'] and x[0][:2] == [0.2, 0.4]
 print('accuracy', records[-1]['test_accuracy'])
 """
+)
 
 
-@pytest.mark.parametrize("script, name, norm", [
-    (TRAINER, "resnet18", "auto"), (TRAIN_CH6, "densenet", "auto"), (LIVE, "lenet", "auto")])
+@pytest.mark.parametrize(
+    "script, name, norm",
+    [(TRAINER, "resnet18", "auto"), (TRAIN_CH6, "densenet", "auto"), (LIVE, "lenet", "auto")],
+)
 def test_d2l(script, name, norm):
     done = subprocess.run(
-        [sys.executable, "-c", script.format(name=name, norm=norm)], capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": os.path.dirname(__file__), "OMP_NUM_THREADS": "1"})
+        [sys.executable, "-c", script.format(name=name, norm=norm)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.path.dirname(__file__), "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert float(done.stdout.split("accuracy")[-1]) > 0.3, done.stdout[-300:]  # 0.1 is chance

@@ -25,8 +25,12 @@ import pytest
 from gluon_bn import data, standin
 
 TRAIN, TEST = 23, 10  # images in the small data set
-NAMES = ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz",
-         "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"]
+NAMES = [
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+]
 
 
 def idx(array, *, magic=b"\0\0", kind=8, rank=None, shape=None):
@@ -49,8 +53,10 @@ def packed(content):
 
 IMAGES, LABELS = some_images(TRAIN, 1), (np.arange(TRAIN) * 7 % 10).astype(np.uint8)
 TEST_IMAGES, TEST_LABELS = some_images(TEST, 2), np.arange(TEST, dtype=np.uint8)
-FILES = {name: packed(idx(array))
-         for name, array in zip(NAMES, [IMAGES, LABELS, TEST_IMAGES, TEST_LABELS])}
+FILES = {
+    name: packed(idx(array))
+    for name, array in zip(NAMES, [IMAGES, LABELS, TEST_IMAGES, TEST_LABELS])
+}
 
 ROOT, UNPACKED = os.environ.get("FASHION_MNIST_ROOT", ""), dict(data.UNPACKED)  # the real ones
 
@@ -88,6 +94,7 @@ def folder(tmp_path):
 
 # Batches ------------------------------------------------------------------------------------------
 
+
 def which(X):
     """The numbers of the images in a batch."""
     return np.rint(X[:, 0, 0, 0].asnumpy() * 255).astype(int).tolist()
@@ -98,11 +105,18 @@ def one_pass(batches):
 
 
 def test_official_checksums_are_those_of_the_contract():
-    source = subprocess.run([sys.executable, "-c", "from gluon_bn import data; print(data.MD5)"],
-                            capture_output=True, text=True, check=True).stdout
+    source = subprocess.run(
+        [sys.executable, "-c", "from gluon_bn import data; print(data.MD5)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     assert eval(source) == {
-        NAMES[0]: "8d4fb7e6c68d591d4c3dfef9ec88bf0d", NAMES[1]: "25c81989df183df01b3e8a0aad5dffbe",
-        NAMES[2]: "bef4ecab320f06d8554ea6380940ec79", NAMES[3]: "bb300cfdad3c16e7a12a480ee83cd310"}
+        NAMES[0]: "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        NAMES[1]: "25c81989df183df01b3e8a0aad5dffbe",
+        NAMES[2]: "bef4ecab320f06d8554ea6380940ec79",
+        NAMES[3]: "bb300cfdad3c16e7a12a480ee83cd310",
+    }
 
 
 def test_batches_hold_the_images_and_labels_of_the_files(folder):
@@ -124,7 +138,7 @@ def test_batches_hold_the_images_and_labels_of_the_files(folder):
 
 
 def test_one_batch_may_hold_everything(folder):
-    (X, y), = data.load_fashion_mnist(10_000, root=folder)[0]
+    ((X, y),) = data.load_fashion_mnist(10_000, root=folder)[0]
     assert X.shape == (TRAIN, 1, 28, 28) and y.shape == (TRAIN,)
 
 
@@ -197,6 +211,7 @@ def test_numpy_semantics_get_numpy_arrays(folder):
 
 def bilinear(image, height, width):
     """Bilinear interpolation with pixel centers at halves, in float64."""
+
     def weights(new, old):
         position = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
         return np.maximum(0, 1 - np.abs(position[:, None] - np.arange(old)))
@@ -215,24 +230,27 @@ def test_resize_is_bilinear(folder, resize, size):
 
 
 def test_labels_fit_gluons_losses_and_comparisons(folder):
-    (X, y), = data.load_fashion_mnist(TRAIN, root=folder, shuffle=False)[0]
+    ((X, y),) = data.load_fashion_mnist(TRAIN, root=folder, shuffle=False)[0]
     scores = mx.nd.one_hot(mx.nd.array(LABELS), 10)
     assert ((scores.argmax(axis=1) == y).mean()).asscalar() == 1
     loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()(scores, y).asnumpy()
     np.testing.assert_allclose(loss, np.log(np.e + 9) - 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize("arguments, error, words", [
-    (dict(batch_size=0), ValueError, "batch_size.*0"),
-    (dict(batch_size=-3), ValueError, "batch_size.*-3"),
-    (dict(batch_size=2.5), TypeError, "batch_size.*2.5"),
-    (dict(batch_size="256"), TypeError, "batch_size.*'256'"),
-    (dict(batch_size=True), TypeError, "batch_size.*True"),
-    (dict(batch_size=8, resize=0), ValueError, "resize.*0"),
-    (dict(batch_size=8, resize=(1, 2, 3)), ValueError, r"resize.*\(1, 2, 3\)"),
-    (dict(batch_size=8, resize="96"), TypeError, "resize.*'96'"),
-    (dict(batch_size=8, limit=0), ValueError, "limit.*0"),
-])
+@pytest.mark.parametrize(
+    "arguments, error, words",
+    [
+        (dict(batch_size=0), ValueError, "batch_size.*0"),
+        (dict(batch_size=-3), ValueError, "batch_size.*-3"),
+        (dict(batch_size=2.5), TypeError, "batch_size.*2.5"),
+        (dict(batch_size="256"), TypeError, "batch_size.*'256'"),
+        (dict(batch_size=True), TypeError, "batch_size.*True"),
+        (dict(batch_size=8, resize=0), ValueError, "resize.*0"),
+        (dict(batch_size=8, resize=(1, 2, 3)), ValueError, r"resize.*\(1, 2, 3\)"),
+        (dict(batch_size=8, resize="96"), TypeError, "resize.*'96'"),
+        (dict(batch_size=8, limit=0), ValueError, "limit.*0"),
+    ],
+)
 def test_wrong_arguments_are_named_before_any_download(arguments, error, words):
     with pytest.raises(error, match=words):  # no data here: a download would be DatasetNotFound
         data.load_fashion_mnist(**arguments)
@@ -245,6 +263,7 @@ def test_whole_numbers_of_numpy_are_whole_numbers(folder):
 
 
 # Folders and wrong files --------------------------------------------------------------------------
+
 
 def test_the_folder_is_root_then_environment_then_mxnets(monkeypatch, tmp_path):
     assert data.data_folder() == tmp_path / "mxnet" / "datasets" / "fashion-mnist"
@@ -293,24 +312,27 @@ def test_dataset_and_info(folder):
     assert set(data.data_info(folder / "nowhere")["files"].values()) == {"missing"}
 
 
-@pytest.mark.parametrize("content, words", [
-    (FILES[NAMES[1]][:-9], "ends too early"),
-    (FILES[NAMES[1]][:-8] + b"\0\0\0\0" + FILES[NAMES[1]][-4:], "damaged"),
-    (b"", "empty"),
-    (b"<!DOCTYPE html><p>404", "web page"),
-    (b"\x89PNG", "not a gzip file"),
-    (packed(idx(LABELS[::-1])), "other data"),
-    (idx(LABELS), "it is unpacked"),
-    (gzip.compress(idx(LABELS), 1, mtime=1), "the right data, but was packed again"),
-    (packed(idx(LABELS)[:9]) + packed(idx(LABELS)[9:]), "right data.* packed again"),
-    (packed(idx(LABELS) + bytes(7)), "right data and 7 bytes more, but was packed again"),
-    (FILES[NAMES[1]] + bytes(512), "begins with the official file, and 512 bytes follow"),
-    (FILES[NAMES[1]] + b"!", "begins with the official file, and 1 bytes follow"),
-    (FILES[NAMES[1]][:-9] + bytes(9), "damaged"),
-    (packed(FILES[NAMES[1]]), "the official file, packed once more"),
-    (FILES[NAMES[3]], f"the official {NAMES[3]}, under another name"),
-    (gzip.compress(idx(TEST_LABELS), mtime=1), f"the data of {NAMES[3]}, but was packed again"),
-])
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (FILES[NAMES[1]][:-9], "ends too early"),
+        (FILES[NAMES[1]][:-8] + b"\0\0\0\0" + FILES[NAMES[1]][-4:], "damaged"),
+        (b"", "empty"),
+        (b"<!DOCTYPE html><p>404", "web page"),
+        (b"\x89PNG", "not a gzip file"),
+        (packed(idx(LABELS[::-1])), "other data"),
+        (idx(LABELS), "it is unpacked"),
+        (gzip.compress(idx(LABELS), 1, mtime=1), "the right data, but was packed again"),
+        (packed(idx(LABELS)[:9]) + packed(idx(LABELS)[9:]), "right data.* packed again"),
+        (packed(idx(LABELS) + bytes(7)), "right data and 7 bytes more, but was packed again"),
+        (FILES[NAMES[1]] + bytes(512), "begins with the official file, and 512 bytes follow"),
+        (FILES[NAMES[1]] + b"!", "begins with the official file, and 1 bytes follow"),
+        (FILES[NAMES[1]][:-9] + bytes(9), "damaged"),
+        (packed(FILES[NAMES[1]]), "the official file, packed once more"),
+        (FILES[NAMES[3]], f"the official {NAMES[3]}, under another name"),
+        (gzip.compress(idx(TEST_LABELS), mtime=1), f"the data of {NAMES[3]}, but was packed again"),
+    ],
+)
 def test_a_wrong_checksum_is_explained_and_the_file_kept(folder, content, words):
     path = folder / NAMES[1]
     path.write_bytes(content)
@@ -341,26 +363,33 @@ def test_mxnets_own_files_are_recognized(folder, monkeypatch):
 
 def test_the_sums_of_mxnets_files_are_those_in_mxnet():
     import inspect
+
     source = inspect.getsource(mx.gluon.data.vision.FashionMNIST.__init__)
     for name, sha1 in data.MXNET_SHA1.items():
         assert name in source and sha1 in source
 
 
-@pytest.mark.parametrize("name, content, words", [  # files whose checksum is right
-    (NAMES[0], FILES[NAMES[0]][:-9], "cannot be unpacked"),
-    (NAMES[0], b"\0\0\x08\x03", "cannot be unpacked"),
-    (NAMES[0], packed(b"\0\0\x08\x03\0\0"), "shorter than its header"),
-    (NAMES[0], packed(idx(IMAGES, magic=b"\x01\0")), "starts with 0100"),
-    (NAMES[0], packed(idx(IMAGES, kind=0x0D)), "type 0x0d"),
-    (NAMES[0], packed(idx(IMAGES, rank=1)), "rank 1, expected 3"),
-    (NAMES[1], packed(idx(LABELS, rank=2)), "rank 2, expected 1"),
-    (NAMES[0], packed(idx(IMAGES) + b"\0"), r"18033 bytes of data.*\(23, 28, 28\).*18032"),
-    (NAMES[0], packed(idx(IMAGES)[:-1]), r"18031 bytes of data.*18032"),
-    (NAMES[0], packed(idx(IMAGES, shape=(TRAIN, 14, 56))), "14 x 56.*expected 28 x 28"),
-    (NAMES[0], packed(idx(IMAGES[1:])), "22 images.*23 labels"),
-    (NAMES[1], packed(idx(np.where(LABELS == 8, 10, LABELS).astype(np.uint8))),
-     "label 10 at position 4, expected 0 to 9"),
-])
+@pytest.mark.parametrize(
+    "name, content, words",
+    [  # files whose checksum is right
+        (NAMES[0], FILES[NAMES[0]][:-9], "cannot be unpacked"),
+        (NAMES[0], b"\0\0\x08\x03", "cannot be unpacked"),
+        (NAMES[0], packed(b"\0\0\x08\x03\0\0"), "shorter than its header"),
+        (NAMES[0], packed(idx(IMAGES, magic=b"\x01\0")), "starts with 0100"),
+        (NAMES[0], packed(idx(IMAGES, kind=0x0D)), "type 0x0d"),
+        (NAMES[0], packed(idx(IMAGES, rank=1)), "rank 1, expected 3"),
+        (NAMES[1], packed(idx(LABELS, rank=2)), "rank 2, expected 1"),
+        (NAMES[0], packed(idx(IMAGES) + b"\0"), r"18033 bytes of data.*\(23, 28, 28\).*18032"),
+        (NAMES[0], packed(idx(IMAGES)[:-1]), r"18031 bytes of data.*18032"),
+        (NAMES[0], packed(idx(IMAGES, shape=(TRAIN, 14, 56))), "14 x 56.*expected 28 x 28"),
+        (NAMES[0], packed(idx(IMAGES[1:])), "22 images.*23 labels"),
+        (
+            NAMES[1],
+            packed(idx(np.where(LABELS == 8, 10, LABELS).astype(np.uint8))),
+            "label 10 at position 4, expected 0 to 9",
+        ),
+    ],
+)
 def test_every_field_of_the_header_is_checked(folder, monkeypatch, name, content, words):
     (folder / name).write_bytes(content)
     monkeypatch.setitem(data.MD5, name, md5(content))
@@ -380,6 +409,7 @@ def test_a_folder_in_place_of_a_file_and_a_file_in_place_of_the_folder(folder, t
 
 
 # Downloads ----------------------------------------------------------------------------------------
+
 
 class Server:
     """A web server on this machine that plays a script: for each file, what goes wrong in turn."""
@@ -515,8 +545,9 @@ def test_only_what_is_missing_is_downloaded(server, folder):
     assert server.requests == [NAMES[2]] and contents(folder) == FILES
 
 
-@pytest.mark.parametrize("act", ["calls_it_encoded", "encodes", "deflates", "encodes_in_secret",
-                                 "encodes_in_chunks"])
+@pytest.mark.parametrize(
+    "act", ["calls_it_encoded", "encodes", "deflates", "encodes_in_secret", "encodes_in_chunks"]
+)
 def test_packing_for_the_way_is_told_from_that_of_the_file(server, tmp_path, act):
     server.script = {name: [act] for name in NAMES}
     data.fetch(tmp_path)
@@ -526,28 +557,43 @@ def test_packing_for_the_way_is_told_from_that_of_the_file(server, tmp_path, act
     assert contents(tmp_path / "again") == FILES
 
 
-@pytest.mark.parametrize("acts", [
-    ["fails"], ["truncates"], ["truncates_silently"], ["lies"], ["hangs_up"], ["hangs"],
-    ["fails", "truncates", "lies"],
-])
+@pytest.mark.parametrize(
+    "acts",
+    [
+        ["fails"],
+        ["truncates"],
+        ["truncates_silently"],
+        ["lies"],
+        ["hangs_up"],
+        ["hangs"],
+        ["fails", "truncates", "lies"],
+    ],
+)
 def test_a_broken_download_is_started_again(server, monkeypatch, tmp_path, acts):
     if "hangs" in acts:  # the others answer, but on a busy machine not in so short a time
         monkeypatch.setattr(data, "STALL_SECONDS", 0.3)
     server.script = {name: list(acts) for name in NAMES}
     data.fetch(tmp_path)
-    assert {name: content for name, content in contents(tmp_path).items()
-            if name in FILES} == FILES
+    assert {name: content for name, content in contents(tmp_path).items() if name in FILES} == FILES
     assert server.requests == [name for name in NAMES for _ in range(len(acts) + 1)]
 
 
-@pytest.mark.parametrize("act, reason, requests", [
-    ("fails", "500", 4), ("lacks", "404", 1), ("truncates", "Incomplete", 4),
-    ("lies", "does not match the known hash: it is damaged", 4), ("hangs", "timed out", 2),
-    ("unpacks", "it is unpacked", 4), ("shows_a_page", "a web page", 4),
-    ("says_less", "ends too early", 4),
-])
-def test_a_mirror_that_never_works_is_given_up(server, monkeypatch, tmp_path, act, reason,
-                                               requests):
+@pytest.mark.parametrize(
+    "act, reason, requests",
+    [
+        ("fails", "500", 4),
+        ("lacks", "404", 1),
+        ("truncates", "Incomplete", 4),
+        ("lies", "does not match the known hash: it is damaged", 4),
+        ("hangs", "timed out", 2),
+        ("unpacks", "it is unpacked", 4),
+        ("shows_a_page", "a web page", 4),
+        ("says_less", "ends too early", 4),
+    ],
+)
+def test_a_mirror_that_never_works_is_given_up(
+    server, monkeypatch, tmp_path, act, reason, requests
+):
     if act == "hangs":
         monkeypatch.setattr(data, "STALL_SECONDS", 0.2)
     server.script = {NAMES[0]: [act] * 20}
@@ -639,11 +685,14 @@ def test_a_wrong_file_in_a_folder_of_yours_is_not_replaced(server, folder, monke
 
 def fetch_elsewhere(folder):
     """`fetch(folder)` in a process of its own, with the small files as the official ones."""
-    code = ("import sys, json; from gluon_bn import data; data.MIRRORS = ();"
-            "data.MD5.update(json.loads(sys.argv[1])); data.fetch(sys.argv[2])")
+    code = (
+        "import sys, json; from gluon_bn import data; data.MIRRORS = ();"
+        "data.MD5.update(json.loads(sys.argv[1])); data.fetch(sys.argv[2])"
+    )
     sums = json.dumps({name: md5(content) for name, content in FILES.items()})
-    return subprocess.Popen([sys.executable, "-c", code, sums, str(folder)],
-                            stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, sums, str(folder)], stderr=subprocess.DEVNULL
+    )
 
 
 def test_two_processes_at_once(server, tmp_path):
@@ -671,6 +720,7 @@ def test_a_download_that_is_killed_leaves_nothing_to_believe(server, tmp_path, b
 
 
 # The stand-in -------------------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="module")
 def garments():

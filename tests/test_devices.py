@@ -47,7 +47,7 @@ def outputs(net, X, *more):
 def close(ours, theirs):
     for one, other in zip(ours, theirs):
         np.testing.assert_allclose(one, other, atol=1e-4 * abs(other).max())
-    assert abs(ours[0] - ours[1]).max() > .1 * abs(ours[0]).max(), "the devices differ"
+    assert abs(ours[0] - ours[1]).max() > 0.1 * abs(ours[0]).max(), "the devices differ"
 
 
 LINEAR = {  # what is in front of the norm, shape of X, is it folded in
@@ -55,10 +55,16 @@ LINEAR = {  # what is in front of the norm, shape of X, is it folded in
     "conv, no bias": (lambda: nn.Conv2D(4, 3, in_channels=6, use_bias=False), (8, 6, 5, 5), True),
     "conv, groups": (lambda: nn.Conv2D(4, 3, groups=2, in_channels=6), (8, 6, 5, 5), True),
     "transposed": (lambda: nn.Conv2DTranspose(4, 3, in_channels=6), (8, 6, 3, 3), True),
-    "transposed, groups": (lambda: nn.Conv2DTranspose(4, 3, groups=2, in_channels=6),
-                           (8, 6, 3, 3), True),
-    "transposed, each channel": (lambda: nn.Conv1DTranspose(
-        4, 3, groups=4, in_channels=4, use_bias=False), (8, 4, 3), True),
+    "transposed, groups": (
+        lambda: nn.Conv2DTranspose(4, 3, groups=2, in_channels=6),
+        (8, 6, 3, 3),
+        True,
+    ),
+    "transposed, each channel": (
+        lambda: nn.Conv1DTranspose(4, 3, groups=4, in_channels=4, use_bias=False),
+        (8, 4, 3),
+        True,
+    ),
     "nothing": (lambda: nn.Activation("relu"), (8, 4, 3), False),
 }
 
@@ -69,8 +75,12 @@ LINEAR = {  # what is in front of the norm, shape of X, is it folded in
 @pytest.mark.parametrize("case", LINEAR)
 def test_folding(case, example, hybridize, norm):
     make, shape, folded_in = LINEAR[case]
-    net = trained(make(), NORMS[norm](in_channels=4) if norm == "gluon" else BatchNorm(4),
-                  shape=shape, hybridize=hybridize)
+    net = trained(
+        make(),
+        NORMS[norm](in_channels=4) if norm == "gluon" else BatchNorm(4),
+        shape=shape,
+        hybridize=hybridize,
+    )
     X = numbers(*shape, seed=9)
     folded = fold_batch_norm(net, X.as_in_context(example))
     close(outputs(folded, X), outputs(net, X))
@@ -79,8 +89,13 @@ def test_folding(case, example, hybridize, norm):
 
 @hybrid
 def test_widening(hybridize):
-    for layer in (BatchNorm(4), BatchNorm(4, momentum=None), BatchNorm(4, zero_debias=True),
-                  nn.BatchNorm(in_channels=4), nn.BatchNorm(in_channels=4, center=False)):
+    for layer in (
+        BatchNorm(4),
+        BatchNorm(4, momentum=None),
+        BatchNorm(4, zero_debias=True),
+        nn.BatchNorm(in_channels=4),
+        nn.BatchNorm(in_channels=4, center=False),
+    ):
         net = trained(layer, shape=(8, 4, 3))
         layer.beta.data(PLACES[1])[:] = 5  # Gluon adds it, whatever center says
         wide = ConditionalBatchNorm.from_batch_norm(layer, 3)
@@ -89,14 +104,22 @@ def test_widening(hybridize):
         for name in ("running_mean", "num_batches", "running_mean_biased"):
             for place in PLACES:
                 if hasattr(layer, name):
-                    np.testing.assert_array_equal(getattr(wide, name).data(place).asnumpy(),
-                                                  getattr(layer, name).data(place).asnumpy())
+                    np.testing.assert_array_equal(
+                        getattr(wide, name).data(place).asnumpy(),
+                        getattr(layer, name).data(place).asnumpy(),
+                    )
 
 
 @hybrid
 def test_there_and_back(hybridize):
-    net = trained(nn.Dense(4, in_units=6), BatchNorm(4, activation="relu"), nn.Dense(3, in_units=4),
-                  BatchNorm(3), shape=(8, 6), hybridize=hybridize)
+    net = trained(
+        nn.Dense(4, in_units=6),
+        BatchNorm(4, activation="relu"),
+        nn.Dense(3, in_units=4),
+        BatchNorm(3),
+        shape=(8, 6),
+        hybridize=hybridize,
+    )
     X = numbers(8, 6, seed=9)
     theirs = to_gluon(net)
     close(outputs(theirs, X), outputs(net, X))
@@ -135,8 +158,11 @@ def test_recalibration_with_zero_debias():
     layer = net[0]
     for place, steps in zip(PLACES, (2, 3)):
         assert (layer.num_batches.data(place).asnumpy() == steps).all()
-        np.testing.assert_allclose(layer.running_mean_biased.data(place).asnumpy(),
-                                   X.asnumpy().mean(0) * (1 - .9 ** steps), rtol=1e-5)
+        np.testing.assert_allclose(
+            layer.running_mean_biased.data(place).asnumpy(),
+            X.asnumpy().mean(0) * (1 - 0.9**steps),
+            rtol=1e-5,
+        )
 
 
 @pytest.mark.parametrize("place", PLACES, ids=str)
@@ -148,11 +174,13 @@ def test_a_report_is_of_the_device_of_its_batch(place):
     alone.add(nn.Dense(4, in_units=6), BatchNorm(4))
     alone.initialize()
     for name, parameter in alone._collect_params_with_prefix().items():
-        parameter.set_data(net._collect_params_with_prefix()[name].data(place).as_in_context(
-            mx.cpu(0)))
+        parameter.set_data(
+            net._collect_params_with_prefix()[name].data(place).as_in_context(mx.cpu(0))
+        )
     assert row.weight_gradient > 0
-    np.testing.assert_allclose(row.weight_gradient,
-                               activation_report(alone, X)["0"].weight_gradient, rtol=1e-5)
+    np.testing.assert_allclose(
+        row.weight_gradient, activation_report(alone, X)["0"].weight_gradient, rtol=1e-5
+    )
 
 
 @norms

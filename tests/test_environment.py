@@ -47,6 +47,7 @@ def machine(tmp_path, monkeypatch):
 
 # Which Python -------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("version", ["3.9", "3.10", "3.11", "3.12", "3.13"])
 def test_a_python_that_mxnet_works_with_is_taken(machine, version):
     machine.python("python3", version)
@@ -88,11 +89,14 @@ UV = """
 """
 
 
-@pytest.mark.parametrize("host, version, asked", [
-    (("Linux", "x86_64"), "3.14", "3.11"),
-    (("Linux", "x86_64"), "3.8", "3.11"),
-    (("Darwin", "arm64"), "3.12", "cpython-3.11-macos-x86_64-none"),
-])
+@pytest.mark.parametrize(
+    "host, version, asked",
+    [
+        (("Linux", "x86_64"), "3.14", "3.11"),
+        (("Linux", "x86_64"), "3.8", "3.11"),
+        (("Darwin", "arm64"), "3.12", "cpython-3.11-macos-x86_64-none"),
+    ],
+)
 def test_where_no_python_fits_uv_fetches_one(machine, host, version, asked):
     machine.uname(*host)
     machine.python("python3", version, processor=host[1])
@@ -127,10 +131,16 @@ BARE = """
 """
 
 
-@pytest.mark.parametrize("manager, call", [
-    ("apt-get", "install -y libgomp1 libquadmath0"), ("dnf", "install -y libgomp libquadmath"),
-    ("apk", "add libgomp libquadmath"), ("pacman", "-S --noconfirm gcc-libs"),
-    ("zypper", "install -y libgomp1 libquadmath0")])
+@pytest.mark.parametrize(
+    "manager, call",
+    [
+        ("apt-get", "install -y libgomp1 libquadmath0"),
+        ("dnf", "install -y libgomp libquadmath"),
+        ("apk", "add libgomp libquadmath"),
+        ("pacman", "-S --noconfirm gcc-libs"),
+        ("zypper", "install -y libgomp1 libquadmath0"),
+    ],
+)
 def test_as_root_a_missing_library_is_installed(machine, monkeypatch, capsys, manager, call):
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     machine("python", BARE.format(folder=machine.folder))
@@ -146,9 +156,13 @@ def test_without_root_one_sentence_has_the_command_for_every_package_manager(mac
     with pytest.raises(Stop) as stop:
         system.prove("python", "")
     said = str(stop.value)
-    for command in ("sudo apt-get install -y libgomp1 libquadmath0", "sudo apk add libgomp",
-                    "sudo dnf install -y libgomp libquadmath    (this system)",
-                    "sudo pacman -S", "sudo zypper install -y libgomp1"):
+    for command in (
+        "sudo apt-get install -y libgomp1 libquadmath0",
+        "sudo apk add libgomp",
+        "sudo dnf install -y libgomp libquadmath    (this system)",
+        "sudo pacman -S",
+        "sudo zypper install -y libgomp1",
+    ):
         assert command in said
 
 
@@ -170,8 +184,9 @@ def test_a_library_that_stays_missing_ends_with_what_python_said(machine, monkey
 
 
 def test_the_libraries_of_arm_are_named(machine):
-    machine("python", "echo 'OSError: libarmpl_lp64_mp.so: cannot open shared object file' >&2; "
-                      "exit 1")
+    machine(
+        "python", "echo 'OSError: libarmpl_lp64_mp.so: cannot open shared object file' >&2; exit 1"
+    )
     with pytest.raises(Stop, match="Arm Performance Libraries.*Dockerfile"):
         system.prove("python", "")
 
@@ -181,11 +196,14 @@ def test_a_library_from_the_folder_of_the_class_is_put_beside_mxnet(machine):
     (offline / "lib-x86_64").mkdir(parents=True)
     (offline / "lib-x86_64" / "libgomp.so.1").write_text("a library")
     package.mkdir()
-    machine("python", f"""
+    machine(
+        "python",
+        f"""
         case "$2" in *find_spec*) echo {package}; exit 0;; esac
         if [ -e {package}/libgomp.so.1 ]; then exit 0; fi
         echo 'OSError: libgomp.so.1: cannot open shared object file' >&2; exit 1
-    """)
+    """,
+    )
     system.prove("python", str(offline))
     assert (package / "libgomp.so.1").read_text() == "a library"
 
@@ -213,13 +231,18 @@ def test_an_index_without_that_pip_is_no_traceback(machine, monkeypatch, tmp_pat
 
 # The packages -------------------------------------------------------------------------------------
 
+
 def test_pip_is_tried_where_uv_fails_and_nothing_is_installed_twice(machine, capsys):
     machine("uv", "exit 2")
     folder = machine.folder / ".venv" / "bin"
-    machine("python", f"""
+    machine(
+        "python",
+        f"""
         echo "$*" >> {machine.folder}/calls
         echo 'Ignoring tomli: markers'; echo 'Collecting numpy'; echo 'Installing collected'
-    """, folder)
+    """,
+        folder,
+    )
     environment.install(str(folder / "python"), "")
     calls = (machine.folder / "calls").read_text().splitlines()
     assert len(calls) == 2 and "requirements.lock" in calls[0] and "--editable" in calls[1]
@@ -260,9 +283,14 @@ def test_fashion_mnist_of_the_class_goes_where_the_loader_looks(machine, monkeyp
 
 # MXNet under newer Pythons ------------------------------------------------------------------------
 
+
 def run(code, *flags):
-    return subprocess.run([sys.executable, *flags, "-c", textwrap.dedent(code)], text=True,
-                          capture_output=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, *flags, "-c", textwrap.dedent(code)],
+        text=True,
+        capture_output=True,
+        timeout=120,
+    )
 
 
 def test_mxnet_can_be_imported_first_by_anyone():
@@ -289,7 +317,8 @@ def test_nothing_is_imported_or_changed_where_mxnet_is_not():
 
 
 def test_names_that_numpy_has_are_left_alone():
-    done = run("""
+    done = run(
+        """
         import numpy
         before = {name: id(value) for name, value in vars(numpy).items()}
         import mxnet
@@ -298,7 +327,10 @@ def test_names_that_numpy_has_are_left_alone():
         if tuple(map(int, numpy.__version__.split(".")[:2])) < (1, 24):
             assert not {"infty", "pv", "compat"} & (after.keys() - before.keys())
         print(numpy.trapz([1.0, 2.0]) if hasattr(numpy, "trapz") else 1.5)
-    """, "-W", "error::DeprecationWarning:mxnet_compat")
+    """,
+        "-W",
+        "error::DeprecationWarning:mxnet_compat",
+    )
     assert done.stdout.strip() == "1.5", done.stderr
 
 
@@ -310,8 +342,13 @@ def test_shapes_and_options_may_hold_integers_of_numpy():
     X = mx.nd.ones((three, 4))
     assert X.reshape((np.int32(2), -1)).shape == (2, 6)
     assert mx.nd.sum(X, axis=(np.int64(0),)).shape == (4,)
-    assert mx.nd.Convolution(mx.nd.ones((1, 1, 5, 5)), mx.nd.ones((1, 1, 3, 3)), no_bias=True,
-                             kernel=(three, three), num_filter=np.int64(1)).shape == (1, 1, 3, 3)
+    assert mx.nd.Convolution(
+        mx.nd.ones((1, 1, 5, 5)),
+        mx.nd.ones((1, 1, 3, 3)),
+        no_bias=True,
+        kernel=(three, three),
+        num_filter=np.int64(1),
+    ).shape == (1, 1, 3, 3)
     S = mx.sym.Reshape(mx.sym.var("X", shape=(three, 4)), shape=(np.int64(2), -1))
     assert S.infer_shape()[1] == [(2, 6)]
     assert mx.np.ones((three, 4)).reshape((np.int64(4), -1)).shape == (4, 3)
@@ -323,6 +360,7 @@ def test_shapes_and_options_may_hold_integers_of_numpy():
 
 
 # Containers ---------------------------------------------------------------------------------------
+
 
 def test_the_steps_of_the_dockerfile_are_known_and_copy_what_is_there(tmp_path):
     text = (ROOT / "Dockerfile").read_text()

@@ -33,8 +33,9 @@ LAYERS = {
     **{name: lambda name=name: BatchNorm(kernel=name) for name in kernels.available()},
     "cumulative": lambda: BatchNorm(momentum=None, axis=-1),
     "zero_debias": lambda: BatchNorm(4, zero_debias=True, activation="tanh", epsilon=1e-2),
-    "unbiased": lambda: BatchNorm(num_dims=4, unbiased=True, center=False, scale=False,
-                                  kernel="fused"),
+    "unbiased": lambda: BatchNorm(
+        num_dims=4, unbiased=True, center=False, scale=False, kernel="fused"
+    ),
     "frozen": lambda: BatchNorm(use_global_stats=True, kernel="analytic"),
     "renorm": lambda: BatchRenorm(r_max=2.0, d_max=np.float32(0.5), renorm_momentum=0.5),
     "layer": lambda: LayerNorm(axis=1),
@@ -43,8 +44,9 @@ LAYERS = {
     "pixel": PixelNorm,
     "weight": lambda: WeightNorm(nn.Conv2D(4, 3, strides=2, groups=2, activation="relu")),
     "weight_dense": lambda: WeightNorm(nn.Dense(5, flatten=False, use_bias=False)),
-    "spectral": lambda: SpectralNorm(nn.Conv2DTranspose(4, 3, strides=2, output_padding=1),
-                                     iterations=3),
+    "spectral": lambda: SpectralNorm(
+        nn.Conv2DTranspose(4, 3, strides=2, output_padding=1), iterations=3
+    ),
 }
 
 
@@ -86,22 +88,30 @@ def numbers(net, inputs):
     trained.backward()
     nd.waitall()
     parameters = net.collect_params()
-    found = {"predicted": predicted, "trained": trained,
-             **{name: p.data() for name, p in parameters.items()},
-             **{f"gradient of {name}": p.grad() for name, p in parameters.items()
-                if p.grad_req != "null"}}
+    found = {
+        "predicted": predicted,
+        "trained": trained,
+        **{name: p.data() for name, p in parameters.items()},
+        **{
+            f"gradient of {name}": p.grad()
+            for name, p in parameters.items()
+            if p.grad_req != "null"
+        },
+    }
     return {name: array.asnumpy().tolist() for name, array in found.items()}
 
 
 def assert_same(found, expected, layer):
     for name, value in expected.items():  # what is read knows of no parameter that is not trained
-        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-5,
-                                   err_msg=f"{layer}: {name}")
+        np.testing.assert_allclose(
+            found[name], value, rtol=1e-5, atol=1e-5, err_msg=f"{layer}: {name}"
+        )
 
 
 def read(folder, name, inputs=("data",)):
-    return gluon.SymbolBlock.imports(f"{folder}/{name}-symbol.json", list(inputs),
-                                     f"{folder}/{name}-0000.params")
+    return gluon.SymbolBlock.imports(
+        f"{folder}/{name}-symbol.json", list(inputs), f"{folder}/{name}-0000.params"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -147,16 +157,25 @@ for name in ("textbook", "weight"):
 
 def run(program, *arguments):
     root = os.path.dirname(os.path.dirname(os.path.abspath(gluon_bn.__file__)))
-    done = subprocess.run([sys.executable, "-c", program, *map(str, arguments)], cwd=root,
-                          close_fds=False, capture_output=True, text=True, timeout=300,
-                          env={**os.environ, "PYTHONPATH": root})
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        cwd=root,
+        close_fds=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": root},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
 
 def test_every_layer_in_a_new_process(folder):
     assert run(READER, folder, "conditional", "by_class").split() == [
-        *LAYERS, "conditional", "by_class"]
+        *LAYERS,
+        "conditional",
+        "by_class",
+    ]
 
 
 def test_a_process_without_our_layers_is_told_what_to_import(folder):
@@ -178,6 +197,7 @@ def test_every_layer_in_this_process(folder, name):
 
 def test_nothing_of_this_process_is_in_the_file(folder):
     """The same network exports the same text for the layer, however many were made before."""
+
     def text():
         net = nn.HybridSequential(prefix="net_")
         with net.name_scope():
@@ -234,8 +254,9 @@ def test_module(folder, kernel):
         module.forward(mx.io.DataBatch([X]), is_train=training)
         with autograd.pause(train_mode=training):
             expected = net(X).asnumpy()
-        np.testing.assert_allclose(module.get_outputs()[0].asnumpy(), expected, rtol=1e-5,
-                                   atol=1e-5)
+        np.testing.assert_allclose(
+            module.get_outputs()[0].asnumpy(), expected, rtol=1e-5, atol=1e-5
+        )
 
 
 class Doubled(BatchNorm):
@@ -258,8 +279,11 @@ def test_a_class_of_the_users_own_works_but_is_refused_from_a_file(folder, capfd
 
 def test_a_description_that_cannot_be_read_is_an_error_not_a_crash(folder, capfd):
     text = (folder / "textbook-symbol.json").read_text()
-    for wrong in (text.replace('\\"BatchNorm\\"', '\\"Later\\"'),
-                  text.replace('\\"momentum\\"', '\\"later\\"'), text.replace('[\\"Batch', '[[')):
+    for wrong in (
+        text.replace('\\"BatchNorm\\"', '\\"Later\\"'),
+        text.replace('\\"momentum\\"', '\\"later\\"'),
+        text.replace('[\\"Batch', "[["),
+    ):
         assert wrong != text
         with pytest.raises(mx.MXNetError):
             mx.sym.load_json(wrong)

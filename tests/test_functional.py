@@ -61,8 +61,13 @@ def differences(f, x, h=1e-6):
 def close(ours, expected, tolerance, what=""):
     ours = ours.asnumpy() if isinstance(ours, nd.NDArray) else ours
     assert ours.shape == expected.shape, what
-    np.testing.assert_allclose(ours.astype("float64"), expected, rtol=tolerance,
-                               atol=tolerance * max(1, np.abs(expected).max()), err_msg=what)
+    np.testing.assert_allclose(
+        ours.astype("float64"),
+        expected,
+        rtol=tolerance,
+        atol=tolerance * max(1, np.abs(expected).max()),
+        err_msg=what,
+    )
 
 
 def lay(v, ndim, axis=1):
@@ -76,19 +81,32 @@ def lay(v, ndim, axis=1):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-@pytest.mark.parametrize("shape, axis", [
-    ((6,), 0), ((4, 3), 0), ((4, 3), (0, 1)), ((4, 3, 5), -1), ((4, 3, 5), (0, 2)),
-    ((4, 3, 2, 5), (0, 2, 3)), ((4, 3, 2, 5), [1, -1]), ((2, 3, 2, 2, 4), (0, 2, 3, 4)),
-    ((2, 3, 2, 2, 4), (0, 1, 2, 3)), ((2, 3, 4), (1,)), ((1, 1, 4), (0, 1))])
+@pytest.mark.parametrize(
+    "shape, axis",
+    [
+        ((6,), 0),
+        ((4, 3), 0),
+        ((4, 3), (0, 1)),
+        ((4, 3, 5), -1),
+        ((4, 3, 5), (0, 2)),
+        ((4, 3, 2, 5), (0, 2, 3)),
+        ((4, 3, 2, 5), [1, -1]),
+        ((2, 3, 2, 2, 4), (0, 2, 3, 4)),
+        ((2, 3, 2, 2, 4), (0, 1, 2, 3)),
+        ((2, 3, 4), (1,)),
+        ((1, 1, 4), (0, 1)),
+    ],
+)
 def test_moments_are_numpys(kind, dtype, shape, axis):
     x = given(0, *shape, dtype=dtype)
     axes = tuple(axis) if isinstance(axis, list) else axis
     with world(kind) as array:
         X = array(x, dtype=dtype)
         for keepdims in (False, True):
-            for ours, expected in zip(moments(X, axis, keepdims=keepdims),
-                                      (x.mean(axes, keepdims=keepdims),
-                                       x.var(axes, keepdims=keepdims))):
+            for ours, expected in zip(
+                moments(X, axis, keepdims=keepdims),
+                (x.mean(axes, keepdims=keepdims), x.var(axes, keepdims=keepdims)),
+            ):
                 if kind == "nd":  # has no rank 0
                     expected = np.atleast_1d(expected)
                 assert type(ours) is type(X) and ours.dtype == X.dtype
@@ -96,38 +114,55 @@ def test_moments_are_numpys(kind, dtype, shape, axis):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("axis, w_shape", [
-    ((0, 2, 3), (4,)), ((0, 2, 3), (4, 1, 1, 1)), ((0, 2, 3), (4, 3, 2, 5)), ((2, 3), (1, 3, 2, 5)),
-    (1, (1, 3, 1, 1))])
+@pytest.mark.parametrize(
+    "axis, w_shape",
+    [
+        ((0, 2, 3), (4,)),
+        ((0, 2, 3), (4, 1, 1, 1)),
+        ((0, 2, 3), (4, 3, 2, 5)),
+        ((2, 3), (1, 3, 2, 5)),
+        (1, (1, 3, 1, 1)),
+    ],
+)
 def test_weighted_moments(kind, axis, w_shape):
     x, w = given(1, 4, 3, 2, 5), np.random.RandomState(2).uniform(0, 2, w_shape)
     w.flat[0] = 0
     laid = w.reshape(-1, 1, 1, 1) if w.ndim == 1 else w
     mean, var, _ = np_moments(x, axis, laid)
     with world(kind) as array:
-        ours = moments(array(x, dtype="float64"), axis, weights=array(w, dtype="float64"),
-                       keepdims=True)
+        ours = moments(
+            array(x, dtype="float64"), axis, weights=array(w, dtype="float64"), keepdims=True
+        )
     close(ours[0], mean, 1e-12)
     close(ours[1], var, 1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-@pytest.mark.parametrize("shape, statistics, affine", [
-    ((4, 3), (1, 3), (3,)), ((4, 3, 2), (4, 1, 1), (2,)), ((4, 3, 2, 5), (1, 3, 1, 1), (3, 1, 1)),
-    ((4, 3, 2, 5), (4, 3, 1, 1), (1, 1, 2, 5)), ((2, 3, 2, 2, 4), (1, 3, 1, 1, 1), (2, 3, 1, 1, 1)),
-    ((4, 3, 2, 5), (1, 3, 1, 1), None)])
+@pytest.mark.parametrize(
+    "shape, statistics, affine",
+    [
+        ((4, 3), (1, 3), (3,)),
+        ((4, 3, 2), (4, 1, 1), (2,)),
+        ((4, 3, 2, 5), (1, 3, 1, 1), (3, 1, 1)),
+        ((4, 3, 2, 5), (4, 3, 1, 1), (1, 1, 2, 5)),
+        ((2, 3, 2, 2, 4), (1, 3, 1, 1, 1), (2, 3, 1, 1, 1)),
+        ((4, 3, 2, 5), (1, 3, 1, 1), None),
+    ],
+)
 def test_normalize_is_the_formula(kind, dtype, shape, statistics, affine):
     x, mean = given(0, *shape, dtype=dtype), given(1, *statistics, dtype=dtype)
     var = np.abs(given(2, *statistics, dtype=dtype)) + 1
     gamma = beta = None
     if affine:
         gamma, beta = given(3, *affine, dtype=dtype), given(4, *affine, dtype=dtype)
-    expected = ((x - mean) / np.sqrt(var.astype(dtype).astype("float64") + EPS)
-                * (1 if gamma is None else gamma) + (0 if beta is None else beta))
+    expected = (x - mean) / np.sqrt(var.astype(dtype).astype("float64") + EPS) * (
+        1 if gamma is None else gamma
+    ) + (0 if beta is None else beta)
     with world(kind) as array:
-        X, mean, var, beta, gamma = (None if v is None else array(v, dtype=dtype)
-                                     for v in (x, mean, var, beta, gamma))
+        X, mean, var, beta, gamma = (
+            None if v is None else array(v, dtype=dtype) for v in (x, mean, var, beta, gamma)
+        )
         Y = normalize(X, mean, var, beta, gamma, EPS)
         assert type(Y) is type(X) and Y.dtype == X.dtype
     close(Y, expected, TOLERANCE[dtype])
@@ -163,7 +198,7 @@ def test_batch_norm_in_training_and_prediction(kind, dtype, form, rank, axis):
     affine = forms(shape, axis)[form]
     gamma, beta = given(1, *affine, dtype=dtype), given(2, *affine, dtype=dtype)
     statistics = forms(shape, axis)["vector" if form == "vector" else "ones"]
-    mean, var = given(3, *statistics, dtype=dtype), np.abs(given(4, *statistics, dtype=dtype)) + .5
+    mean, var = given(3, *statistics, dtype=dtype), np.abs(given(4, *statistics, dtype=dtype)) + 0.5
     var = var.astype(dtype).astype("float64")
 
     def laid(v):
@@ -182,8 +217,11 @@ def test_batch_norm_in_training_and_prediction(kind, dtype, form, rank, axis):
     close(trained[0], np_batch_norm(x, laid(gamma), laid(beta), axis), tolerance)
     close(trained[1], 0.7 * mean + 0.3 * batch_mean.reshape(mean.shape), tolerance)
     close(trained[2], 0.7 * var + 0.3 * batch_var.reshape(var.shape), tolerance)
-    close(predicted[0], laid(gamma) * (x - laid(mean)) / np.sqrt(laid(var) + EPS) + laid(beta),
-          tolerance)
+    close(
+        predicted[0],
+        laid(gamma) * (x - laid(mean)) / np.sqrt(laid(var) + EPS) + laid(beta),
+        tolerance,
+    )
     close(predicted[1], mean, 0)
     close(predicted[2], var, 0)
 
@@ -191,8 +229,9 @@ def test_batch_norm_in_training_and_prediction(kind, dtype, form, rank, axis):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 @pytest.mark.parametrize("form", ["vector", "ones", "per example"])
-@pytest.mark.parametrize("shape, axis", [((5, 3), 1), ((3, 2, 4), -1), ((3, 2, 2, 2), 1),
-                                         ((2, 2, 2, 1, 3), 1)])
+@pytest.mark.parametrize(
+    "shape, axis", [((5, 3), 1), ((3, 2, 4), -1), ((3, 2, 2, 2), 1), ((2, 2, 2, 1, 3), 1)]
+)
 def test_gradients_are_finite_differences(kind, shape, axis, form, weighted):
     x, upstream = given(0, *shape), given(9, *shape)
     affine = forms(shape, axis)[form]
@@ -205,9 +244,11 @@ def test_gradients_are_finite_differences(kind, shape, axis, form, weighted):
         laid = None if w is None else lay(w, len(shape), 0)
         return (np_batch_norm(x, gamma, beta, axis, laid) * upstream).sum()
 
-    expected = [differences(lambda v: loss(v, gamma, beta), x.copy()),
-                differences(lambda v: loss(x, v, beta), gamma.copy()),
-                differences(lambda v: loss(x, gamma, v), beta.copy())]
+    expected = [
+        differences(lambda v: loss(v, gamma, beta), x.copy()),
+        differences(lambda v: loss(x, v, beta), gamma.copy()),
+        differences(lambda v: loss(x, gamma, v), beta.copy()),
+    ]
     with world(kind) as array:
         inputs = [array(v, dtype="float64") for v in (x, gamma, beta)]
         mean, var, up = (array(v, dtype="float64") for v in (np.zeros(C), np.ones(C), upstream))
@@ -228,9 +269,17 @@ def test_unbiased_moves_by_n_over_n_minus_1_and_normalizes_by_the_biased(weights
     mean, var, n = np_moments(x, (0, 2, 3), None if w is None else lay(w, 4, 0))
     one = nd.ones(3, dtype="float64")
     with autograd.record():
-        Y, _, V = batch_norm(nd.array(x, dtype="float64"), one, one * 0, one * 0, one, EPS, 0.9,
-                             weights=None if w is None else nd.array(w, dtype="float64"),
-                             unbiased=True)
+        Y, _, V = batch_norm(
+            nd.array(x, dtype="float64"),
+            one,
+            one * 0,
+            one * 0,
+            one,
+            EPS,
+            0.9,
+            weights=None if w is None else nd.array(w, dtype="float64"),
+            unbiased=True,
+        )
     close(V, (0.9 + 0.1 * var * n / (n - 1)).ravel(), 1e-12)
     close(Y, (x - mean) / np.sqrt(var + EPS), 1e-12)
 
@@ -272,9 +321,11 @@ def test_types_may_differ_and_everyone_keeps_its_own():
 def test_views_and_transposed_arrays():
     x = given(0, 6, 4, 5, dtype="float32")
     one = nd.ones(4)
-    for X, expected in ((nd.array(x)[1:4], x[1:4]),
-                        (nd.array(x.transpose(0, 2, 1)).swapaxes(1, 2), x),
-                        (mx.np.array(x).as_nd_ndarray()[::2], x[::2])):
+    for X, expected in (
+        (nd.array(x)[1:4], x[1:4]),
+        (nd.array(x.transpose(0, 2, 1)).swapaxes(1, 2), x),
+        (mx.np.array(x).as_nd_ndarray()[::2], x[::2]),
+    ):
         with autograd.record():
             Y, _, _ = batch_norm(X, one, one * 0, one * 0, one, EPS, 0.9)
         close(Y, np_batch_norm(expected, 1, 0), 2e-5)
@@ -289,8 +340,9 @@ def test_huge_and_tiny_values(scale):
     close(Y, np_batch_norm(x, 1, 0, eps=1e-5), 2e-5)
 
 
-@pytest.mark.parametrize("shape, axis", [((32, 4, 16, 16), 1), ((8192, 3), 1),
-                                         ((32, 16, 16, 4), -1)])
+@pytest.mark.parametrize(
+    "shape, axis", [((32, 4, 16, 16), 1), ((8192, 3), 1), ((32, 16, 16, 4), -1)]
+)
 def test_at_an_offset_our_error_is_at_most_a_tenth_of_gluons(shape, axis):
     x = (np.random.RandomState(0).standard_normal(shape) + 1e4).astype("float32")
     expected = np_batch_norm(x.astype("float64"), 1, 0, axis, eps=1e-5)
@@ -298,8 +350,9 @@ def test_at_an_offset_our_error_is_at_most_a_tenth_of_gluons(shape, axis):
     X = nd.array(x)
     with autograd.record():
         ours, M, V = batch_norm(X, one, zero, zero, zero, 1e-5, 0, axis=axis)
-        gluons = nd.BatchNorm(X, one, zero, zero.copy(), one.copy(), eps=1e-5, fix_gamma=False,
-                              axis=axis)
+        gluons = nd.BatchNorm(
+            X, one, zero, zero.copy(), one.copy(), eps=1e-5, fix_gamma=False, axis=axis
+        )
     error, theirs = (np.abs(Y.asnumpy() - expected).max() for Y in (ours, gluons))
     assert error <= theirs / 10, (error, theirs)
     axes = tuple(a for a in range(len(shape)) if a != axis % len(shape))
@@ -327,8 +380,14 @@ def layer_of_d2l(array, zeros, ones):
                 self.running_mean = self.running_mean.copyto(X.ctx)
                 self.running_var = self.running_var.copyto(X.ctx)
             Y, self.running_mean, self.running_var = batch_norm(
-                X, self.gamma.data(), self.beta.data(), self.running_mean, self.running_var,
-                eps=self.eps, momentum=0.9)
+                X,
+                self.gamma.data(),
+                self.beta.data(),
+                self.running_mean,
+                self.running_var,
+                eps=self.eps,
+                momentum=0.9,
+            )
             return Y
 
     return TheirBatchNorm
@@ -364,8 +423,11 @@ def test_the_class_of_d2l_trains_over_our_function(kind, num_dims, eps):
             close(layer.running_mean, mean, 1e-5)
             close(layer.running_var, var, 1e-5)
             for _ in range(2):  # prediction moves nothing
-                close(layer(array(x, dtype="float32")),
-                      gamma * (x - mean) / np.sqrt(var + eps) + beta, 1e-4)
+                close(
+                    layer(array(x, dtype="float32")),
+                    gamma * (x - mean) / np.sqrt(var + eps) + beta,
+                    1e-4,
+                )
 
 
 def test_statistics_move_once_a_call_in_training_mode_only():
@@ -394,8 +456,11 @@ def test_gamma_may_have_fewer_axes_than_X_and_a_lone_vector_is_always_per_channe
     V = nd.array(v, dtype="float64")
     with autograd.record():
         for beta in (V, V.reshape((3, 1, 1))):
-            close(batch_norm(X, one, beta, one, one, EPS, 0.9)[0],
-                  np_batch_norm(x, 1, lay(v, 4)), 1e-12)
+            close(
+                batch_norm(X, one, beta, one, one, EPS, 0.9)[0],
+                np_batch_norm(x, 1, lay(v, 4)),
+                1e-12,
+            )
 
 
 def test_in_prediction_mode_the_statistics_are_constants_of_the_gradient():
@@ -429,27 +494,54 @@ def np_instance(x, gamma, beta, axis=1):
 
 
 def np_pixel(x, axis=1):
-    return x / np.sqrt((x ** 2).mean(axis, keepdims=True) + EPS)
+    return x / np.sqrt((x**2).mean(axis, keepdims=True) + EPS)
 
 
 RELATIVES = {  # name: shape of X, channels, ours, NumPy
     "layer": ((4, 3, 5), 5, lambda X, g, b: functional.layer_norm(X, g, b, EPS), np_layer),
-    "layer, axis 1": ((4, 3, 5), 3, lambda X, g, b: functional.layer_norm(X, g, b, EPS, axis=1),
-                      lambda x, g, b: np_layer(x, g, b, 1)),
+    "layer, axis 1": (
+        (4, 3, 5),
+        3,
+        lambda X, g, b: functional.layer_norm(X, g, b, EPS, axis=1),
+        lambda x, g, b: np_layer(x, g, b, 1),
+    ),
     "layer, rank 1": ((5,), 5, lambda X, g, b: functional.layer_norm(X, g, b, EPS), np_layer),
-    "group": ((2, 6, 3, 2), 6, lambda X, g, b: functional.group_norm(X, g, b, 3, EPS),
-              lambda x, g, b: np_group(x, g, b, 3)),
-    "group, rank 2": ((3, 6), 6, lambda X, g, b: functional.group_norm(X, g, b, 2, EPS),
-                      lambda x, g, b: np_group(x, g, b, 2)),
-    "instance": ((2, 3, 4, 3), 3, lambda X, g, b: functional.instance_norm(X, g, b, EPS),
-                 np_instance),
-    "instance, axis -1": ((2, 4, 3), 3,
-                          lambda X, g, b: functional.instance_norm(X, g, b, EPS, axis=-1),
-                          lambda x, g, b: np_instance(x, g, b, -1)),
-    "pixel": ((2, 3, 2, 2), 3, lambda X, g, b: functional.pixel_norm(X, EPS) * 1,
-              lambda x, g, b: np_pixel(x)),
-    "pixel, axis -1": ((2, 2, 3), 3, lambda X, g, b: functional.pixel_norm(X, EPS, axis=-1),
-                       lambda x, g, b: np_pixel(x, -1)),
+    "group": (
+        (2, 6, 3, 2),
+        6,
+        lambda X, g, b: functional.group_norm(X, g, b, 3, EPS),
+        lambda x, g, b: np_group(x, g, b, 3),
+    ),
+    "group, rank 2": (
+        (3, 6),
+        6,
+        lambda X, g, b: functional.group_norm(X, g, b, 2, EPS),
+        lambda x, g, b: np_group(x, g, b, 2),
+    ),
+    "instance": (
+        (2, 3, 4, 3),
+        3,
+        lambda X, g, b: functional.instance_norm(X, g, b, EPS),
+        np_instance,
+    ),
+    "instance, axis -1": (
+        (2, 4, 3),
+        3,
+        lambda X, g, b: functional.instance_norm(X, g, b, EPS, axis=-1),
+        lambda x, g, b: np_instance(x, g, b, -1),
+    ),
+    "pixel": (
+        (2, 3, 2, 2),
+        3,
+        lambda X, g, b: functional.pixel_norm(X, EPS) * 1,
+        lambda x, g, b: np_pixel(x),
+    ),
+    "pixel, axis -1": (
+        (2, 2, 3),
+        3,
+        lambda X, g, b: functional.pixel_norm(X, EPS, axis=-1),
+        lambda x, g, b: np_pixel(x, -1),
+    ),
 }
 
 
@@ -470,12 +562,21 @@ def test_relatives_and_their_gradients(kind, dtype, name):
         assert type(Y) is type(X) and Y.dtype == X.dtype
         close(Y, reference(x, gamma, beta), TOLERANCE[dtype])
         if dtype == "float64":
-            close(X.grad, differences(lambda v: (reference(v, gamma, beta) * upstream).sum(),
-                                      x.copy()), 1e-7)
-            close(G.grad, differences(lambda v: (reference(x, v, beta) * upstream).sum(),
-                                      gamma.copy()), 1e-7)
-            close(B.grad, differences(lambda v: (reference(x, gamma, v) * upstream).sum(),
-                                      beta.copy()), 1e-7)
+            close(
+                X.grad,
+                differences(lambda v: (reference(v, gamma, beta) * upstream).sum(), x.copy()),
+                1e-7,
+            )
+            close(
+                G.grad,
+                differences(lambda v: (reference(x, v, beta) * upstream).sum(), gamma.copy()),
+                1e-7,
+            )
+            close(
+                B.grad,
+                differences(lambda v: (reference(x, gamma, v) * upstream).sum(), beta.copy()),
+                1e-7,
+            )
 
 
 # --------------------------------------------------------------------------------------- bad input
@@ -504,8 +605,18 @@ BAD = {  # what is wrong: arguments that replace good ones, error, what the mess
     "momentum < 0": ({"momentum": -0.1}, ValueError, "-0.1"),
     "momentum nan": ({"momentum": float("nan")}, ValueError, "nan"),
     "momentum None": ({"momentum": None}, TypeError, "None"),
-    "axis 0 and weights": ({"axis": 0, "gamma": None, "beta": None, "moving_mean": nd.zeros(4),
-                            "moving_var": ones(4), "weights": ones(4)}, ValueError, "axis=0"),
+    "axis 0 and weights": (
+        {
+            "axis": 0,
+            "gamma": None,
+            "beta": None,
+            "moving_mean": nd.zeros(4),
+            "moving_var": ones(4),
+            "weights": ones(4),
+        },
+        ValueError,
+        "axis=0",
+    ),
     "axis 2": ({"axis": 2}, ValueError, "axis 2"),
     "axis 1.0": ({"axis": 1.0}, TypeError, "1.0"),
     "weights < 0": ({"weights": nd.array([1, 1, -2, 1])}, ValueError, r"-2.0 at index 2"),
@@ -523,8 +634,15 @@ BAD = {  # what is wrong: arguments that replace good ones, error, what the mess
 @pytest.mark.parametrize("wrong", BAD)
 def test_bad_input_is_refused_by_name_before_anything_moves(wrong, training):
     change, error, names = BAD[wrong]
-    good = {"X": ones((4, 3)), "gamma": ones(3), "beta": ones(3), "moving_mean": nd.zeros(3),
-            "moving_var": ones(3), "eps": 1e-5, "momentum": 0.9}
+    good = {
+        "X": ones((4, 3)),
+        "gamma": ones(3),
+        "beta": ones(3),
+        "moving_mean": nd.zeros(3),
+        "moving_var": ones(3),
+        "eps": 1e-5,
+        "momentum": 0.9,
+    }
     change = {**good, **change}
     mean, var = good["moving_mean"], good["moving_var"]
     with autograd.record(train_mode=training), pytest.raises(error, match=names):
@@ -541,30 +659,49 @@ def test_empty_batches_and_rank_0_under_numpy_semantics(shape):
             batch_norm(mx.np.ones(shape), one, one, one, one, 1e-5, 0.9)
 
 
-@pytest.mark.parametrize("axis, error, names", [
-    (None, TypeError, "None"), (1.5, TypeError, "1.5"), ("ab", TypeError, "ab"),
-    ((), ValueError, "()"), (2, ValueError, "2"), ((0, -2), ValueError, "(0, -2)"),
-    (True, TypeError, "True")])
+@pytest.mark.parametrize(
+    "axis, error, names",
+    [
+        (None, TypeError, "None"),
+        (1.5, TypeError, "1.5"),
+        ("ab", TypeError, "ab"),
+        ((), ValueError, "()"),
+        (2, ValueError, "2"),
+        ((0, -2), ValueError, "(0, -2)"),
+        (True, TypeError, "True"),
+    ],
+)
 def test_axes_that_cannot_be_averaged(axis, error, names):
     with pytest.raises(error, match="axis") as caught:
         moments(ones((4, 3)), axis)
     assert names in str(caught.value)
 
 
-@pytest.mark.parametrize("call, error, names", [
-    (lambda X: functional.group_norm(X, None, None, 4, EPS), ValueError, "num_groups.*6 channels"),
-    (lambda X: functional.group_norm(X, None, None, 0, EPS), ValueError, "num_groups.*0"),
-    (lambda X: functional.group_norm(X, None, None, 2.0, EPS), TypeError, "num_groups.*2.0"),
-    (lambda X: functional.group_norm(X, ones(2), None, 2, EPS), ValueError, r"gamma.*\(2,\)"),
-    (lambda X: functional.layer_norm(X, ones(6), None, EPS), ValueError, r"gamma.*\(6,\)"),
-    (lambda X: functional.layer_norm(X, None, None, EPS, axis=3), ValueError, "axis 3"),
-    (lambda X: functional.instance_norm(X[0], None, None, EPS), ValueError, r"rank 3.*\(6, 3\)"),
-    (lambda X: functional.pixel_norm(X, 0), ValueError, "eps"),
-    (lambda X: functional.pixel_norm(X[0, 0]), ValueError, "rank 1"),
-    (lambda X: functional.layer_norm(X.astype("int8"), None, None, EPS), TypeError, "int8"),
-    (lambda X: normalize(X, None, ones(1), None, None, EPS), TypeError, "mean"),
-    (lambda X: normalize(X, ones(1), ones(5), None, None, EPS), ValueError, r"var.*\(5,\)"),
-])
+@pytest.mark.parametrize(
+    "call, error, names",
+    [
+        (
+            lambda X: functional.group_norm(X, None, None, 4, EPS),
+            ValueError,
+            "num_groups.*6 channels",
+        ),
+        (lambda X: functional.group_norm(X, None, None, 0, EPS), ValueError, "num_groups.*0"),
+        (lambda X: functional.group_norm(X, None, None, 2.0, EPS), TypeError, "num_groups.*2.0"),
+        (lambda X: functional.group_norm(X, ones(2), None, 2, EPS), ValueError, r"gamma.*\(2,\)"),
+        (lambda X: functional.layer_norm(X, ones(6), None, EPS), ValueError, r"gamma.*\(6,\)"),
+        (lambda X: functional.layer_norm(X, None, None, EPS, axis=3), ValueError, "axis 3"),
+        (
+            lambda X: functional.instance_norm(X[0], None, None, EPS),
+            ValueError,
+            r"rank 3.*\(6, 3\)",
+        ),
+        (lambda X: functional.pixel_norm(X, 0), ValueError, "eps"),
+        (lambda X: functional.pixel_norm(X[0, 0]), ValueError, "rank 1"),
+        (lambda X: functional.layer_norm(X.astype("int8"), None, None, EPS), TypeError, "int8"),
+        (lambda X: normalize(X, None, ones(1), None, None, EPS), TypeError, "mean"),
+        (lambda X: normalize(X, ones(1), ones(5), None, None, EPS), ValueError, r"var.*\(5,\)"),
+    ],
+)
 def test_bad_input_of_the_others(call, error, names):
     with pytest.raises(error, match=names):
         call(ones((2, 6, 3)))
@@ -582,14 +719,19 @@ def test_large_numbers_never_pass_for_beta(kind):
         assert np.isinf(var.asnumpy()[1]) and np.isfinite(mean.asnumpy()).all()
         with autograd.train_mode():
             Y, moved, _ = batch_norm(X, gamma, gamma, one, one, EPS, 0.9)
-            weighted, *_ = batch_norm(X, gamma, gamma, one, one, EPS, 0.9,
-                                      weights=array(np.ones(4)).astype("float32"))
+            weighted, *_ = batch_norm(
+                X, gamma, gamma, one, one, EPS, 0.9, weights=array(np.ones(4)).astype("float32")
+            )
         predicted, *_ = batch_norm(X, gamma, gamma, one, var, EPS, 0.9)
-        results = [Y, weighted, predicted, normalize(X, mean.reshape((1, 6, 1)),
-                                                     var.reshape((1, 6, 1)), gamma, None, EPS),
-                   functional.instance_norm(X, None, None, EPS),
-                   functional.group_norm(X, None, None, 6, EPS),
-                   functional.layer_norm(X, None, None, EPS)]
+        results = [
+            Y,
+            weighted,
+            predicted,
+            normalize(X, mean.reshape((1, 6, 1)), var.reshape((1, 6, 1)), gamma, None, EPS),
+            functional.instance_norm(X, None, None, EPS),
+            functional.group_norm(X, None, None, 6, EPS),
+            functional.layer_norm(X, None, None, EPS),
+        ]
     for Y in results:
         assert (np.isnan(Y.asnumpy()) == (np.arange(6) == 1)[:, None]).all()
     assert np.isnan(functional.pixel_norm(X, EPS).asnumpy()).all()

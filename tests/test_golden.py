@@ -38,9 +38,13 @@ from mxnet.gluon import nn
 from gluon_bn import BatchNorm, BatchRenorm, kernels
 
 FILES = sorted((Path(__file__).parent / "golden" / "tf_contrib_batch_norm").glob("*.npz"))
-OURS = {"moving_mean": "running_mean", "moving_variance": "running_var",
-        "moving_stddev": "running_stddev", "moving_mean.biased": "running_mean_biased",
-        "moving_mean.local_step": "num_batches"}
+OURS = {
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+    "moving_stddev": "running_stddev",
+    "moving_mean.biased": "running_mean_biased",
+    "moving_mean.local_step": "num_batches",
+}
 
 
 def layer_for(options, rank, **more):
@@ -48,27 +52,42 @@ def layer_for(options, rank, **more):
     fused = options.get("fused", False)
     if fused is None:  # left out: TensorFlow 1.15 fuses where it can
         fused = rank in (2, 4) and not options.get("weights") and not options.get("renorm")
-    settings = {"momentum": options.get("decay", 0.999), "epsilon": options.get("epsilon", 0.001),
-                "center": options.get("center", True), "scale": options.get("scale", False),
-                "activation": options.get("activation"),
-                "unbiased": fused,
-                "zero_debias": options.get("zero_debias_moving_mean", False),
-                "axis": 1 if options.get("data_format") == "NCHW" else -1}
-    names = {"beta": "beta", "gamma": "gamma", "moving_mean": "running_mean",
-             "moving_variance": "running_variance"}
+    settings = {
+        "momentum": options.get("decay", 0.999),
+        "epsilon": options.get("epsilon", 0.001),
+        "center": options.get("center", True),
+        "scale": options.get("scale", False),
+        "activation": options.get("activation"),
+        "unbiased": fused,
+        "zero_debias": options.get("zero_debias_moving_mean", False),
+        "axis": 1 if options.get("data_format") == "NCHW" else -1,
+    }
+    names = {
+        "beta": "beta",
+        "gamma": "gamma",
+        "moving_mean": "running_mean",
+        "moving_variance": "running_variance",
+    }
     for theirs, value in options.get("init", {}).items():
         settings[f"{names[theirs]}_initializer"] = mx.init.Constant(value)
     if not options.get("renorm"):
         return BatchNorm(**settings, **more)
     clip = options.get("clip", {})
     del settings["zero_debias"]
-    return BatchRenorm(**settings, **more, renorm_momentum=options.get("renorm_decay", 0.99),
-                       r_min=clip.get("rmin"), r_max=clip.get("rmax"), d_max=clip.get("dmax"))
+    return BatchRenorm(
+        **settings,
+        **more,
+        renorm_momentum=options.get("renorm_decay", 0.99),
+        r_min=clip.get("rmin"),
+        r_max=clip.get("rmax"),
+        d_max=clip.get("dmax"),
+    )
 
 
 def close(ours, theirs, what):
-    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5 * np.abs(theirs).max(),
-                               err_msg=what)
+    np.testing.assert_allclose(
+        ours, theirs, rtol=1e-5, atol=1e-5 * np.abs(theirs).max(), err_msg=what
+    )
 
 
 def test_the_recordings_are_here():
@@ -103,16 +122,25 @@ def test_four_steps_and_a_prediction(path, kernel, hybridize):
                 close(ours, recorded[f"grad_{name}"][step], f"grad {name} of step {step}")
         for key in recorded.files:
             if key.startswith("var_after__"):
-                name = key[len("var_after__"):]
+                name = key[len("var_after__") :]
                 ours = getattr(layer, OURS.get(name, name)).data().asnumpy()
-                close(ours, np.broadcast_to(recorded[key][step], ours.shape),
-                      f"{name} after step {step}")
+                close(
+                    ours,
+                    np.broadcast_to(recorded[key][step], ours.shape),
+                    f"{name} after step {step}",
+                )
     close(net(X).asnumpy(), recorded["y_infer_last_x"], "prediction")
 
 
-@pytest.mark.parametrize("name, tells", [
-    ("tf115_dense_default", True), ("tf115_conv_default", True), ("tf115_zero_debias", True),
-    ("tf115_rank3_default", False)])
+@pytest.mark.parametrize(
+    "name, tells",
+    [
+        ("tf115_dense_default", True),
+        ("tf115_conv_default", True),
+        ("tf115_zero_debias", True),
+        ("tf115_rank3_default", False),
+    ],
+)
 def test_the_default_of_115_is_fused(name, tells):
     """The recordings without `fused` tell the two variances apart: the biased one is not in them,
     except where the rank is 3."""

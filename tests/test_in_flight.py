@@ -21,8 +21,14 @@ from gluon_bn import (
 )
 
 STATIC = {"static_alloc": True, "static_shape": True}
-FLAGS = [STATIC, {"static_alloc": True}, {}, {**STATIC, "inline_limit": 0},
-         {**STATIC, "forward_bulk_size": 1, "backward_bulk_size": 1}, {"inline_limit": 1000}]
+FLAGS = [
+    STATIC,
+    {"static_alloc": True},
+    {},
+    {**STATIC, "inline_limit": 0},
+    {**STATIC, "forward_bulk_size": 1, "backward_bulk_size": 1},
+    {"inline_limit": 1000},
+]
 LAYERS = {
     **{name: lambda name=name: BatchNorm(kernel=name) for name in kernels.available()},
     "cumulative": lambda: BatchNorm(momentum=None, kernel="fused"),
@@ -68,9 +74,11 @@ def state_of(net, inputs, wait):
     if wait:
         nd.waitall()
     parameters = net.collect_params().values()
-    return ([p.data().asnumpy() for p in parameters]
-            + [p.grad().asnumpy() for p in parameters if p.grad_req != "null"]
-            + [X.grad.asnumpy() for X in inputs if X.grad is not None])
+    return (
+        [p.data().asnumpy() for p in parameters]
+        + [p.grad().asnumpy() for p in parameters if p.grad_req != "null"]
+        + [X.grad.asnumpy() for X in inputs if X.grad is not None]
+    )
 
 
 def one_loss(net, inputs):
@@ -81,6 +89,7 @@ def one_loss(net, inputs):
 
 def check(make, flags, act, inputs, times, wait=True):
     """`act(net, inputs)` leaves the hybridized network as it leaves the imperative one."""
+
     def result(flags):
         net = make()
         if flags is not None:
@@ -171,8 +180,9 @@ def training_goes_on(net, inputs):
         trainer.step(1)
 
 
-@pytest.mark.parametrize("act", [one_after_the_other, adding, training_goes_on],
-                         ids=lambda act: act.__name__)
+@pytest.mark.parametrize(
+    "act", [one_after_the_other, adding, training_goes_on], ids=lambda act: act.__name__
+)
 @pytest.mark.parametrize("layer", ["textbook", "analytic", "fused", "native", "renorm", "spectral"])
 def test_orders(layer, act):
     if layer not in LAYERS:

@@ -69,6 +69,7 @@ def difference(a, b):
 
 # Population statistics ----------------------------------------------------------------------------
 
+
 def two_layers(norm):
     new = {"auto": BatchNorm, "gluon": nn.BatchNorm}[norm]
     return sequence(nn.Dense(5), new(), nn.Activation("tanh"), nn.Dense(3), new())
@@ -193,16 +194,19 @@ def test_layers_with_further_state():
         with autograd.train_mode():
             layer(X)
         recalibrate(layer, [X])
-        np.testing.assert_allclose(layer.running_mean.data().asnumpy(), X.asnumpy().mean(0),
-                                   rtol=1e-5)
-    np.testing.assert_allclose(renorm.running_stddev.data().asnumpy(),
-                               np.sqrt(X.asnumpy().var(0) + 1e-5), rtol=1e-5)
+        np.testing.assert_allclose(
+            layer.running_mean.data().asnumpy(), X.asnumpy().mean(0), rtol=1e-5
+        )
+    np.testing.assert_allclose(
+        renorm.running_stddev.data().asnumpy(), np.sqrt(X.asnumpy().var(0) + 1e-5), rtol=1e-5
+    )
     with autograd.train_mode():
         debias(X)  # the same batch again: the average stays where it is
         cumulative(X)
     for layer in (debias, cumulative):
-        np.testing.assert_allclose(layer.running_mean.data().asnumpy(), X.asnumpy().mean(0),
-                                   rtol=1e-5)
+        np.testing.assert_allclose(
+            layer.running_mean.data().asnumpy(), X.asnumpy().mean(0), rtol=1e-5
+        )
 
 
 def test_conditional_and_frozen_layers():
@@ -219,8 +223,9 @@ def test_conditional_and_frozen_layers():
 def test_weights_of_examples_count():
     X, w = numbers(6, 4), nd.array([1, 2, 0, 1, 3, 1])
     layer = started(BatchNorm(), X)
-    found = population_statistics(layer, [(X[:3], w[:3]), (X[3:], w[3:])],
-                                  forward=lambda net, batch: net(*batch))
+    found = population_statistics(
+        layer, [(X[:3], w[:3]), (X[3:], w[3:])], forward=lambda net, batch: net(*batch)
+    )
     x = np.repeat(X.asnumpy().astype("float64"), w.asnumpy().astype(int), axis=0)
     np.testing.assert_allclose(found[""][0], x.mean(0), atol=1e-6)
     np.testing.assert_allclose(found[""][1], x.var(0), rtol=1e-5)
@@ -262,6 +267,7 @@ def test_what_cannot_be_measured():
 
 # Folding ------------------------------------------------------------------------------------------
 
+
 def realistic(model, norm, X):
     """A network whose statistics are those of 64 images and whose gammas are not ones."""
     net = started(model(norm), X)
@@ -269,9 +275,16 @@ def realistic(model, norm, X):
     return net
 
 
-@pytest.mark.parametrize("model, left", [
-    (lenet, 0), (resnet18, 0), (lambda norm: resnet18(norm, preactivation=True), 9),
-    (lambda norm: resnet18(norm, small=True), 0), (lambda norm: densenet(norm, small=True), 15)])
+@pytest.mark.parametrize(
+    "model, left",
+    [
+        (lenet, 0),
+        (resnet18, 0),
+        (lambda norm: resnet18(norm, preactivation=True), 9),
+        (lambda norm: resnet18(norm, small=True), 0),
+        (lambda norm: densenet(norm, small=True), 15),
+    ],
+)
 @either
 def test_folded_models_predict_the_same(model, left, norm):
     X = nd.random.uniform(shape=(64, 1, 28, 28))
@@ -296,8 +309,12 @@ LINEAR = {
     "without bias": (lambda: nn.Conv2D(6, 3, use_bias=False), (2, 4, 8, 8), 1, 0),
     "1D": (lambda: nn.Conv1D(6, 3, use_bias=False), (2, 4, 8), 1, 0),
     "transposed": (lambda: nn.Conv2DTranspose(6, 3, strides=2), (2, 4, 5, 5), 1, 0),
-    "transposed, groups": (lambda: nn.Conv2DTranspose(6, 3, groups=2, in_channels=4),
-                           (2, 4, 5, 5), 1, 0),
+    "transposed, groups": (
+        lambda: nn.Conv2DTranspose(6, 3, groups=2, in_channels=4),
+        (2, 4, 5, 5),
+        1,
+        0,
+    ),
     "dense": (lambda: nn.Dense(6, use_bias=False), (2, 4, 3), 1, 0),
     "dense on the last axis": (lambda: nn.Dense(6, flatten=False), (2, 3, 4), -1, 0),
     "dense, norm on the other axis": (lambda: nn.Dense(6, flatten=False), (2, 3, 4), 1, 1),
@@ -307,11 +324,19 @@ LINEAR = {
 
 
 @pytest.mark.parametrize("case", LINEAR)
-@pytest.mark.parametrize("new", [
-    BatchNorm, nn.BatchNorm, nn.BatchNormReLU, lambda axis: BatchNorm(axis=axis, activation="tanh"),
-    lambda axis: BatchNorm(axis=axis, scale=False, center=False, epsilon=0.1),
-    lambda axis: nn.BatchNorm(axis=axis, scale=False, center=False, epsilon=0.1),
-    lambda axis: BatchRenorm(axis=axis), lambda axis: BatchNorm(axis=axis, momentum=None)])
+@pytest.mark.parametrize(
+    "new",
+    [
+        BatchNorm,
+        nn.BatchNorm,
+        nn.BatchNormReLU,
+        lambda axis: BatchNorm(axis=axis, activation="tanh"),
+        lambda axis: BatchNorm(axis=axis, scale=False, center=False, epsilon=0.1),
+        lambda axis: nn.BatchNorm(axis=axis, scale=False, center=False, epsilon=0.1),
+        lambda axis: BatchRenorm(axis=axis),
+        lambda axis: BatchNorm(axis=axis, momentum=None),
+    ],
+)
 def test_folded_layers(case, new):
     linear, shape, axis, left = LINEAR[case]
     X = numbers(*shape)
@@ -336,19 +361,29 @@ class Uses(nn.HybridBlock):
 
     def hybrid_forward(self, F, X):
         Y = self.conv(X)
-        return {"once": lambda: self.norm(Y),
-                "convolution used again": lambda: self.norm(Y) + Y,
-                "convolution is a result": lambda: F.concat(self.norm(Y), Y, dim=1),
-                "convolution called twice": lambda: self.norm(Y) + self.conv(Y),
-                "norm called twice": lambda: self.norm(self.norm(Y)),
-                "weights shared": lambda: self.norm(Y) + self.other(X),
-                "norm first": lambda: self.conv(self.norm(X))}[self.how]()
+        return {
+            "once": lambda: self.norm(Y),
+            "convolution used again": lambda: self.norm(Y) + Y,
+            "convolution is a result": lambda: F.concat(self.norm(Y), Y, dim=1),
+            "convolution called twice": lambda: self.norm(Y) + self.conv(Y),
+            "norm called twice": lambda: self.norm(self.norm(Y)),
+            "weights shared": lambda: self.norm(Y) + self.other(X),
+            "norm first": lambda: self.conv(self.norm(X)),
+        }[self.how]()
 
 
-@pytest.mark.parametrize("how, left", [
-    ("once", 0), ("convolution used again", 1), ("convolution is a result", 1),
-    ("convolution called twice", 1), ("norm called twice", 1), ("weights shared", 1),
-    ("norm first", 1)])
+@pytest.mark.parametrize(
+    "how, left",
+    [
+        ("once", 0),
+        ("convolution used again", 1),
+        ("convolution is a result", 1),
+        ("convolution called twice", 1),
+        ("norm called twice", 1),
+        ("weights shared", 1),
+        ("norm first", 1),
+    ],
+)
 @hybrid
 def test_only_what_nothing_else_uses_is_folded(how, left, hybridized):
     X = numbers(2, 4, 5, 5)
@@ -367,8 +402,9 @@ def test_fold_saves_and_exports(tmp_path):
     folded.hybridize()
     folded(X)
     folded.export(str(tmp_path / "folded"))
-    loaded = gluon.SymbolBlock.imports(str(tmp_path / "folded-symbol.json"), ["data"],
-                                       str(tmp_path / "folded-0000.params"))
+    loaded = gluon.SymbolBlock.imports(
+        str(tmp_path / "folded-symbol.json"), ["data"], str(tmp_path / "folded-0000.params")
+    )
     assert difference(loaded(X), net(X)) < 1e-4
     assert "BatchNorm" not in (tmp_path / "folded-symbol.json").read_text()
 
@@ -437,8 +473,11 @@ def test_what_cannot_be_folded():
 
 # Conversion ---------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("model", [lenet, lambda norm: resnet18(norm, small=True),
-                                   lambda norm: densenet(norm, small=True)])
+
+@pytest.mark.parametrize(
+    "model",
+    [lenet, lambda norm: resnet18(norm, small=True), lambda norm: densenet(norm, small=True)],
+)
 @hybrid
 def test_there_and_back_bit_for_bit(model, hybridized):
     X = nd.random.uniform(shape=(4, 1, 28, 28))
@@ -466,14 +505,24 @@ def test_there_and_back_bit_for_bit(model, hybridized):
 
 def test_options_are_carried_over():
     X = numbers(3, 5, 4)
-    options = {"axis": 2, "momentum": 0.7, "epsilon": 0.01, "use_global_stats": True,
-               "scale": False}
+    options = {
+        "axis": 2,
+        "momentum": 0.7,
+        "epsilon": 0.01,
+        "use_global_stats": True,
+        "scale": False,
+    }
     net = sequence(BatchNorm(center=False, **options))
     net.initialize()
     net(X)
     theirs = to_gluon(net)
-    assert theirs[0]._kwargs == {"axis": 2, "momentum": 0.7, "eps": 0.01, "fix_gamma": True,
-                                 "use_global_stats": True}
+    assert theirs[0]._kwargs == {
+        "axis": 2,
+        "momentum": 0.7,
+        "eps": 0.01,
+        "fix_gamma": True,
+        "use_global_stats": True,
+    }
     assert theirs[0].beta.grad_req == theirs[0].gamma.grad_req == "null"
     back = from_gluon(theirs)[0]
     assert {name: getattr(back, name) for name in options} == options and not back.center
@@ -550,13 +599,18 @@ def test_a_part_of_a_network_and_lists_of_layers():
     assert difference(theirs(net[0](X)), net(X)) < 1e-5
 
 
-@pytest.mark.parametrize("layer, option", [
-    (lambda: BatchNorm(momentum=None), "momentum=None"), (lambda: BatchNorm(unbiased=True),
-                                                          "unbiased"),
-    (lambda: BatchNorm(zero_debias=True), "zero_debias"), (lambda: BatchRenorm(), "BatchRenorm"),
-    (lambda: BatchNorm(center=False, beta_initializer="ones"), "center=False"),
-    (lambda: ConditionalBatchNorm(4, 2), "ConditionalBatchNorm"), (lambda: GroupNorm(),
-                                                                   "GroupNorm")])
+@pytest.mark.parametrize(
+    "layer, option",
+    [
+        (lambda: BatchNorm(momentum=None), "momentum=None"),
+        (lambda: BatchNorm(unbiased=True), "unbiased"),
+        (lambda: BatchNorm(zero_debias=True), "zero_debias"),
+        (lambda: BatchRenorm(), "BatchRenorm"),
+        (lambda: BatchNorm(center=False, beta_initializer="ones"), "center=False"),
+        (lambda: ConditionalBatchNorm(4, 2), "ConditionalBatchNorm"),
+        (lambda: GroupNorm(), "GroupNorm"),
+    ],
+)
 def test_what_gluon_has_not(layer, option):
     net = sequence(nn.Dense(4), layer())
     net.initialize()

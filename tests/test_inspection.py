@@ -59,6 +59,7 @@ def assert_same(before, after):
 
 # The numbers --------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("act", ["sigmoid", "tanh", "relu", "softsign", "softrelu"])
 def test_against_numpy(act):
     X = nd.random.normal(shape=(7, 5), scale=3)
@@ -96,8 +97,9 @@ def test_against_numpy(act):
         loss = gluon.loss.SoftmaxCrossEntropyLoss()(net(X), y).mean()
     loss.backward()
     for name, layer in (("0", net[0]), ("2", net[2])):
-        expected = np.sqrt(sum(float(p.grad().norm().asscalar()) ** 2
-                               for p in layer.collect_params().values()))
+        expected = np.sqrt(
+            sum(float(p.grad().norm().asscalar()) ** 2 for p in layer.collect_params().values())
+        )
         np.testing.assert_allclose(report[name].weight_gradient, expected, rtol=1e-5)
     a = net[1](net[0](X))
     a.attach_grad()
@@ -147,6 +149,7 @@ def test_training_and_prediction():
 
 
 # Any network --------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("norm", ["textbook", "analytic", "auto", "gluon", "none", "group"])
 @pytest.mark.parametrize("hybridized", [False, True])
@@ -241,8 +244,11 @@ def test_a_layer_used_twice_and_one_never():
 
 def test_activation_inside_a_layer_is_one_row():
     net = nn.HybridSequential()
-    net.add(nn.Dense(4, in_units=4, activation="relu"), BatchNorm(4, activation="sigmoid"),
-            nn.Dense(3, in_units=4, activation="tanh"))
+    net.add(
+        nn.Dense(4, in_units=4, activation="relu"),
+        BatchNorm(4, activation="sigmoid"),
+        nn.Dense(3, in_units=4, activation="tanh"),
+    )
     net.initialize()
     report = activation_report(net, nd.random.normal(shape=(3, 4)))
     assert report.column("kind") == ["Dense", "BatchNorm", "Dense"]
@@ -322,6 +328,7 @@ def test_numbers_that_are_not_finite_are_reported():
 
 
 # Mistakes -----------------------------------------------------------------------------------------
+
 
 class Breaks(nn.HybridBlock):
     def hybrid_forward(self, F, X):

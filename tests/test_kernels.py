@@ -31,8 +31,9 @@ OURS = [name for name in KERNELS if name != "gluon"]
 
 def reference(x, gamma, beta, dy, axis=1, given=None):
     """Y, mean, var, dX, dgamma, dbeta. gamma and beta are (C,), or (N, C)."""
-    x, gamma, beta, dy = (np.asarray(a, np.promote_types(a.dtype, "float64"))
-                          for a in (x, gamma, beta, dy))
+    x, gamma, beta, dy = (
+        np.asarray(a, np.promote_types(a.dtype, "float64")) for a in (x, gamma, beta, dy)
+    )
     axis %= x.ndim
     others = tuple(a for a in range(x.ndim) if a != axis)
     lay = [1] * x.ndim
@@ -44,18 +45,30 @@ def reference(x, gamma, beta, dy, axis=1, given=None):
     dx_hat = dy * gamma.reshape(rows)
     dx = dx_hat / stddev
     if given is None:
-        dx -= (dx_hat.mean(others, keepdims=True)
-               + x_hat * (dx_hat * x_hat).mean(others, keepdims=True)) / stddev
+        dx -= (
+            dx_hat.mean(others, keepdims=True)
+            + x_hat * (dx_hat * x_hat).mean(others, keepdims=True)
+        ) / stddev
     summed = others if gamma.ndim == 1 else tuple(a for a in others if a)
-    return (x_hat * gamma.reshape(rows) + beta.reshape(rows), mean, var, dx,
-            (dy * x_hat).sum(summed), dy.sum(summed))
+    return (
+        x_hat * gamma.reshape(rows) + beta.reshape(rows),
+        mean,
+        var,
+        dx,
+        (dy * x_hat).sum(summed),
+        dy.sum(summed),
+    )
 
 
 def draw(rng, shape, axis=1, dtype="float32", conditional=False, offset=1.0):
     C = shape[axis]
     size = (shape[0], C) if conditional else (C,)
-    arrays = (rng.randn(*shape) * 2 + offset, rng.rand(*size) + 0.5, rng.randn(*size),
-              rng.randn(*shape))
+    arrays = (
+        rng.randn(*shape) * 2 + offset,
+        rng.rand(*size) + 0.5,
+        rng.randn(*size),
+        rng.randn(*shape),
+    )
     return [nd.array(a, dtype=dtype) for a in arrays]
 
 
@@ -82,17 +95,34 @@ def step(kernel, X, gamma, beta, dY, axis=1, leaves=(0, 1, 2)):
 # ----------------------------------------------------------------------------------------- numbers
 
 SHAPES = [
-    ((2, 3), 1), ((7, 13), 1), ((300, 120), 1), ((257, 131), 1), ((3, 700), 1),  # matrices
-    ((8, 6, 50), 1), ((5, 7, 6), 2), ((6, 5, 3), -1),
-    ((8, 6, 4, 5), 1), ((64, 16, 6, 6), 1), ((40, 8, 12, 12), 1), ((7, 13, 11, 37), 1),
-    ((4, 5, 6, 7), -1), ((16, 10, 16, 24), -1), ((5, 4, 3, 160), 2), ((1, 2, 40, 40), 1),
-    ((2, 3, 4, 5, 6), 1), ((2, 3, 4, 5, 6), 2), ((3, 11, 2, 3, 200), 1), ((3, 2, 3, 2, 5), -1),
+    ((2, 3), 1),
+    ((7, 13), 1),
+    ((300, 120), 1),
+    ((257, 131), 1),
+    ((3, 700), 1),  # matrices
+    ((8, 6, 50), 1),
+    ((5, 7, 6), 2),
+    ((6, 5, 3), -1),
+    ((8, 6, 4, 5), 1),
+    ((64, 16, 6, 6), 1),
+    ((40, 8, 12, 12), 1),
+    ((7, 13, 11, 37), 1),
+    ((4, 5, 6, 7), -1),
+    ((16, 10, 16, 24), -1),
+    ((5, 4, 3, 160), 2),
+    ((1, 2, 40, 40), 1),
+    ((2, 3, 4, 5, 6), 1),
+    ((2, 3, 4, 5, 6), 2),
+    ((3, 11, 2, 3, 200), 1),
+    ((3, 2, 3, 2, 5), -1),
 ]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name, threads", [(name, threads) for name in KERNELS
-                                           for threads in ((1, 2, 3) if name == "fused" else (1,))])
+@pytest.mark.parametrize(
+    "name, threads",
+    [(name, threads) for name in KERNELS for threads in ((1, 2, 3) if name == "fused" else (1,))],
+)
 def test_numbers(name, dtype, threads, monkeypatch):
     """Batch statistics and given ones, one gamma or one for each example, every way to cut X."""
     monkeypatch.setattr(runtime, "_configured", threads)  # what `fused` asks for its loops
@@ -106,8 +136,9 @@ def test_numbers(name, dtype, threads, monkeypatch):
         got = step(kernel, X, gamma, beta, dY, axis)
         for what, g, w in zip(("Y", "mean", "var", "dX", "dgamma", "dbeta"), got, want):
             assert g.dtype == np.dtype(dtype) and error(g, w) < limit, (shape, axis, what)
-        given = [nd.array(a, dtype=dtype) for a in (rng.randn(shape[axis]),
-                                                    rng.rand(shape[axis]) + 0.5)]
+        given = [
+            nd.array(a, dtype=dtype) for a in (rng.randn(shape[axis]), rng.rand(shape[axis]) + 0.5)
+        ]
         with autograd.record(train_mode=False):
             Y = one_call.predict(kernel, X, gamma, beta, *given, EPS, axis)
         Y.backward(dY, train_mode=False)
@@ -116,8 +147,9 @@ def test_numbers(name, dtype, threads, monkeypatch):
             assert error(g, w) < limit, (shape, axis, "predict")
 
 
-@pytest.mark.parametrize("shape, axis", [((64, 4, 8, 8), 1), ((32, 3, 16, 16), 1),
-                                         ((4500, 5), 1), ((8, 24, 24, 3), -1)])
+@pytest.mark.parametrize(
+    "shape, axis", [((64, 4, 8, 8), 1), ((32, 3, 16, 16), 1), ((4500, 5), 1), ((8, 24, 24, 3), -1)]
+)
 @pytest.mark.parametrize("offset", [0.0, 1e2, 1e4])
 def test_an_offset_costs_no_accuracy(offset, shape, axis):
     errors = {}
@@ -141,14 +173,16 @@ def test_a_variance_that_overflows(name, conditional, dtype):
     """A channel of large finite numbers is right or NaN, the gradient too, and never beta; `fused`
     holds the variance in float64 and is right."""
     kernel, channel = kernels.get(name), np.array([-1.0, 0.0, 2.0, 3.0])
-    sizes = {"float32": (1e17, 5e18, 2e19, 1e20, 1e25, 1e36, 1e38),
-             "float64": (1e150, 1e154, 1e200, 1e308)}[dtype]  # of the largest numbers
+    sizes = {
+        "float32": (1e17, 5e18, 2e19, 1e20, 1e25, 1e36, 1e38),
+        "float64": (1e150, 1e154, 1e200, 1e308),
+    }[dtype]  # of the largest numbers
     for (shape, axis), size, order in product(
-            [((4, 3), 1), ((4, 3, 12, 12), 1), ((4, 2, 5, 3), 3)], sizes, (1, -1)):
+        [((4, 3), 1), ((4, 3, 12, 12), 1), ((4, 2, 5, 3), 3)], sizes, (1, -1)
+    ):
         X, gamma, beta, dY = draw(np.random.RandomState(0), shape, axis, dtype, conditional)
         x = np.moveaxis(X.asnumpy(), axis, -1)
-        x[..., 1] = (channel * (size / 3))[::order].reshape(
-            (4,) + (1,) * (x.ndim - 2))
+        x[..., 1] = (channel * (size / 3))[::order].reshape((4,) + (1,) * (x.ndim - 2))
         X = nd.array(np.moveaxis(x, -1, axis), dtype=dtype)
         Y, _, _, dX, *_ = step(kernel, X, gamma, beta, dY, axis)
         want = reference(*(a.asnumpy().astype("longdouble") for a in (X, gamma, beta, dY)), axis)
@@ -234,9 +268,16 @@ def train(kernel, steps, wait=False, seed=0, hybrid=None, batch=16, layers=None)
     """A small network trained on noise; its parameters."""
     net = nn.HybridSequential()
     with net.name_scope():
-        net.add(nn.Conv2D(6, 3, in_channels=2), BatchNorm(6, kernel=kernel), nn.Activation("relu"),
-                *(layers or ()), nn.Flatten(), nn.Dense(9, in_units=6 * 16),
-                BatchNorm(9, kernel=kernel), nn.Dense(4, in_units=9))
+        net.add(
+            nn.Conv2D(6, 3, in_channels=2),
+            BatchNorm(6, kernel=kernel),
+            nn.Activation("relu"),
+            *(layers or ()),
+            nn.Flatten(),
+            nn.Dense(9, in_units=6 * 16),
+            BatchNorm(9, kernel=kernel),
+            nn.Dense(4, in_units=9),
+        )
     net.initialize()
     rng = np.random.RandomState(seed)
     for p in net.collect_params().values():
@@ -295,7 +336,8 @@ def test_several_threads(name):
 def test_a_forked_child_computes(name):
     """Which has none of the threads that its parent had. (MXNet's own convolutions hang there, if
     the parent used them with several threads.)"""
-    assert child(f"""
+    assert child(
+        f"""
 import multiprocessing, os, sys
 from mxnet import autograd, nd
 from gluon_bn import BatchNorm, runtime
@@ -319,7 +361,10 @@ print("child:", process.exitcode)
 if process.is_alive():
     process.kill()
 step()
-""", OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore").endswith("child: 0\n")
+""",
+        OMP_NUM_THREADS="1",
+        PYTHONWARNINGS="ignore",
+    ).endswith("child: 0\n")
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -385,6 +430,7 @@ def test_nothing_is_kept_of_steps_gone_by(name):
 @pytest.mark.parametrize("backward", [True, False])
 def test_what_backward_keeps_goes_with_the_graph(backward):
     """Not at the next step, when the arrays of two steps would be there at once."""
+
     class Kept:
         pass
 
@@ -414,11 +460,14 @@ def test_what_backward_keeps_goes_with_the_graph(backward):
 @pytest.mark.parametrize("mode", [{}, {"static_alloc": True, "static_shape": True}], ids=str)
 def test_mixed_kernels_hybridized(mode):
     """Layers of all kernels in one graph, operators inside operators' networks."""
+
     def layers():
         return [BatchNorm(6, kernel=name) for name in OURS] + [BatchNorm(6, zero_debias=True)]
 
-    plain, hybrid = train("auto", 6, layers=layers()), train("auto", 6, layers=layers(),
-                                                            hybrid=mode)
+    plain, hybrid = (
+        train("auto", 6, layers=layers()),
+        train("auto", 6, layers=layers(), hybrid=mode),
+    )
     for a, b in zip(plain, hybrid):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
@@ -447,8 +496,11 @@ def test_no_random_number_is_consumed(name, mode):
 
 @pytest.mark.parametrize("name", OURS)
 @pytest.mark.parametrize("hybrid", [False, True])
-@pytest.mark.parametrize("options", [{}, {"unbiased": True}, {"momentum": 0.0}, {"momentum": 1},
-                                     {"skip_nonfinite": False}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"unbiased": True}, {"momentum": 0.0}, {"momentum": 1}, {"skip_nonfinite": False}],
+    ids=str,
+)
 def test_the_running_statistics(name, hybrid, options):
     """Each channel's, also where another channel's are NaN or infinite."""
     X = np.random.RandomState(7).randn(6, 4, 5).astype("float32") * 3 + 2
@@ -478,8 +530,14 @@ def test_the_running_statistics(name, hybrid, options):
 
 def child(code, **environment):
     """A Python of its own, its standard output and error together."""
-    done = subprocess.run([sys.executable, "-c", code], text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, timeout=60, env={**os.environ, **environment})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=60,
+        env={**os.environ, **environment},
+    )
     assert done.returncode == 0, done.stdout
     return done.stdout
 
@@ -539,8 +597,12 @@ def test_neither_numba_nor_a_compiler(tmp_path):
 
 @pytest.mark.skipif("native" not in KERNELS, reason="no C++ compiler")
 def test_without_numba_native_is_chosen_and_nothing_said():
-    said = child(USE.format(before=NO_NUMBA), OMP_NUM_THREADS="1", HOME=NOWHERE,
-                 GLUON_BN_CACHE=os.path.dirname(kernels.get("native")._library()))
+    said = child(
+        USE.format(before=NO_NUMBA),
+        OMP_NUM_THREADS="1",
+        HOME=NOWHERE,
+        GLUON_BN_CACHE=os.path.dirname(kernels.get("native")._library()),
+    )
     assert "chosen: native" in said and "goes on without" not in said
 
 
@@ -550,9 +612,15 @@ def test_without_a_compiler_fused_is_chosen(tmp_path):
     here = Path(kernels.__file__).parents[1]
     shutil.copytree(here, tmp_path / "gluon_bn", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "gluon_bn" / "kernels" / "__pycache__").touch()  # a file where a folder should be
-    said = child(USE.format(before=""), **{**NO_COMPILER, "TMPDIR": str(tmp_path)}, HOME=NOWHERE,
-                 XDG_CACHE_HOME=NOWHERE, NUMBA_CACHE_DIR=NOWHERE, PYTHONPATH=str(tmp_path),
-                 OMP_NUM_THREADS="1")
+    said = child(
+        USE.format(before=""),
+        **{**NO_COMPILER, "TMPDIR": str(tmp_path)},
+        HOME=NOWHERE,
+        XDG_CACHE_HOME=NOWHERE,
+        NUMBA_CACHE_DIR=NOWHERE,
+        PYTHONPATH=str(tmp_path),
+        OMP_NUM_THREADS="1",
+    )
     assert "chosen: fused" in said
     assert said.count("goes on without 'native': no C++ compiler was found") == 1
     assert not list(tmp_path.rglob("*.nbi"))
@@ -560,9 +628,11 @@ def test_without_a_compiler_fused_is_chosen(tmp_path):
 
 @pytest.mark.skipif("native" not in KERNELS, reason="no C++ compiler")
 def test_no_folder_for_the_compiled_operator():
-    said = child("from gluon_bn.kernels import native\n"
-                 "native._cache_folders = lambda: ['/dev/null/a', '/dev/null/b']\n"
-                 "print(native.available())")
+    said = child(
+        "from gluon_bn.kernels import native\n"
+        "native._cache_folders = lambda: ['/dev/null/a', '/dev/null/b']\n"
+        "print(native.available())"
+    )
     assert "no folder to keep the compiled operator in (tried /dev/null/a and /dev/null/b" in said
 
 

@@ -21,13 +21,23 @@ def names_and_shapes(net):
 def independent_lenet():
     """The network of d2l-zh's section on batch normalization, written down once more."""
     net = nn.HybridSequential()
-    net.add(nn.Conv2D(6, kernel_size=5), nn.BatchNorm(), nn.Activation("sigmoid"),
-            nn.MaxPool2D(pool_size=2, strides=2),
-            nn.Conv2D(16, kernel_size=5), nn.BatchNorm(), nn.Activation("sigmoid"),
-            nn.MaxPool2D(pool_size=2, strides=2),
-            nn.Dense(120), nn.BatchNorm(), nn.Activation("sigmoid"),
-            nn.Dense(84), nn.BatchNorm(), nn.Activation("sigmoid"),
-            nn.Dense(10))
+    net.add(
+        nn.Conv2D(6, kernel_size=5),
+        nn.BatchNorm(),
+        nn.Activation("sigmoid"),
+        nn.MaxPool2D(pool_size=2, strides=2),
+        nn.Conv2D(16, kernel_size=5),
+        nn.BatchNorm(),
+        nn.Activation("sigmoid"),
+        nn.MaxPool2D(pool_size=2, strides=2),
+        nn.Dense(120),
+        nn.BatchNorm(),
+        nn.Activation("sigmoid"),
+        nn.Dense(84),
+        nn.BatchNorm(),
+        nn.Activation("sigmoid"),
+        nn.Dense(10),
+    )
     return net
 
 
@@ -42,8 +52,9 @@ def test_parameters_are_the_same_for_ours_and_gluons(norm):
 
 def test_convolutions_keep_their_names_without_norm():
     with_norm, without = names_and_shapes(lenet("gluon")), names_and_shapes(lenet("none"))
-    assert without == {name: shape for name, shape in with_norm.items()
-                       if name.endswith(("weight", "bias"))}
+    assert without == {
+        name: shape for name, shape in with_norm.items() if name.endswith(("weight", "bias"))
+    }
 
 
 @pytest.mark.parametrize("norm", OWN)
@@ -90,8 +101,9 @@ def test_norm_may_be_a_function():
         lenet(lambda num_features, num_dims: None)
 
 
-@pytest.mark.parametrize("norm", ["layer", "instance", "group", "pixel", "renorm", "LayerNorm",
-                                  "BatchRenorm"])
+@pytest.mark.parametrize(
+    "norm", ["layer", "instance", "group", "pixel", "renorm", "LayerNorm", "BatchRenorm"]
+)
 def test_relatives_train(norm):
     net = lenet(norm)
     net.initialize(mx.init.Xavier())
@@ -115,9 +127,15 @@ def test_absent_kernel_says_why(monkeypatch):
         make_norm("fused")
 
 
-@pytest.mark.parametrize("arguments, error", [
-    ({"norm": 3}, TypeError), ({"norm": None}, TypeError), ({"pooling": "min"}, ValueError),
-    ({"activation": "gelu"}, ValueError)])
+@pytest.mark.parametrize(
+    "arguments, error",
+    [
+        ({"norm": 3}, TypeError),
+        ({"norm": None}, TypeError),
+        ({"pooling": "min"}, ValueError),
+        ({"activation": "gelu"}, ValueError),
+    ],
+)
 def test_bad_arguments(arguments, error):
     with pytest.raises(error):
         lenet(**arguments)
@@ -146,5 +164,6 @@ def test_activation_is_computed_inside_the_native_operator(activation, fused):
     pairs = zip(*(net._collect_params_with_prefix().values() for net in nets))
     for imperative, hybrid in pairs:  # and the statistics have moved once
         for read in (lambda p: p.data(), lambda p: p.grad() if p.grad_req != "null" else p.data()):
-            np.testing.assert_allclose(read(hybrid).asnumpy(), read(imperative).asnumpy(),
-                                       rtol=1e-3, atol=1e-4)
+            np.testing.assert_allclose(
+                read(hybrid).asnumpy(), read(imperative).asnumpy(), rtol=1e-3, atol=1e-4
+            )

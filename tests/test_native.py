@@ -27,6 +27,7 @@ def test_it_is_available():
 
 # --------------------------------------------------------------------------- a reference in float64
 
+
 def reference(x, gamma, beta, dy, axis=1, activation=None, mean=None, var=None):
     """Y, mean, var, dX, dgamma, dbeta, by the formulas of chapter 3 in float64 NumPy."""
     x, gamma, beta, dy = (np.asarray(a, "float64") for a in (x, gamma, beta, dy))
@@ -63,14 +64,29 @@ def error(got, want):
 def draw(rng, shape, axis, dtype="float32", conditional=False, offset=3.0):
     C = shape[axis]
     param = (shape[0], C) if conditional else (C,)
-    arrays = (rng.randn(*shape) * 2 + offset, rng.randn(*param), rng.randn(*param),
-              rng.randn(*shape))
+    arrays = (
+        rng.randn(*shape) * 2 + offset,
+        rng.randn(*param),
+        rng.randn(*param),
+        rng.randn(*shape),
+    )
     return [nd.array(a, dtype=dtype) for a in arrays]
 
 
-SHAPES = [((256, 120), 1), ((8, 6, 5, 7), 1), ((8, 6, 24, 24), 1), ((4, 5, 6, 7), -1),
-          ((3, 700), 1), ((2, 3), 1), ((16, 512, 3, 3), 1), ((2, 3, 4, 5, 6), 2), ((7, 4), 0),
-          ((6, 3, 200), 1), ((33, 16, 12, 12), 1), ((1, 2, 40, 40), 1)]
+SHAPES = [
+    ((256, 120), 1),
+    ((8, 6, 5, 7), 1),
+    ((8, 6, 24, 24), 1),
+    ((4, 5, 6, 7), -1),
+    ((3, 700), 1),
+    ((2, 3), 1),
+    ((16, 512, 3, 3), 1),
+    ((2, 3, 4, 5, 6), 2),
+    ((7, 4), 0),
+    ((6, 3, 200), 1),
+    ((33, 16, 12, 12), 1),
+    ((1, 2, 40, 40), 1),
+]
 
 
 @pytest.mark.parametrize("dtype, limit", [("float32", 3e-6), ("float64", 1e-12)])
@@ -89,23 +105,33 @@ def test_numbers_and_gradients(dtype, limit, conditional, activation):
                 a.attach_grad()
             with autograd.record(train_mode=mode == "train"):
                 if mode == "train":
-                    Y, mean, var = one_call.train(native, X, gamma, beta, EPS, axis,
-                                                  activation=activation)
+                    Y, mean, var = one_call.train(
+                        native, X, gamma, beta, EPS, axis, activation=activation
+                    )
                 else:
                     mean, var = given
-                    Y = one_call.predict(native, X, gamma, beta, mean, var, EPS, axis,
-                                         activation=activation)
+                    Y = one_call.predict(
+                        native, X, gamma, beta, mean, var, EPS, axis, activation=activation
+                    )
             Y.backward(dY)
-            want = reference(*(a.asnumpy() for a in (X, gamma, beta, dY)), axis, activation,
-                             *([] if mode == "train" else [a.asnumpy() for a in given]))
+            want = reference(
+                *(a.asnumpy() for a in (X, gamma, beta, dY)),
+                axis,
+                activation,
+                *([] if mode == "train" else [a.asnumpy() for a in given]),
+            )
             for got, w in zip((Y, mean, var, X.grad, gamma.grad, beta.grad), want):
                 assert error(got, w) < limit, (shape, axis, mode)
 
 
 @pytest.mark.parametrize("offset", [0, 1e2, 1e4])
 def test_an_offset_costs_no_accuracy(offset):
-    for shape, axis in [((64, 16, 24, 24), 1), ((256, 120), 1), ((16, 12, 12, 8), -1),
-                        ((64, 16, 4, 4), 1)]:
+    for shape, axis in [
+        ((64, 16, 24, 24), 1),
+        ((256, 120), 1),
+        ((16, 12, 12, 8), -1),
+        ((64, 16, 4, 4), 1),
+    ]:
         X, gamma, beta, dY = draw(np.random.RandomState(1), shape, axis, offset=offset)
         gamma[:], beta[:] = 1, 0
         X.attach_grad()
@@ -131,15 +157,24 @@ def test_the_first_number_may_be_an_outlier():
 
 
 def test_the_same_bits_for_any_number_of_threads():
-    program = ("import mxnet as mx, numpy as np, hashlib\nfrom gluon_bn.kernels import native\n"
-               "x = mx.nd.array(np.random.RandomState(0).randn(64, 16, 24, 24))\n"
-               "with mx.autograd.train_mode():\n"
-               "    y = native.batch_norm(x, mx.nd.ones(16), mx.nd.zeros(16), mx.nd.zeros(16),\n"
-               "                          mx.nd.ones(16), 1e-5, 0)[0]\n"
-               "print(hashlib.md5(y.asnumpy().tobytes()).hexdigest())")
-    prints = {subprocess.run([sys.executable, "-c", program], text=True, capture_output=True,
-                             env={**os.environ, "OMP_NUM_THREADS": n}, check=True).stdout
-              for n in ("1", "2", "3")}
+    program = (
+        "import mxnet as mx, numpy as np, hashlib\nfrom gluon_bn.kernels import native\n"
+        "x = mx.nd.array(np.random.RandomState(0).randn(64, 16, 24, 24))\n"
+        "with mx.autograd.train_mode():\n"
+        "    y = native.batch_norm(x, mx.nd.ones(16), mx.nd.zeros(16), mx.nd.zeros(16),\n"
+        "                          mx.nd.ones(16), 1e-5, 0)[0]\n"
+        "print(hashlib.md5(y.asnumpy().tobytes()).hexdigest())"
+    )
+    prints = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            text=True,
+            capture_output=True,
+            env={**os.environ, "OMP_NUM_THREADS": n},
+            check=True,
+        ).stdout
+        for n in ("1", "2", "3")
+    }
     assert len(prints) == 1
 
 
@@ -175,6 +210,7 @@ def test_a_layer_moves_its_statistics():
 
 # ---------------------------------------------------------------------- inside a hybridized network
 
+
 class Layer(gluon.HybridBlock):
     """The least Block around the symbol."""
 
@@ -182,12 +218,26 @@ class Layer(gluon.HybridBlock):
         super().__init__()
         self.options = dict(eps=EPS, momentum=0.9, axis=axis, activation=activation, **options)
         with self.name_scope():
-            for name, init in (("gamma", "ones"), ("beta", "zeros"), ("running_mean", "zeros"),
-                               ("running_var", "ones")):
+            for name, init in (
+                ("gamma", "ones"),
+                ("beta", "zeros"),
+                ("running_mean", "zeros"),
+                ("running_var", "ones"),
+            ):
                 learned = name in ("gamma", "beta")
-                setattr(self, name, self.params.get(
-                    name, shape=(channels,), init=init, dtype=dtype, differentiable=learned,
-                    grad_req="write" if learned else "null", allow_deferred_init=True))
+                setattr(
+                    self,
+                    name,
+                    self.params.get(
+                        name,
+                        shape=(channels,),
+                        init=init,
+                        dtype=dtype,
+                        differentiable=learned,
+                        grad_req="write" if learned else "null",
+                        allow_deferred_init=True,
+                    ),
+                )
 
     def infer_shape(self, x, *_):
         for p in self._reg_params.values():
@@ -195,12 +245,23 @@ class Layer(gluon.HybridBlock):
 
     def hybrid_forward(self, F, x, gamma, beta, running_mean, running_var):
         if F is mx.sym:
-            return native_graph.batch_norm_symbol(x, gamma, beta, running_mean, running_var,
-                                                  **self.options)
+            return native_graph.batch_norm_symbol(
+                x, gamma, beta, running_mean, running_var, **self.options
+            )
         o = self.options
         call = one_call.predict if o.get("use_global_stats") else native_batch_norm
-        Y = call(native, x, gamma, beta, running_mean, running_var, EPS, axis=o["axis"],
-                 unbiased=o.get("unbiased", False), activation=o["activation"])
+        Y = call(
+            native,
+            x,
+            gamma,
+            beta,
+            running_mean,
+            running_var,
+            EPS,
+            axis=o["axis"],
+            unbiased=o.get("unbiased", False),
+            activation=o["activation"],
+        )
         return Y
 
 
@@ -212,21 +273,41 @@ def native_batch_norm(native, *arguments, **options):
 def network(norm, channels=(6, 16, 20)):
     net = gluon.nn.HybridSequential()
     nn = gluon.nn
-    net.add(nn.Conv2D(channels[0], 5), norm(), nn.Activation("sigmoid"), nn.MaxPool2D(2, 2),
-            nn.Conv2D(channels[1], 3), norm(), nn.Activation("relu"), nn.Flatten(),
-            nn.Dense(channels[2]), norm(), nn.Activation("sigmoid"), nn.Dense(10))
+    net.add(
+        nn.Conv2D(channels[0], 5),
+        norm(),
+        nn.Activation("sigmoid"),
+        nn.MaxPool2D(2, 2),
+        nn.Conv2D(channels[1], 3),
+        norm(),
+        nn.Activation("relu"),
+        nn.Flatten(),
+        nn.Dense(channels[2]),
+        norm(),
+        nn.Activation("sigmoid"),
+        nn.Dense(10),
+    )
     net.initialize(mx.init.Xavier())
     return net
 
 
-MODES = [None, {}, {"static_alloc": True}, {"static_alloc": True, "static_shape": True},
-         {"inline_limit": 0}, {"static_alloc": True, "static_shape": True, "inline_limit": 0}]
+MODES = [
+    None,
+    {},
+    {"static_alloc": True},
+    {"static_alloc": True, "static_shape": True},
+    {"inline_limit": 0},
+    {"static_alloc": True, "static_shape": True, "inline_limit": 0},
+]
 
 
 def values(net, grad=False):
     mx.nd.waitall()
-    return [(p.grad() if grad else p.data()).asnumpy() for p in net.collect_params().values()
-            if not grad or p.grad_req != "null"]
+    return [
+        (p.grad() if grad else p.data()).asnumpy()
+        for p in net.collect_params().values()
+        if not grad or p.grad_req != "null"
+    ]
 
 
 @pytest.mark.parametrize("mode", MODES, ids=str)
@@ -248,8 +329,9 @@ def test_a_network_trains_as_with_the_formulas(mode, grad_req):
             if p.grad_req != "null":
                 p.grad_req = grad_req
     loss = gluon.loss.SoftmaxCrossEntropyLoss()
-    trainers = [gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1})
-                for net in (ours, theirs)]
+    trainers = [
+        gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1}) for net in (ours, theirs)
+    ]
     stats = [p for name, p in ours.collect_params().items() if "running" in name]
     for X, y in data:
         for net in (ours, theirs):
@@ -304,10 +386,12 @@ def test_the_mode_is_known_whatever_the_statistics(mode):
 def test_other_layers_in_a_graph(mode):
     rng = np.random.RandomState(5)
     for shape, axis, dtype, options in [
-            ((4, 5, 6, 7), -1, "float32", {}), ((4, 5, 6), 1, "float64", {}),
-            ((9, 4), 1, "float32", {"activation": "sigmoid"}),
-            ((9, 4, 3), 1, "float32", {"use_global_stats": True}),
-            ((9, 4, 3), 1, "float32", {"unbiased": True, "activation": "relu"})]:
+        ((4, 5, 6, 7), -1, "float32", {}),
+        ((4, 5, 6), 1, "float64", {}),
+        ((9, 4), 1, "float32", {"activation": "sigmoid"}),
+        ((9, 4, 3), 1, "float32", {"use_global_stats": True}),
+        ((9, 4, 3), 1, "float32", {"unbiased": True, "activation": "relu"}),
+    ]:
         X, gamma, beta, dY = draw(rng, shape, axis, dtype)
         layer = Layer(0, axis, dtype=dtype, **options)
         layer.initialize()
@@ -317,8 +401,9 @@ def test_other_layers_in_a_graph(mode):
         layer.beta.set_data(beta)
         X.attach_grad(grad_req="add")
         given = ([], [np.zeros(shape[axis]), np.ones(shape[axis])])["use_global_stats" in options]
-        want = reference(*(a.asnumpy() for a in (X, gamma, beta, dY)), axis,
-                         options.get("activation"), *given)
+        want = reference(
+            *(a.asnumpy() for a in (X, gamma, beta, dY)), axis, options.get("activation"), *given
+        )
         for _ in range(2):
             with autograd.record():
                 Y = layer(X)
@@ -332,6 +417,7 @@ def test_other_layers_in_a_graph(mode):
 @pytest.mark.parametrize("mode", MODES[1:4], ids=str)
 def test_a_layer_used_many_times(mode):
     """More than eight gradients for one array: MXNet adds them in place, and tells no operator."""
+
     class Many(gluon.HybridBlock):
         def __init__(self):
             super().__init__()
@@ -343,8 +429,10 @@ def test_a_layer_used_many_times(mode):
 
         def hybrid_forward(self, F, x):
             x = F.tanh(x)
-            return sum(F.square(layer(x)) * (i + 1)
-                       for i, layer in enumerate(self.layers + [self.shared] * 10))
+            return sum(
+                F.square(layer(x)) * (i + 1)
+                for i, layer in enumerate(self.layers + [self.shared] * 10)
+            )
 
     net = Many()
     net.initialize()
@@ -366,8 +454,14 @@ def test_a_layer_used_many_times(mode):
 def test_frozen_layers_among_others(mode):
     """A layer on global statistics is never in training; those after it are."""
     net = gluon.nn.HybridSequential()
-    net.add(Layer(), Layer(use_global_stats=True), Layer(), gluon.nn.Dense(7), Layer(),
-            Layer(use_global_stats=True))
+    net.add(
+        Layer(),
+        Layer(use_global_stats=True),
+        Layer(),
+        gluon.nn.Dense(7),
+        Layer(),
+        Layer(use_global_stats=True),
+    )
     net.initialize()
     net.hybridize(**mode)
     X = nd.random.normal(shape=(8, 3, 5, 5))
@@ -386,6 +480,7 @@ def test_frozen_layers_among_others(mode):
 
 def test_convolutions_in_their_own_layout():
     """Around a convolution arrays lie in oneDNN's blocks, and a reshaped one is a view of them."""
+
     class Net(gluon.HybridBlock):
         def __init__(self):
             super().__init__()
@@ -425,16 +520,18 @@ def test_an_exported_network(tmp_path):
     with autograd.record():
         net(X)
     net.export(str(tmp_path / "net"))
-    again = gluon.SymbolBlock.imports(str(tmp_path / "net-symbol.json"), ["data"],
-                                      str(tmp_path / "net-0000.params"))
+    again = gluon.SymbolBlock.imports(
+        str(tmp_path / "net-symbol.json"), ["data"], str(tmp_path / "net-0000.params")
+    )
     np.testing.assert_array_equal(again(X).asnumpy(), net(X).asnumpy())
 
 
 def test_conditional_in_a_graph():
     class Conditional(Layer):
         def hybrid_forward(self, F, x, rows, running_mean, running_var, **_):
-            return native_graph.batch_norm_symbol(x, rows * 2, rows, running_mean, running_var,
-                                                  **self.options)
+            return native_graph.batch_norm_symbol(
+                x, rows * 2, rows, running_mean, running_var, **self.options
+            )
 
     layer = Conditional(6)
     layer.initialize()
@@ -467,6 +564,7 @@ def test_no_random_number_is_consumed():
 
 # ------------------------------------------------------------------------------------- under stress
 
+
 def test_stress():
     """Threads, random shapes, arrays dropped before the engine has run: every number is right."""
     problems = []
@@ -485,8 +583,9 @@ def test_stress():
                 arrays = [a.asnumpy() for a in (X, gamma, beta, dY)]
                 gamma.attach_grad()
                 with autograd.record():
-                    Y, mean, var = one_call.train(native, X * 1, gamma * 1, beta, EPS, axis,
-                                                  activation=activation)
+                    Y, mean, var = one_call.train(
+                        native, X * 1, gamma * 1, beta, EPS, axis, activation=activation
+                    )
                     # Dropped, and never waited for.
                     junk = one_call.predict(native, Y, gamma, beta, mean, var, EPS, axis)
                 Y.backward(dY)
@@ -517,6 +616,7 @@ def test_stress():
 @pytest.mark.parametrize("mode", [None, {}, {"static_alloc": True, "static_shape": True}], ids=str)
 def test_stress_of_a_deep_network(mode):
     """150 steps of 16 layers without waiting: the same weights, bit for bit, as with waiting."""
+
     def run(wait):
         mx.random.seed(1)
         rng = np.random.RandomState(1)
@@ -530,8 +630,9 @@ def test_stress_of_a_deep_network(mode):
         net.initialize(mx.init.Xavier())
         if mode is not None:
             net.hybridize(**mode)
-        trainer = gluon.Trainer(net.collect_params(), "sgd",
-                                {"learning_rate": 0.05, "momentum": 0.9})
+        trainer = gluon.Trainer(
+            net.collect_params(), "sgd", {"learning_rate": 0.05, "momentum": 0.9}
+        )
         loss = gluon.loss.SoftmaxCrossEntropyLoss()
         for _ in range(150):
             X, y = nd.array(rng.rand(16, 3, 6, 6)), nd.array(rng.randint(0, 4, 16))
@@ -550,16 +651,23 @@ def test_stress_of_a_deep_network(mode):
 
 # ---------------------------------------------------------------------------------------- compiling
 
+
 def child(code, **environment):
     code = "from gluon_bn.kernels import native\n" + code
-    return subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True,
-                          env={**os.environ, **environment}).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        text=True,
+        capture_output=True,
+        check=True,
+        env={**os.environ, **environment},
+    ).stdout
 
 
 def test_no_compiler_is_said(tmp_path):
     empty = str(tmp_path)
-    said = child("print(native.available())", PATH=empty, CXX="", GLUON_BN_CACHE=empty,
-                 TMPDIR=empty)
+    said = child(
+        "print(native.available())", PATH=empty, CXX="", GLUON_BN_CACHE=empty, TMPDIR=empty
+    )
     assert "no C++ compiler" in said
 
 
@@ -582,8 +690,12 @@ def test_two_processes_may_compile_at_once(tmp_path):
     hasty.chmod(0o755)
     environment = {**os.environ, "GLUON_BN_CACHE": str(tmp_path / "cache"), "CXX": str(hasty)}
     code = "from gluon_bn.kernels import native; print(native.available())"
-    both = [subprocess.Popen([sys.executable, "-c", code], env=environment, text=True,
-                             stdout=subprocess.PIPE) for _ in range(2)]
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], env=environment, text=True, stdout=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
     assert [p.communicate()[0].strip() for p in both] == ["None", "None"]
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
@@ -613,7 +725,8 @@ print(said(False, 1, 3), said(True, 2, 3), said(True, 1, 3), said(True, 1, 3))
 
 def test_one_value_per_channel_warns_once_in_a_graph_too():
     """In a process of its own: it warns once a process."""
-    done = subprocess.run([sys.executable, "-c", ONE_VALUE], capture_output=True, text=True,
-                          check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_VALUE], capture_output=True, text=True, check=True
+    )
     sentence = "a BatchNorm of 3 channels, in a hybridized network, was given one value per channel"
     assert done.stdout.strip() == f"[] [] ['{sentence}'] []"

@@ -18,8 +18,14 @@ import gluon_bn
 
 def run(order):
     root = os.path.dirname(os.path.dirname(os.path.abspath(gluon_bn.__file__)))
-    done = subprocess.run([sys.executable, "-m", "tests.numpy_semantics", order], cwd=root,
-                          close_fds=False, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.numpy_semantics", order],
+        cwd=root,
+        close_fds=False,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -34,5 +40,10 @@ def test_everything(order, expected):
     found = run(order)
     assert found.keys() == expected.keys() and len(found) > 60
     for name, values in expected.items():
-        np.testing.assert_allclose(np.array(found[name], float), np.array(values, float),
-                                   rtol=1e-3, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(
+            np.array(found[name], float),
+            np.array(values, float),
+            rtol=1e-3,
+            atol=1e-4,
+            err_msg=name,
+        )

@@ -10,11 +10,21 @@ from gluon_bn.plotting import STYLES, describe_dataset, plot_run, plot_runs
 
 
 def metrics(norm="auto", name="fashion-mnist", epochs=3, test=True):
-    return {"model": "lenet", "norm": norm, "seed": 0,
-            "dataset": {"name": name, "train": 6000, "test": 10000},
-            "epochs": [{"epoch": e, "train_loss": 2 / e, "train_accuracy": 1 - 0.5 / e,
-                        "test_accuracy": 0.9 - 0.5 / e if test else None} for e in
-                       range(1, epochs + 1)]}
+    return {
+        "model": "lenet",
+        "norm": norm,
+        "seed": 0,
+        "dataset": {"name": name, "train": 6000, "test": 10000},
+        "epochs": [
+            {
+                "epoch": e,
+                "train_loss": 2 / e,
+                "train_accuracy": 1 - 0.5 / e,
+                "test_accuracy": 0.9 - 0.5 / e if test else None,
+            }
+            for e in range(1, epochs + 1)
+        ],
+    }
 
 
 def curves(axes):
@@ -69,7 +79,8 @@ def test_any_number_of_epochs(epochs, tmp_path):
 
 def test_describe_dataset():
     assert describe_dataset({"name": "fashion-mnist", "train": 60000}) == (
-        "Fashion-MNIST, 60,000 training images")
+        "Fashion-MNIST, 60,000 training images"
+    )
 
 
 def test_no_global_state_is_touched():
@@ -88,5 +99,6 @@ plotting.plot_run(metrics()).savefig(sys.argv[1], format='png')
 assert settings() == before
 assert 'matplotlib.pyplot' not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code, "/dev/null"], check=True,
-                   cwd=__file__.rpartition("/tests/")[0])
+    subprocess.run(
+        [sys.executable, "-c", code, "/dev/null"], check=True, cwd=__file__.rpartition("/tests/")[0]
+    )

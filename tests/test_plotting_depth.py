@@ -10,9 +10,20 @@ from gluon_bn import plotting
 
 
 def report(n=6, **changes):
-    rows = [SimpleNamespace(name=str(i), mean=0.1 * i, std=1.0, between=0.5 ** i, flat=0.25,
-                            dead=None if i == 2 else 0.5, gradient=2.0 ** i, weight_gradient=None,
-                            values=np.random.RandomState(i).normal(size=200)) for i in range(n)]
+    rows = [
+        SimpleNamespace(
+            name=str(i),
+            mean=0.1 * i,
+            std=1.0,
+            between=0.5**i,
+            flat=0.25,
+            dead=None if i == 2 else 0.5,
+            gradient=2.0**i,
+            weight_gradient=None,
+            values=np.random.RandomState(i).normal(size=200),
+        )
+        for i in range(n)
+    ]
     for row in rows:
         vars(row).update(changes)
     return SimpleNamespace(rows=rows)
@@ -30,8 +41,9 @@ def lines(axes):
 
 
 def test_depth():
-    figure = drawn(plotting.plot_depth({"one": report(), "two": report(gradient=0)},
-                                       ("gradient", "flat")))
+    figure = drawn(
+        plotting.plot_depth({"one": report(), "two": report(gradient=0)}, ("gradient", "flat"))
+    )
     gradient, flat = figure.axes
     np.testing.assert_array_equal(lines(gradient)["one"], 2.0 ** np.arange(6))
     assert np.isnan(lines(gradient)["two"]).all()  # 0 has no place on a logarithmic axis
@@ -64,8 +76,9 @@ def test_saturation():
 
 
 def test_sweep_marks_what_broke():
-    figure = drawn(plotting.plot_sweep([0.1, 1, 10], {"a": [1, np.nan, np.inf], "b": [1, 2, 9]},
-                                       ceiling=3))
+    figure = drawn(
+        plotting.plot_sweep([0.1, 1, 10], {"a": [1, np.nan, np.inf], "b": [1, 2, 9]}, ceiling=3)
+    )
     found = lines(figure.axes[0])
     np.testing.assert_array_equal(found["a"], [1, np.nan, np.nan])
     np.testing.assert_array_equal(found["b"], [1, 2, np.nan])
@@ -79,8 +92,14 @@ def test_the_others_of_chapter_1():
     drawn(plotting.plot_ravine({"a": (np.diag([1.0, 9]), np.ones(2), path)}))
     drawn(plotting.plot_drift({"a": (range(4), np.sort(np.random.rand(4, 3)))}))
     drawn(plotting.plot_losses({"a": [3, 2, 1, 1], "b": [3, 3, 3, 3]}, smooth=2))
-    figure = drawn(plotting.plot_landscape({"a": (range(3), np.ones(3), 3 * np.ones(3)),
-                                            "b": (range(3), np.ones(3), 9 * np.ones(3))}))
+    figure = drawn(
+        plotting.plot_landscape(
+            {
+                "a": (range(3), np.ones(3), 3 * np.ones(3)),
+                "b": (range(3), np.ones(3), 9 * np.ones(3)),
+            }
+        )
+    )
     labels = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
     assert labels[:3] == ["1", "2", "5"]
 

@@ -13,11 +13,20 @@ def words(axes):
 
 def test_passes():
     figure = drawn(plotting.plot_passes({"one": ("X>Y", "dY,X>dX"), "two": ("X X>Y >S", "")}, "T"))
-    axes, = figure.axes
+    (axes,) = figure.axes
     assert words(axes) == ["X", "Y", "dY", "X", "dX", "5 times", "X", "X", "Y", "S", "4 times"]
     boxes = [box for box in axes.patches if np.isfinite(box.get_x())]
     assert [bool(box.get_hatch()) for box in boxes] == [
-        False, True, False, False, True, False, False, True, True]  # hatched: written
+        False,
+        True,
+        False,
+        False,
+        True,
+        False,
+        False,
+        True,
+        True,
+    ]  # hatched: written
     assert boxes[0].get_facecolor() == boxes[3].get_facecolor()  # X has one colour everywhere
     left = [box.get_x() for box in boxes[:5]]
     assert np.diff(left)[1] > 2 > np.diff(left)[0]  # a gap between forward and backward
@@ -31,10 +40,13 @@ def test_passes_that_name_nothing(bad):
 
 
 def test_bandwidth():
-    sizes = [2 ** k for k in range(14, 20)]
-    figure = drawn(plotting.plot_bandwidth(sizes, [1e9 * k for k in range(1, 7)],
-                                           {"an array": 5e4, "two": 3e5}))
-    axes, = figure.axes
+    sizes = [2**k for k in range(14, 20)]
+    figure = drawn(
+        plotting.plot_bandwidth(
+            sizes, [1e9 * k for k in range(1, 7)], {"an array": 5e4, "two": 3e5}
+        )
+    )
+    (axes,) = figure.axes
     curve, *marks = axes.get_lines()
     np.testing.assert_allclose(curve.get_xdata(), np.array(sizes) / 1e6)
     np.testing.assert_allclose(curve.get_ydata(), range(1, 7))
@@ -46,7 +58,7 @@ def test_bandwidth():
 def test_roofline():
     points = {"native": (0.5, 4e9), "gluon": (0.5, 1e9), "matrix product": (100, 5e10)}
     figure = drawn(plotting.plot_roofline(6e10, {"memory": 2e10, "cache": 6e10}, points))
-    axes, = figure.axes
+    (axes,) = figure.axes
     memory, cache, *dots = axes.get_lines()
     for roof, bandwidth in ((memory, 20), (cache, 60)):
         x, y = roof.get_data()
@@ -60,15 +72,17 @@ def test_roofline():
 
 def test_labels_of_the_roofline_do_not_cover_each_other():
     points = {"a": (100, 5e10), "b": (100, 5.01e10), "c": (120, 4.9e10), "far": (0.1, 5e10)}
-    axes, = drawn(plotting.plot_roofline(6e10, {"memory": 2e10}, points)).axes
+    (axes,) = drawn(plotting.plot_roofline(6e10, {"memory": 2e10}, points)).axes
     down = {text.get_text(): text.xyann[1] for text in axes.texts}
     assert down["b"] == 0 and down["far"] == 0
     assert -11 <= down["a"] < -9 and -22 < down["c"] < -15  # a line below, two lines below
 
 
 def test_copies():
-    copies = {(128, 64): {"textbook": 80.0, "native": 7.0},
-              (4, 4): {"textbook": 900.0, "other": 12.3}}
+    copies = {
+        (128, 64): {"textbook": 80.0, "native": 7.0},
+        (4, 4): {"textbook": 900.0, "other": 12.3},
+    }
     figure = drawn(plotting.plot_copies(copies, {(128, 64): 4}))
     first, second = figure.axes
     assert [bar.get_width() for bar in first.patches] == [80, 7]
@@ -81,7 +95,7 @@ def test_copies():
 
 def test_amdahl():
     figure = drawn(plotting.plot_amdahl({"LeNet": 0.25, "ResNet": 0.0}, {"LeNet": (2, 1.2)}))
-    axes, = figure.axes
+    (axes,) = figure.axes
     law, point, flat = [line for line in axes.get_lines() if not line.get_label().startswith("_")]
     x, y = law.get_data()
     assert y[0] == 1 and y[-1] == pytest.approx(1 / (0.75 + 0.25 / 100))

@@ -33,11 +33,13 @@ def test_computation_graph_has_every_edge_forward_and_backward():
 
 def test_no_two_edges_of_the_graph_cross():
     """Straight ones; the bent one, x to x_hat, goes below everything."""
+
     def side(a, b, c):
         return np.sign((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]))
 
-    straight = [[graph._PLACES[n] for n in edge] for edge, (*_, bend) in graph._EDGES.items()
-                if not bend]
+    straight = [
+        [graph._PLACES[n] for n in edge] for edge, (*_, bend) in graph._EDGES.items() if not bend
+    ]
     for i, (a, b) in enumerate(straight):
         for c, d in straight[:i]:
             crosses = (side(a, b, c) * side(a, b, d) < 0) and (side(c, d, a) * side(c, d, b) < 0)
@@ -59,15 +61,19 @@ def test_factors_on_the_edges_are_the_derivatives():
 
     assert slope(lambda v: one(v).mean(), x[0]) == pytest.approx(1 / m)
     assert slope(lambda v: ((one(v) - mean) ** 2).mean(), x[0]) == pytest.approx(
-        2 / m * (x[0] - mean))
+        2 / m * (x[0] - mean)
+    )
     assert slope(lambda v: ((x - v) ** 2).mean(), mean) == pytest.approx(0, abs=1e-9)
     assert slope(lambda v: (x[0] - v) / s, mean) == pytest.approx(-1 / s)
     assert slope(lambda v: (x[0] - mean) / np.sqrt(v + eps), var) == pytest.approx(
-        -(x[0] - mean) / (2 * (var + eps) ** 1.5))
+        -(x[0] - mean) / (2 * (var + eps) ** 1.5)
+    )
 
 
-@pytest.mark.parametrize("X, dY", [([2.0, 0.8, 0.6], [0.7, 0.7, -0.8]), ([1, 2, 4], [0, 0, 0]),
-                                   ([-3, 0, 1e3], [5, -5, 2])])
+@pytest.mark.parametrize(
+    "X, dY",
+    [([2.0, 0.8, 0.6], [0.7, 0.7, -0.8]), ([1, 2, 4], [0, 0, 0]), ([-3, 0, 1e3], [5, -5, 2])],
+)
 def test_projection_draws_a_tangent(X, dY):
     right = drawn(plot_projection(X, dY)).axes[1]
     arrows = [t for t in right.texts if t.get_text() == "" and hasattr(t, "xy")]
@@ -91,10 +97,17 @@ def test_layer_names_all_four_parameters():
 
 
 def test_curves_keep_their_style_in_every_panel_and_have_one_legend():
-    part = {"title": "a", "xlabel": "step", "ylabel": "loss", "log": "y", "lines": [(2, "guess")],
-            "curves": {"one": [3, 2, 1], "two": ([1, 3], [1, 2])}}
-    figure = drawn(plot_curves(part, {**part, "curves": {"two": [1, 2]}, "ylim": (1, 9)},
-                               title="t"))
+    part = {
+        "title": "a",
+        "xlabel": "step",
+        "ylabel": "loss",
+        "log": "y",
+        "lines": [(2, "guess")],
+        "curves": {"one": [3, 2, 1], "two": ([1, 3], [1, 2])},
+    }
+    figure = drawn(
+        plot_curves(part, {**part, "curves": {"two": [1, 2]}, "ylim": (1, 9)}, title="t")
+    )
     left, right = figure.axes
     two = {line.get_label(): line for line in left.lines}["two"]
     assert right.lines[0].get_linestyle() == two.get_linestyle()

@@ -9,10 +9,18 @@ from gluon_bn import plotting
 
 
 def runs(norms=("auto", "gluon"), seeds=(0, 1)):
-    return [{"norm": norm, "seed": seed, "epochs": [
-        {"epoch": e, "train_loss": 2 / e + seed, "test_accuracy": 0.9 - 0.5 / e}
-        for e in (1, 2, 3)]}
-        for seed in seeds for norm in norms]
+    return [
+        {
+            "norm": norm,
+            "seed": seed,
+            "epochs": [
+                {"epoch": e, "train_loss": 2 / e + seed, "test_accuracy": 0.9 - 0.5 / e}
+                for e in (1, 2, 3)
+            ],
+        }
+        for seed in seeds
+        for norm in norms
+    ]
 
 
 def texts(axes):
@@ -37,17 +45,33 @@ def test_residual_blocks_have_the_orders_of_the_papers():
     kinds = ("batch norm", "relu", "convolution 3x3", "+")
     order = [[text for text in texts(axes) if text in kinds] for axes in (plain, post, pre)]
     assert order[0] == ["convolution 3x3", "batch norm", "relu"] * 2
-    assert order[1] == ["convolution 3x3", "batch norm", "relu", "convolution 3x3", "batch norm",
-                        "+", "relu"]
+    assert order[1] == [
+        "convolution 3x3",
+        "batch norm",
+        "relu",
+        "convolution 3x3",
+        "batch norm",
+        "+",
+        "relu",
+    ]
     assert order[2] == ["batch norm", "relu", "convolution 3x3"] * 2 + ["+"]
 
 
 def test_dense_block_grows():
-    axes, = plotting.plot_dense_block(10, 4, 2).axes
+    (axes,) = plotting.plot_dense_block(10, 4, 2).axes
     assert [t for t in texts(axes) if "channels" in t] == [
-        "10 channels", "14 channels", "18 channels"]
+        "10 channels",
+        "14 channels",
+        "18 channels",
+    ]
     assert [bar.get_height() for bar in axes.patches if hasattr(bar, "get_height")] == [
-        10, 10, 4, 10, 4, 4]
+        10,
+        10,
+        4,
+        10,
+        4,
+        4,
+    ]
 
 
 def test_seeds_name_each_layer_once_and_draw_each_run():
@@ -60,18 +84,25 @@ def test_seeds_name_each_layer_once_and_draw_each_run():
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_recalibration_has_a_panel_for_each_seed(count):
-    recorded = [{"seed": s, "epochs": [
-        {"epoch": 1, "test_accuracy": 0.7, "test_accuracy_recalibrated": 0.9}]}
-        for s in range(count)]
+    recorded = [
+        {
+            "seed": s,
+            "epochs": [{"epoch": 1, "test_accuracy": 0.7, "test_accuracy_recalibrated": 0.9}],
+        }
+        for s in range(count)
+    ]
     figure = plotting.plot_recalibration(recorded)
     assert [axes.get_title(loc="left") for axes in figure.axes] == [
-        f"seed {s}" for s in range(count)]
+        f"seed {s}" for s in range(count)
+    ]
     assert [line.get_ydata()[0] for line in figure.axes[0].lines] == [70, 90]
 
 
 def test_networks_side_by_side():
-    rows = {"A": {"accuracies": [0.9, 0.8], "parameters": 44_878, "images_per_second": 1234.5},
-            "B": {"accuracies": [0.93], "parameters": 11_178_378, "images_per_second": 40}}
+    rows = {
+        "A": {"accuracies": [0.9, 0.8], "parameters": 44_878, "images_per_second": 1234.5},
+        "B": {"accuracies": [0.93], "parameters": 11_178_378, "images_per_second": 40},
+    }
     accuracy, parameters, speed = plotting.plot_networks(rows).axes
     assert [list(line.get_ydata()) for line in accuracy.lines] == [[90, 80], [93]]
     assert texts(parameters) == ["45,000", "11,000,000"]

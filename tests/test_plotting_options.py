@@ -18,7 +18,7 @@ def labels(axes):
 
 def test_knobs_name_every_option_once_and_inside_the_picture():
     figure = plotting.plot_knobs()
-    axes, = figure.axes
+    (axes,) = figure.axes
     options = [name for _, names in plotting.options.KNOBS for name in names]
     options += plotting.options.MEMORY
     assert len(options) == len(set(options)) == 17  # the title in chapter 9 says so
@@ -37,21 +37,21 @@ def test_padding_covers_what_comes_after_the_end():
     picture = axes.images[0].get_array()
     np.testing.assert_array_equal(picture.mask, [[False] * 6, [False, False] + [True] * 4])
     np.testing.assert_array_equal(picture[0], X[0, :, 1])
-    bar, = axes.patches
+    (bar,) = axes.patches
     assert (bar.get_x(), bar.get_width()) == (1.5, 4)
     assert labels(axes) == ["padding"]
     assert not plotting.plot_padding(X, [6, 6]).axes[0].patches
 
 
 def test_gammas_are_sorted_by_size():
-    axes, = plotting.plot_gammas({"a": np.array([0.1, -3, 2])}, threshold=0.01).axes
+    (axes,) = plotting.plot_gammas({"a": np.array([0.1, -3, 2])}, threshold=0.01).axes
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), [3, 2, 0.1])
     assert axes.lines[1].get_ydata()[0] == 0.01
     assert labels(axes) == ["a"]
 
 
 def test_folding_shows_the_formula():
-    axes, = plotting.plot_folding().axes
+    (axes,) = plotting.plot_folding().axes
     drawn = texts(axes)
     assert "y = (a W) x + (a c + b)" in drawn
     assert drawn.count("x") == drawn.count("y") == 3
@@ -71,8 +71,9 @@ def test_folding_speed_has_a_panel_for_each_network_and_starts_at_zero(networks)
 
 
 def test_swing_draws_losses_and_both_accuracies():
-    loss, accuracy = plotting.plot_swing({10: 0.8, 20: 0.9}, {10: 0.5, 20: 0.7},
-                                         [(10, 2.0), (20, 1.0)]).axes
+    loss, accuracy = plotting.plot_swing(
+        {10: 0.8, 20: 0.9}, {10: 0.5, 20: 0.7}, [(10, 2.0), (20, 1.0)]
+    ).axes
     assert list(loss.lines[0].get_ydata()) == [2, 1]
     assert labels(accuracy) == ["running statistics", "recalibrated"]
     np.testing.assert_allclose(accuracy.lines[0].get_ydata(), [50, 70])

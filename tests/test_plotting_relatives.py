@@ -10,8 +10,13 @@ from gluon_bn import plotting
 
 
 def run(norm, batch_size, seed, error, train_loss=0.5):
-    return {"norm": norm, "batch_size": batch_size, "seed": seed, "error": error,
-            "train_loss": train_loss}
+    return {
+        "norm": norm,
+        "batch_size": batch_size,
+        "seed": seed,
+        "error": error,
+        "train_loss": train_loss,
+    }
 
 
 def errorbars(axes):
@@ -25,11 +30,12 @@ def errorbars(axes):
 
 # The cube -----------------------------------------------------------------------------------------
 
+
 def test_cubes_mark_what_is_averaged_on_all_three_faces():
     together = np.zeros((2, 3, 4), dtype=bool)  # batch norm of the last channel
     together[:, 2] = True
     figure = plotting.plot_cubes({"batch": together})
-    axes, = figure.axes
+    (axes,) = figure.axes
     assert axes.get_title() == "batch"
     cells = axes.patches
     assert len(cells) == 3 * 4 + 2 * 4 + 2 * 3  # front, side, top
@@ -43,14 +49,14 @@ def test_cubes_mark_what_is_averaged_on_all_three_faces():
 def test_cubes_put_the_first_example_in_front_and_the_last_channel_to_the_right():
     together = np.zeros((2, 3, 4), dtype=bool)
     together[0, 0, 3] = True  # first example, first channel, last position
-    axes, = plotting.plot_cubes({"one": together}).axes
-    cell, = [cell for cell in axes.patches if cell.get_gid() == "averaged"]
+    (axes,) = plotting.plot_cubes({"one": together}).axes
+    (cell,) = [cell for cell in axes.patches if cell.get_gid() == "averaged"]
     corners = cell.get_xy()
     assert (corners.min(axis=0) == [0, -4]).all() and (corners.max(axis=0) == [1, -3]).all()
 
     together = np.zeros((2, 3, 4), dtype=bool)
     together[1, 2, 0] = True  # the corner at the back: seen from the side and from above
-    axes, = plotting.plot_cubes({"one": together}).axes
+    (axes,) = plotting.plot_cubes({"one": together}).axes
     cells = [cell for cell in axes.patches if cell.get_gid() == "averaged"]
     assert len(cells) == 2
     assert min(cell.get_xy()[:, 0].min() for cell in cells) > 2
@@ -75,8 +81,14 @@ def test_cubes_want_three_axes():
 
 # The size of the batch ----------------------------------------------------------------------------
 
-RUNS = [run("batch", 2, 0, 0.20, 0.9), run("batch", 2, 1, 0.26, 1.1), run("batch", 32, 0, 0.13),
-        run("group", 2, 0, 0.14), run("group", 32, 0, 0.14, None), run("group", 32, 1, 0.16)]
+RUNS = [
+    run("batch", 2, 0, 0.20, 0.9),
+    run("batch", 2, 1, 0.26, 1.1),
+    run("batch", 32, 0, 0.13),
+    run("group", 2, 0, 0.14),
+    run("group", 32, 0, 0.14, None),
+    run("group", 32, 1, 0.16),
+]
 
 
 def test_batch_sizes_show_the_mean_and_the_range_of_the_seeds():
@@ -104,7 +116,7 @@ def test_batch_sizes_shrink_to_the_right_and_bars_stand_beside_each_other():
 
 def test_batch_sizes_show_the_norms_that_are_asked_for():
     figure = plotting.plot_batch_sizes(RUNS, quantities=("error",), norms=["group", "batch"])
-    axes, = figure.axes
+    (axes,) = figure.axes
     assert [name for name, *_ in errorbars(axes)] == ["group", "batch"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["group", "batch"]
     with pytest.raises(ValueError, match="no run with norm 'layer'; there are batch, group"):
@@ -122,9 +134,11 @@ def test_every_norm_has_a_look_of_its_own():
 
 # The noise ----------------------------------------------------------------------------------------
 
+
 def test_noise_draws_measured_points_and_predicted_curves():
-    mean, var = plotting.plot_noise({"pixels": {2: (0.1, 0.3), 8: (0.05, 0.2)}},
-                                    {"theory": {2: (0.2, 0.4), 8: (0.1, 0.25)}}).axes
+    mean, var = plotting.plot_noise(
+        {"pixels": {2: (0.1, 0.3), 8: (0.05, 0.2)}}, {"theory": {2: (0.2, 0.4), 8: (0.1, 0.25)}}
+    ).axes
     for axes, values in ((mean, [0.1, 0.05]), (var, [0.3, 0.2])):
         points, curve = axes.lines
         np.testing.assert_array_equal(points.get_xdata(), [2, 8])

@@ -33,12 +33,13 @@ class Fixed(mx.init.Initializer):
     """Random numbers that depend on nothing but the shape, whenever they are asked for."""
 
     def _init_weight(self, name, arr):
-        arr[:] = values(len(arr), *arr.shape, scale=.5, offset=.3)
+        arr[:] = values(len(arr), *arr.shape, scale=0.5, offset=0.3)
 
 
 def close(ours, theirs, relative, what=""):
-    ours, theirs = (v.asnumpy() if isinstance(v, nd.NDArray) else np.asarray(v)
-                    for v in (ours, theirs))
+    ours, theirs = (
+        v.asnumpy() if isinstance(v, nd.NDArray) else np.asarray(v) for v in (ours, theirs)
+    )
     assert ours.shape == theirs.shape, what
     worst = np.abs(ours.astype("float64") - theirs).max()
     assert worst <= relative * max(1.0, np.abs(theirs).max()), f"{what}: {worst}"
@@ -88,24 +89,36 @@ AFFINE = {"gamma_initializer": Fixed(), "beta_initializer": Fixed()}
 
 
 @pytest.mark.parametrize("hybridize", [False, True])
-@pytest.mark.parametrize("ours, theirs, shape, options", [
-    (LayerNorm, nn.LayerNorm, (4, 6), {}), (LayerNorm, nn.LayerNorm, (4, 3, 6), AFFINE),
-    (LayerNorm, nn.LayerNorm, (4, 3, 6), {"axis": 1, "epsilon": .1, **AFFINE}),
-    (LayerNorm, nn.LayerNorm, (2, 3, 2, 5), {"axis": 2, "center": False,
-                                              "gamma_initializer": Fixed()}),
-    (LayerNorm, nn.LayerNorm, (2, 3, 2, 5), {"scale": False, "in_channels": 5}),
-    (InstanceNorm, nn.InstanceNorm, (2, 3, 4), {}),
-    (InstanceNorm, nn.InstanceNorm, (2, 3, 4, 5), {"scale": True, **AFFINE}),
-    (InstanceNorm, nn.InstanceNorm, (2, 4, 5, 3), {"axis": 3, "scale": True, "epsilon": .1}),
-    (InstanceNorm, nn.InstanceNorm, (2, 3, 2, 2, 2), {"center": False, "in_channels": 3}),
-    (GroupNorm, nn.GroupNorm, (2, 6, 3, 2), {"num_groups": 3, "center": False, "scale": False}),
-    (GroupNorm, nn.GroupNorm, (2, 6, 5), {"num_groups": 2, "epsilon": .1, "center": False,
-                                          "scale": False}),
-    (GroupNorm, nn.GroupNorm, (2, 6, 3, 2), {"center": False, "scale": False}),
-])
+@pytest.mark.parametrize(
+    "ours, theirs, shape, options",
+    [
+        (LayerNorm, nn.LayerNorm, (4, 6), {}),
+        (LayerNorm, nn.LayerNorm, (4, 3, 6), AFFINE),
+        (LayerNorm, nn.LayerNorm, (4, 3, 6), {"axis": 1, "epsilon": 0.1, **AFFINE}),
+        (
+            LayerNorm,
+            nn.LayerNorm,
+            (2, 3, 2, 5),
+            {"axis": 2, "center": False, "gamma_initializer": Fixed()},
+        ),
+        (LayerNorm, nn.LayerNorm, (2, 3, 2, 5), {"scale": False, "in_channels": 5}),
+        (InstanceNorm, nn.InstanceNorm, (2, 3, 4), {}),
+        (InstanceNorm, nn.InstanceNorm, (2, 3, 4, 5), {"scale": True, **AFFINE}),
+        (InstanceNorm, nn.InstanceNorm, (2, 4, 5, 3), {"axis": 3, "scale": True, "epsilon": 0.1}),
+        (InstanceNorm, nn.InstanceNorm, (2, 3, 2, 2, 2), {"center": False, "in_channels": 3}),
+        (GroupNorm, nn.GroupNorm, (2, 6, 3, 2), {"num_groups": 3, "center": False, "scale": False}),
+        (
+            GroupNorm,
+            nn.GroupNorm,
+            (2, 6, 5),
+            {"num_groups": 2, "epsilon": 0.1, "center": False, "scale": False},
+        ),
+        (GroupNorm, nn.GroupNorm, (2, 6, 3, 2), {"center": False, "scale": False}),
+    ],
+)
 def test_beside_gluon_under_the_shared_options(ours, theirs, shape, options, hybridize):
     nets = [inside(kind(**options), hybridize) for kind in (ours, theirs)]
-    trainers = [gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": .1}) for net in nets]
+    trainers = [gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1}) for net in nets]
     for step in range(3):
         x, up = values(step, *shape), values(9 + step, *shape)
         results = [train(net, x, up) for net in nets]
@@ -121,8 +134,9 @@ def test_beside_gluon_under_the_shared_options(ours, theirs, shape, options, hyb
 
 
 @pytest.mark.parametrize("hybridize", [False, True])
-@pytest.mark.parametrize("shape, groups", [((2, 6, 3, 2), 3), ((3, 6), 2), ((2, 4, 5), 1),
-                                           ((2, 4, 2, 2, 3), 4)])
+@pytest.mark.parametrize(
+    "shape, groups", [((2, 6, 3, 2), 3), ((3, 6), 2), ((2, 4, 5), 1), ((2, 4, 2, 2, 3), 4)]
+)
 def test_group_norm_has_a_gamma_and_a_beta_for_each_channel(shape, groups, hybridize):
     net = inside(GroupNorm(groups, **AFFINE), hybridize)
     x, up = values(0, *shape), values(1, *shape)
@@ -133,34 +147,44 @@ def test_group_norm_has_a_gamma_and_a_beta_for_each_channel(shape, groups, hybri
     def reference(x, gamma, beta):
         split = x.astype("float64").reshape(shape[0], groups, -1)
         split = split - split.mean(2, keepdims=True)
-        x_hat = split / np.sqrt((split ** 2).mean(2, keepdims=True) + 1e-5)
+        x_hat = split / np.sqrt((split**2).mean(2, keepdims=True) + 1e-5)
         return x_hat.reshape(shape) * lay(gamma, len(shape)) + lay(beta, len(shape))
 
     close(Y, reference(x, gamma, beta), 2e-5)
     close(dX, differences(lambda v: (reference(v, gamma, beta) * up).sum(), x), 1e-4)
-    close(net[0].gamma.grad(),
-          differences(lambda v: (reference(x, v, beta) * up).sum(), gamma), 1e-4)
-    close(net[0].beta.grad(),
-          differences(lambda v: (reference(x, gamma, v) * up).sum(), beta), 1e-4)
+    close(
+        net[0].gamma.grad(), differences(lambda v: (reference(x, v, beta) * up).sum(), gamma), 1e-4
+    )
+    close(
+        net[0].beta.grad(), differences(lambda v: (reference(x, gamma, v) * up).sum(), beta), 1e-4
+    )
 
 
 @pytest.mark.parametrize("hybridize", [False, True])
-@pytest.mark.parametrize("axis, epsilon", [(1, 1e-8), (-1, .1)])
+@pytest.mark.parametrize("axis, epsilon", [(1, 1e-8), (-1, 0.1)])
 def test_pixel_norm(axis, epsilon, hybridize):
     net, x, up = inside(PixelNorm(epsilon, axis), hybridize), values(0, 2, 3, 4), values(1, 2, 3, 4)
 
     def reference(x):
-        return x / np.sqrt((x ** 2).mean(axis, keepdims=True) + epsilon)
+        return x / np.sqrt((x**2).mean(axis, keepdims=True) + epsilon)
 
     Y, dX = train(net, x, up)
     close(Y, reference(x.astype("float64")), 2e-5)
     close(dX, differences(lambda v: (reference(v) * up).sum(), x), 1e-4)
 
 
-@pytest.mark.parametrize("make, shape", [
-    (LayerNorm, (4, 6)), (InstanceNorm, (2, 3, 4)), (lambda: GroupNorm(2), (2, 4, 3)),
-    (PixelNorm, (2, 3)), (BatchRenorm, (4, 3)), (lambda: WeightNorm(nn.Dense(3)), (4, 5)),
-    (lambda: SpectralNorm(nn.Conv2D(3, 2)), (2, 3, 4, 4))])
+@pytest.mark.parametrize(
+    "make, shape",
+    [
+        (LayerNorm, (4, 6)),
+        (InstanceNorm, (2, 3, 4)),
+        (lambda: GroupNorm(2), (2, 4, 3)),
+        (PixelNorm, (2, 3)),
+        (BatchRenorm, (4, 3)),
+        (lambda: WeightNorm(nn.Dense(3)), (4, 5)),
+        (lambda: SpectralNorm(nn.Conv2D(3, 2)), (2, 3, 4, 4)),
+    ],
+)
 @pytest.mark.parametrize("hybridize", [False, True])
 def test_saved_loaded_printed_and_under_numpy_semantics(make, shape, hybridize, tmp_path):
     with mx.util.np_shape(True), mx.util.np_array(True):
@@ -178,8 +202,10 @@ def test_saved_loaded_printed_and_under_numpy_semantics(make, shape, hybridize, 
         np.testing.assert_array_equal(again(X).asnumpy(), net(X).asnumpy())
 
 
-@pytest.mark.parametrize("make", [LayerNorm, lambda: GroupNorm(3), lambda: InstanceNorm(scale=True),
-                                  PixelNorm, BatchRenorm])
+@pytest.mark.parametrize(
+    "make",
+    [LayerNorm, lambda: GroupNorm(3), lambda: InstanceNorm(scale=True), PixelNorm, BatchRenorm],
+)
 @pytest.mark.parametrize("dtype, tolerance", [("float16", 1e-2), ("float64", 1e-6)])
 def test_cast(make, dtype, tolerance):
     x, up = values(0, 4, 3, 5), values(1, 4, 3, 5)
@@ -191,21 +217,24 @@ def test_cast(make, dtype, tolerance):
     close(Y, expected, tolerance)
 
 
-@pytest.mark.parametrize("make, X, error, names", [
-    (lambda: InstanceNorm(axis=-2), nd.ones((2, 3)), ValueError, "axis=0"),
-    (lambda: LayerNorm(axis=2), nd.ones((2, 3)), ValueError, "axis 2"),
-    (lambda: LayerNorm(in_channels=4), nd.ones((2, 3)), ValueError, "4 channels.*3"),
-    (LayerNorm, nd.ones(3), ValueError, "rank 1"),
-    (LayerNorm, np.ones((2, 3)), TypeError, "ndarray"),
-    (InstanceNorm, nd.ones((2, 3)), ValueError, r"rank 3.*\(2, 3\)"),
-    (InstanceNorm, nd.ones((2, 3, 2), dtype="int32"), TypeError, "int32"),
-    (lambda: GroupNorm(2), nd.ones((2, 3)), ValueError, "3 channels"),
-    (PixelNorm, nd.ones(3), ValueError, "rank 1"),
-    (BatchRenorm, nd.ones(3), ValueError, "rank 1"),
-    (LayerNorm, nd.ones((2, 3), ctx=mx.cpu(1)), ValueError, r"cpu\(1\)"),
-    (lambda: PixelNorm(), "X", TypeError, "str"),
-    (lambda: WeightNorm(nn.Dense(3)), [1.], TypeError, "list"),
-])
+@pytest.mark.parametrize(
+    "make, X, error, names",
+    [
+        (lambda: InstanceNorm(axis=-2), nd.ones((2, 3)), ValueError, "axis=0"),
+        (lambda: LayerNorm(axis=2), nd.ones((2, 3)), ValueError, "axis 2"),
+        (lambda: LayerNorm(in_channels=4), nd.ones((2, 3)), ValueError, "4 channels.*3"),
+        (LayerNorm, nd.ones(3), ValueError, "rank 1"),
+        (LayerNorm, np.ones((2, 3)), TypeError, "ndarray"),
+        (InstanceNorm, nd.ones((2, 3)), ValueError, r"rank 3.*\(2, 3\)"),
+        (InstanceNorm, nd.ones((2, 3, 2), dtype="int32"), TypeError, "int32"),
+        (lambda: GroupNorm(2), nd.ones((2, 3)), ValueError, "3 channels"),
+        (PixelNorm, nd.ones(3), ValueError, "rank 1"),
+        (BatchRenorm, nd.ones(3), ValueError, "rank 1"),
+        (LayerNorm, nd.ones((2, 3), ctx=mx.cpu(1)), ValueError, r"cpu\(1\)"),
+        (lambda: PixelNorm(), "X", TypeError, "str"),
+        (lambda: WeightNorm(nn.Dense(3)), [1.0], TypeError, "list"),
+    ],
+)
 def test_bad_input(make, X, error, names):
     layer = make()
     layer.initialize()
@@ -215,24 +244,28 @@ def test_bad_input(make, X, error, names):
         assert 0 in parameter.shape or "in_channels" in names or parameter.shape == (4,)
 
 
-@pytest.mark.parametrize("make, error, names", [
-    (lambda: LayerNorm(epsilon=0), ValueError, "epsilon"),
-    (lambda: InstanceNorm(axis=0), ValueError, "axis 0"),
-    (lambda: LayerNorm(axis="1"), TypeError, "axis.*'1'"),
-    (lambda: InstanceNorm(in_channels=-1), ValueError, "in_channels.*-1"),
-    (lambda: GroupNorm(0), ValueError, "num_groups.*0"),
-    (lambda: GroupNorm(1.5), TypeError, "num_groups.*1.5"),
-    (lambda: PixelNorm(-1), ValueError, "-1"), (lambda: PixelNorm(axis=None), TypeError, "None"),
-    (lambda: BatchRenorm(r_min=2, r_max=1), ValueError, "r_min.*2.*1"),
-    (lambda: BatchRenorm(d_max=-1), ValueError, "d_max.*-1"),
-    (lambda: BatchRenorm(r_max="3"), TypeError, "r_max.*'3'"),
-    (lambda: BatchRenorm(renorm_momentum=2), ValueError, "renorm_momentum.*2"),
-    (lambda: BatchRenorm(momentum=None), ValueError, "momentum=None"),
-    (lambda: BatchRenorm(zero_debias=True), ValueError, "zero_debias"),
-    (lambda: WeightNorm(nn.BatchNorm()), TypeError, "BatchNorm"),
-    (lambda: SpectralNorm(None), TypeError, "NoneType"),
-    (lambda: SpectralNorm(nn.Dense(2), iterations=0), ValueError, "iterations.*0"),
-])
+@pytest.mark.parametrize(
+    "make, error, names",
+    [
+        (lambda: LayerNorm(epsilon=0), ValueError, "epsilon"),
+        (lambda: InstanceNorm(axis=0), ValueError, "axis 0"),
+        (lambda: LayerNorm(axis="1"), TypeError, "axis.*'1'"),
+        (lambda: InstanceNorm(in_channels=-1), ValueError, "in_channels.*-1"),
+        (lambda: GroupNorm(0), ValueError, "num_groups.*0"),
+        (lambda: GroupNorm(1.5), TypeError, "num_groups.*1.5"),
+        (lambda: PixelNorm(-1), ValueError, "-1"),
+        (lambda: PixelNorm(axis=None), TypeError, "None"),
+        (lambda: BatchRenorm(r_min=2, r_max=1), ValueError, "r_min.*2.*1"),
+        (lambda: BatchRenorm(d_max=-1), ValueError, "d_max.*-1"),
+        (lambda: BatchRenorm(r_max="3"), TypeError, "r_max.*'3'"),
+        (lambda: BatchRenorm(renorm_momentum=2), ValueError, "renorm_momentum.*2"),
+        (lambda: BatchRenorm(momentum=None), ValueError, "momentum=None"),
+        (lambda: BatchRenorm(zero_debias=True), ValueError, "zero_debias"),
+        (lambda: WeightNorm(nn.BatchNorm()), TypeError, "BatchNorm"),
+        (lambda: SpectralNorm(None), TypeError, "NoneType"),
+        (lambda: SpectralNorm(nn.Dense(2), iterations=0), ValueError, "iterations.*0"),
+    ],
+)
 def test_options_that_could_never_work(make, error, names):
     with pytest.raises(error, match=names):
         make()
@@ -248,11 +281,12 @@ def np_renorm(x, gamma, beta, r, d, eps):
 
 
 @pytest.mark.parametrize("hybridize", [False, True])
-@pytest.mark.parametrize("bounds", [{}, {"r_min": .8, "r_max": 1.25, "d_max": .5},
-                                    {"r_max": 1.1}, {"d_max": 0}])
+@pytest.mark.parametrize(
+    "bounds", [{}, {"r_min": 0.8, "r_max": 1.25, "d_max": 0.5}, {"r_max": 1.1}, {"d_max": 0}]
+)
 def test_renorm_steps_and_gradients_with_r_and_d_held_fixed(bounds, hybridize):
     eps = 1e-2
-    layer = BatchRenorm(epsilon=eps, momentum=.7, renorm_momentum=.6, **AFFINE, **bounds)
+    layer = BatchRenorm(epsilon=eps, momentum=0.7, renorm_momentum=0.6, **AFFINE, **bounds)
     net = inside(layer, hybridize)
     mean, stddev = np.zeros(3), np.ones(3)
     running_mean, running_stddev = np.zeros(3), np.ones(3)
@@ -267,22 +301,29 @@ def test_renorm_steps_and_gradients_with_r_and_d_held_fixed(bounds, hybridize):
         close(Y, np_renorm(x, gamma, beta, r, d, eps), 2e-5)
         arguments = {"x": x, "gamma": gamma, "beta": beta, "r": r, "d": d, "eps": eps}
         for ours, name in ((dX, "x"), (layer.gamma.grad(), "gamma"), (layer.beta.grad(), "beta")):
+
             def loss(v, name=name, arguments=arguments, up=up):
                 return (np_renorm(**{**arguments, name: v}) * up).sum()
 
             close(ours, differences(loss, arguments[name]), 1e-4, name)
-        mean, stddev = .6 * mean + .4 * x.mean(0), .6 * stddev + .4 * batch_stddev
-        running_mean = .7 * running_mean + .3 * x.mean(0)
-        running_stddev = .7 * running_stddev + .3 * batch_stddev
-        for name, expected in (("renorm_mean", mean), ("renorm_stddev", stddev),
-                               ("running_mean", running_mean), ("running_stddev", running_stddev),
-                               ("running_var", running_stddev ** 2 - eps)):
+        mean, stddev = 0.6 * mean + 0.4 * x.mean(0), 0.6 * stddev + 0.4 * batch_stddev
+        running_mean = 0.7 * running_mean + 0.3 * x.mean(0)
+        running_stddev = 0.7 * running_stddev + 0.3 * batch_stddev
+        for name, expected in (
+            ("renorm_mean", mean),
+            ("renorm_stddev", stddev),
+            ("running_mean", running_mean),
+            ("running_stddev", running_stddev),
+            ("running_var", running_stddev**2 - eps),
+        ):
             close(getattr(layer, name).data(), expected, 2e-6, name)
 
 
 def test_renorm_with_r_of_one_and_d_of_zero_is_batch_norm():
-    plain, renorm = (inside(layer, False) for layer in (
-        BatchNorm(**AFFINE), BatchRenorm(r_min=1, r_max=1, d_max=0, **AFFINE)))
+    plain, renorm = (
+        inside(layer, False)
+        for layer in (BatchNorm(**AFFINE), BatchRenorm(r_min=1, r_max=1, d_max=0, **AFFINE))
+    )
     x, up = values(0, 4, 3, 2), values(1, 4, 3, 2)
     for ours, theirs in zip(train(renorm, x, up), train(plain, x, up)):
         close(ours, theirs, 2e-5)
@@ -292,7 +333,7 @@ def test_renorm_with_r_of_one_and_d_of_zero_is_batch_norm():
 
 def test_renorm_trains_as_it_predicts_once_the_averages_have_settled():
     """The point of it: unclipped, the training output is what the running statistics give."""
-    net, x = inside(BatchRenorm(momentum=.5, renorm_momentum=.5), False), values(0, 8, 3)
+    net, x = inside(BatchRenorm(momentum=0.5, renorm_momentum=0.5), False), values(0, 8, 3)
     for _ in range(40):
         train(net, x, x)
     small = values(1, 2, 3)
@@ -311,10 +352,16 @@ LAYERS = {  # how to make it, shape of X, groups of a transposed convolution
     "transposed": (lambda: nn.Conv2DTranspose(4, 3, strides=2), (2, 3, 3, 3), 1),
     "transposed, 1d": (lambda: nn.Conv1DTranspose(4, 3), (2, 3, 3), 1),
     # (Gluon's own layer of groups wants to know its in_channels.)
-    "transposed, groups": (lambda: nn.Conv2DTranspose(4, 3, groups=2, in_channels=6),
-                           (2, 6, 3, 3), 2),
-    "transposed, each channel": (lambda: nn.Conv2DTranspose(4, 3, groups=4, in_channels=4),
-                                 (2, 4, 3, 3), 4),
+    "transposed, groups": (
+        lambda: nn.Conv2DTranspose(4, 3, groups=2, in_channels=6),
+        (2, 6, 3, 3),
+        2,
+    ),
+    "transposed, each channel": (
+        lambda: nn.Conv2DTranspose(4, 3, groups=4, in_channels=4),
+        (2, 4, 3, 3),
+        4,
+    ),
 }
 
 
@@ -322,9 +369,13 @@ def matrix(weight, groups):
     """One row for each output, channel by channel; `groups` of a transposed layer, or 0."""
     if not groups:
         return weight.astype("float64").reshape(len(weight), -1)
-    return np.stack([weight[first:first + len(weight) // groups, channel].ravel()
-                     for first in range(0, len(weight), len(weight) // groups)
-                     for channel in range(weight.shape[1])]).astype("float64")
+    return np.stack(
+        [
+            weight[first : first + len(weight) // groups, channel].ravel()
+            for first in range(0, len(weight), len(weight) // groups)
+            for channel in range(weight.shape[1])
+        ]
+    ).astype("float64")
 
 
 def unmatrix(rows, groups, shape):
@@ -334,7 +385,7 @@ def unmatrix(rows, groups, shape):
     weight, rows = np.empty(shape, rows.dtype), iter(rows)
     for first in range(0, shape[0], shape[0] // groups):
         for channel in range(shape[1]):
-            part = weight[first:first + shape[0] // groups, channel]
+            part = weight[first : first + shape[0] // groups, channel]
             part[:] = next(rows).reshape(part.shape)
     return weight
 
@@ -417,7 +468,7 @@ def test_a_second_call_does_not_change_the_gradient_of_the_first():
     for calls in (1, 2):
         layer = SpectralNorm(nn.Dense(4, in_units=5))
         layer.initialize(Fixed())
-        layer.u.set_data(nd.array([1, 2, -1, .5]))
+        layer.u.set_data(nd.array([1, 2, -1, 0.5]))
         with autograd.record():
             first, *_ = [layer(x) for _ in range(calls)]
         first.backward()
@@ -430,7 +481,7 @@ def test_several_iterations_are_several_calls():
     once, thrice = (SpectralNorm(nn.Dense(4, in_units=5), iterations=n) for n in (1, 3))
     for layer in (once, thrice):
         layer.initialize(Fixed())
-        layer.u.set_data(nd.array([1, 2, -1, .5]))
+        layer.u.set_data(nd.array([1, 2, -1, 0.5]))
     with autograd.train_mode():
         for _ in range(3):
             once(x)
@@ -542,18 +593,18 @@ def test_spectral_norm_is_near_its_bound_before_it_is_trained(name, hybridize, d
 def test_spectral_norm_of_random_matrices_before_training(shape):
     """Whose largest singular values lie close together; also around a layer that was trained."""
     dense = nn.Dense(shape[0], in_units=shape[1], use_bias=False)
-    dense.initialize(mx.init.Normal(.5))
+    dense.initialize(mx.init.Normal(0.5))
     layer = SpectralNorm(dense)
     layer.u.initialize()
     used = layer(nd.array(np.eye(shape[1]))).asnumpy()
-    assert .999 < np.linalg.svd(used, compute_uv=False)[0] < 1.01
+    assert 0.999 < np.linalg.svd(used, compute_uv=False)[0] < 1.01
 
 
 @pytest.mark.parametrize("norm", [WeightNorm, SpectralNorm])
 @pytest.mark.parametrize("places", [[mx.cpu(1)], [mx.cpu(1), mx.cpu(0)]], ids=str)
 def test_what_they_start_with_on_other_devices(norm, places):
     layer = norm(nn.Conv2DTranspose(4, 3, groups=2, in_channels=6))
-    layer.initialize(mx.init.Normal(.5), ctx=places)
+    layer.initialize(mx.init.Normal(0.5), ctx=places)
     rows = matrix(layer.weight.data(places[0]).asnumpy(), 2)
     want = np.linalg.norm(rows, axis=1) if norm is WeightNorm else np.linalg.svd(rows)[0][:, 0]
     for place in places:
@@ -587,18 +638,34 @@ LOOSE = {"float32": 1e-3, "float64": 1e-9}
 def batch_norm(x, gamma, beta, **more):
     one = nd.ones(len(gamma), dtype=x.dtype)
     with autograd.train_mode():
-        return functional.batch_norm(nd.array(x, dtype=x.dtype), nd.array(gamma, dtype=x.dtype),
-                                     nd.array(beta, dtype=x.dtype), one, one, 1e-5, .9, **more)
+        return functional.batch_norm(
+            nd.array(x, dtype=x.dtype),
+            nd.array(gamma, dtype=x.dtype),
+            nd.array(beta, dtype=x.dtype),
+            one,
+            one,
+            1e-5,
+            0.9,
+            **more,
+        )
 
 
 @few
-@given(shape=shapes, dtype=floats, seed=st.integers(0, 99), shift=st.floats(-10, 10),
-       scale=st.floats(.5, 20))
+@given(
+    shape=shapes,
+    dtype=floats,
+    seed=st.integers(0, 99),
+    shift=st.floats(-10, 10),
+    scale=st.floats(0.5, 20),
+)
 def test_batch_norm_ignores_shift_and_positive_scale(shape, dtype, seed, shift, scale):
     x = values(seed, 8, *shape[1:]).astype(dtype) * 10
     gamma, beta = values(1, shape[1]), values(2, shape[1])
-    close(batch_norm(x * np.array(scale, dtype) + np.array(shift, dtype), gamma, beta)[0],
-          batch_norm(x, gamma, beta)[0].asnumpy(), 1e-3 if dtype == "float32" else 1e-4)
+    close(
+        batch_norm(x * np.array(scale, dtype) + np.array(shift, dtype), gamma, beta)[0],
+        batch_norm(x, gamma, beta)[0].asnumpy(),
+        1e-3 if dtype == "float32" else 1e-4,
+    )
 
 
 @few
@@ -621,8 +688,11 @@ def test_one_group_is_layer_norm_and_a_group_for_each_channel_instance_norm(shap
     whole = functional.layer_norm(X.reshape((N, -1)), None, None, 1e-5).reshape(shape)
     affine = whole.asnumpy() * lay(gamma.asnumpy(), len(shape)) + lay(beta.asnumpy(), len(shape))
     close(functional.group_norm(X, gamma, beta, 1, 1e-5), affine, LOOSE[dtype])
-    close(functional.group_norm(X, gamma, beta, C, 1e-5),
-          functional.instance_norm(X, gamma, beta, 1e-5).asnumpy(), LOOSE[dtype])
+    close(
+        functional.group_norm(X, gamma, beta, C, 1e-5),
+        functional.instance_norm(X, gamma, beta, 1e-5).asnumpy(),
+        LOOSE[dtype],
+    )
 
 
 @few
@@ -648,13 +718,18 @@ def test_equal_rows_are_unconditional_and_classes_may_be_renamed(shape, seed, cl
 
 
 @few
-@given(shape=shapes, dtype=floats, seed=st.integers(0, 99),
-       weights=st.lists(st.integers(0, 3), min_size=4, max_size=4).filter(any))
+@given(
+    shape=shapes,
+    dtype=floats,
+    seed=st.integers(0, 99),
+    weights=st.lists(st.integers(0, 3), min_size=4, max_size=4).filter(any),
+)
 def test_weights_of_one_change_nothing_and_integer_weights_repeat(shape, dtype, seed, weights):
     x = values(seed, 4, *shape[1:]).astype(dtype)
     gamma, beta = values(1, shape[1]), values(2, shape[1])
-    for ours, theirs in zip(batch_norm(x, gamma, beta, weights=nd.ones(4)),
-                            batch_norm(x, gamma, beta)):
+    for ours, theirs in zip(
+        batch_norm(x, gamma, beta, weights=nd.ones(4)), batch_norm(x, gamma, beta)
+    ):
         close(ours, theirs.asnumpy(), LOOSE[dtype])
     rows = np.repeat(np.arange(4), weights)
     weighted = batch_norm(x, gamma, beta, weights=nd.array(weights), unbiased=True)

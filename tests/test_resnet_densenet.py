@@ -17,6 +17,7 @@ cross_entropy = SoftmaxCrossEntropyLoss()
 
 # d2l-zh 1, sections "ResNet" and "DenseNet" -------------------------------------------------------
 
+
 class Residual(nn.Block):
     def __init__(self, num_channels, use_1x1conv=False, strides=1):
         super().__init__()
@@ -49,8 +50,11 @@ class DenseBlock(nn.Block):
         self.layers = nn.Sequential()
         for _ in range(num_convs):
             layer = nn.Sequential()
-            layer.add(nn.BatchNorm(), nn.Activation("relu"),
-                      nn.Conv2D(num_channels, kernel_size=3, padding=1))
+            layer.add(
+                nn.BatchNorm(),
+                nn.Activation("relu"),
+                nn.Conv2D(num_channels, kernel_size=3, padding=1),
+            )
             self.layers.add(layer)
 
     def forward(self, X):
@@ -65,15 +69,20 @@ class AveragePooling(nn.Block):
     def forward(self, X):
         odd = (X.shape[2] % 2, X.shape[3] % 2)
         X = nd.pad(X, mode="edge", pad_width=(0, 0, 0, 0, 0, odd[0], 0, odd[1]))
-        return (X[:, :, 0::2, 0::2] + X[:, :, 1::2, 0::2]
-                + X[:, :, 0::2, 1::2] + X[:, :, 1::2, 1::2]) / 4
+        return (
+            X[:, :, 0::2, 0::2] + X[:, :, 1::2, 0::2] + X[:, :, 0::2, 1::2] + X[:, :, 1::2, 1::2]
+        ) / 4
 
 
 def stem(small, channels):
     if small:
         return [nn.Conv2D(channels, 3, 1, 1), nn.BatchNorm(), nn.Activation("relu")]
-    return [nn.Conv2D(channels, kernel_size=7, strides=2, padding=3), nn.BatchNorm(),
-            nn.Activation("relu"), nn.MaxPool2D(pool_size=3, strides=2, padding=1)]
+    return [
+        nn.Conv2D(channels, kernel_size=7, strides=2, padding=3),
+        nn.BatchNorm(),
+        nn.Activation("relu"),
+        nn.MaxPool2D(pool_size=3, strides=2, padding=1),
+    ]
 
 
 def independent_resnet18(preactivation=False, small=False):
@@ -100,18 +109,24 @@ def independent_densenet(small=False):
         if i != len(num_convs_in_dense_blocks) - 1:
             num_channels //= 2
             transition = nn.Sequential()
-            transition.add(nn.BatchNorm(), nn.Activation("relu"),
-                           nn.Conv2D(num_channels, kernel_size=1), AveragePooling())
+            transition.add(
+                nn.BatchNorm(),
+                nn.Activation("relu"),
+                nn.Conv2D(num_channels, kernel_size=1),
+                AveragePooling(),
+            )
             net.add(transition)
     net.add(nn.BatchNorm(), nn.Activation("relu"), nn.GlobalAvgPool2D(), nn.Dense(10))
     return net
 
 
-VARIANTS = [(resnet18, independent_resnet18, {}),
-            (resnet18, independent_resnet18, {"preactivation": True}),
-            (resnet18, independent_resnet18, {"small": True}),
-            (densenet, independent_densenet, {}),
-            (densenet, independent_densenet, {"small": True})]
+VARIANTS = [
+    (resnet18, independent_resnet18, {}),
+    (resnet18, independent_resnet18, {"preactivation": True}),
+    (resnet18, independent_resnet18, {"small": True}),
+    (densenet, independent_densenet, {}),
+    (densenet, independent_densenet, {"small": True}),
+]
 variants = pytest.mark.parametrize("model, independent, options", VARIANTS)
 small_ones = pytest.mark.parametrize("model", [resnet18, densenet])
 
@@ -157,15 +172,48 @@ def assert_close(actual, expected, tolerance=1e-3):
 
 # Shapes and counts --------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("model, options, size, shapes", [
-    (resnet18, {}, 28, [(64, 14), (64, 7), (64, 7), (128, 4), (256, 2), (512, 1)]),
-    (resnet18, {}, 96, [(64, 48), (64, 24), (64, 24), (128, 12), (256, 6), (512, 3)]),
-    (resnet18, {"small": True}, 28, [(16, 28), (16, 28), (32, 14), (64, 7), (128, 4)]),
-    (densenet, {}, 28, [(64, 14), (64, 7), (192, 7), (96, 4), (224, 4), (112, 2), (240, 2),
-                        (120, 1), (248, 1)]),
-    (densenet, {}, 96, [(64, 48), (64, 24), (192, 24), (96, 12), (224, 12), (112, 6), (240, 6),
-                        (120, 3), (248, 3)]),
-    (densenet, {"small": True}, 28, [(24, 28), (72, 28), (36, 14), (84, 14), (42, 7), (90, 7)])])
+
+@pytest.mark.parametrize(
+    "model, options, size, shapes",
+    [
+        (resnet18, {}, 28, [(64, 14), (64, 7), (64, 7), (128, 4), (256, 2), (512, 1)]),
+        (resnet18, {}, 96, [(64, 48), (64, 24), (64, 24), (128, 12), (256, 6), (512, 3)]),
+        (resnet18, {"small": True}, 28, [(16, 28), (16, 28), (32, 14), (64, 7), (128, 4)]),
+        (
+            densenet,
+            {},
+            28,
+            [
+                (64, 14),
+                (64, 7),
+                (192, 7),
+                (96, 4),
+                (224, 4),
+                (112, 2),
+                (240, 2),
+                (120, 1),
+                (248, 1),
+            ],
+        ),
+        (
+            densenet,
+            {},
+            96,
+            [
+                (64, 48),
+                (64, 24),
+                (192, 24),
+                (96, 12),
+                (224, 12),
+                (112, 6),
+                (240, 6),
+                (120, 3),
+                (248, 3),
+            ],
+        ),
+        (densenet, {"small": True}, 28, [(24, 28), (72, 28), (36, 14), (84, 14), (42, 7), (90, 7)]),
+    ],
+)
 def test_shapes_of_the_docstring(model, options, size, shapes):
     net, X, seen = model("none", **options), nd.zeros((2, 1, size, size)), []
     net.initialize()
@@ -177,19 +225,27 @@ def test_shapes_of_the_docstring(model, options, size, shapes):
     assert X.shape == (2, 10)
 
 
-@pytest.mark.parametrize("model, options, count", [
-    (resnet18, {}, 11_178_378), (resnet18, {"small": True}, 701_930),
-    (densenet, {}, 758_226), (densenet, {"small": True}, 76_672)])
+@pytest.mark.parametrize(
+    "model, options, count",
+    [
+        (resnet18, {}, 11_178_378),
+        (resnet18, {"small": True}, 701_930),
+        (densenet, {}, 758_226),
+        (densenet, {"small": True}, 76_672),
+    ],
+)
 def test_parameter_counts_of_the_docstring(model, options, count):
     for net in (model(**options), dict((m, i) for m, i, _ in VARIANTS)[model](**options)):
         net.initialize()
         net(nd.zeros((1, 1, 28, 28)))
-        assert count == sum(np.prod(p.shape) for p in net.collect_params().values()
-                            if p.grad_req != "null")
+        assert count == sum(
+            np.prod(p.shape) for p in net.collect_params().values() if p.grad_req != "null"
+        )
     assert f"{count:,}" in model.__doc__
 
 
 # The same function --------------------------------------------------------------------------------
+
 
 @variants
 @pytest.mark.parametrize("hybridized", [False, True])
@@ -212,8 +268,9 @@ def test_same_outputs_as_gluons_layers(model, independent, options, hybridized, 
     assert_close(ours(X).asnumpy(), reference(X).asnumpy())  # by the statistics that have moved
 
 
-@pytest.mark.parametrize("model, independent", [(resnet18, independent_resnet18),
-                                                (densenet, independent_densenet)])
+@pytest.mark.parametrize(
+    "model, independent", [(resnet18, independent_resnet18), (densenet, independent_densenet)]
+)
 def test_same_outputs_at_96(model, independent, tmp_path):
     X = images(2, 3, 96, 96)
     reference = started(independent(), X)
@@ -242,6 +299,7 @@ def test_parameter_files_move_both_ways(model, norm, from_gluon, tmp_path):
 
 # The other normalizations -------------------------------------------------------------------------
 
+
 @small_ones
 @pytest.mark.parametrize("norm", ["none", "group", "layer", "instance"])
 def test_other_norms_train(model, norm):
@@ -253,8 +311,7 @@ def test_other_norms_train(model, norm):
 
 
 @small_ones
-@pytest.mark.parametrize("norm", [
-    "none", "group", "textbook"])
+@pytest.mark.parametrize("norm", ["none", "group", "textbook"])
 def test_hybridized_trains_like_imperative(model, norm):
     net, X = model(norm, small=True), images(2, 1, 28, 28)
     started(net, X)

@@ -22,8 +22,13 @@ def threads_as_before():
 
 def run(code, **environment):
     clean = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
-    result = subprocess.run([sys.executable, "-c", code], env={**clean, **environment}, check=True,
-                            stdout=subprocess.PIPE, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**clean, **environment},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     return result.stdout.split()
 
 
@@ -90,8 +95,10 @@ def test_busy_cores():
     assert 0 <= runtime.busy_cores(0.05) <= os.cpu_count()
 
 
-@pytest.mark.parametrize("bad, error", [(0, ValueError), (-1, ValueError), (1.5, TypeError),
-                                        (True, TypeError), ("2", TypeError)])
+@pytest.mark.parametrize(
+    "bad, error",
+    [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError), ("2", TypeError)],
+)
 def test_bad_threads(bad, error):
     with pytest.raises(error, match="threads"):
         runtime.configure(bad)

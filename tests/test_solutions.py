@@ -63,15 +63,21 @@ def test_a_solution_runs(text):
 
 # The tools ----------------------------------------------------------------------------------------
 
+
 @pytest.fixture
 def chapter_code(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "chapters" / "solutions"))
     import chapter
 
     monkeypatch.setattr(chapter, "CHAPTERS", tmp_path)
-    cells = [nbformat.v4.new_code_cell(source) for source in (
-        "import math\n\ndef f(x):\n    # as it is\n    return g(x)\n\ndef g(x):\n    return -x",
-        "a, b = 1, 2\n\nclass C:\n    pass", "def g(x):\n    return x + a")]
+    cells = [
+        nbformat.v4.new_code_cell(source)
+        for source in (
+            "import math\n\ndef f(x):\n    # as it is\n    return g(x)\n\ndef g(x):\n    return -x",
+            "a, b = 1, 2\n\nclass C:\n    pass",
+            "def g(x):\n    return x + a",
+        )
+    ]
     cells.insert(1, nbformat.v4.new_markdown_cell("def f(: no code"))
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "01_one.ipynb")
     yield chapter.code

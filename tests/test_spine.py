@@ -52,10 +52,13 @@ def test_the_lesson_is_short_and_printed_whole():
     source = inspect.getsource(gluon_bn.batch_norm)
     function = ast.parse(textwrap.dedent(source)).body[0]
     first, last = function.body[1].lineno, function.body[-1].end_lineno
-    lines = [line for line in source.splitlines()[first - 1:last] if line.strip()]
+    lines = [line for line in source.splitlines()[first - 1 : last] if line.strip()]
     assert function.name == "batch_norm" and len(lines) <= 14
-    called = {node.func.id for node in ast.walk(function)
-              if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    called = {
+        node.func.id
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
     assert called == {"moments", "normalize", "moving_average", "bessel", "tuple", "range"}
     assert gluon_bn.batch_norm is functional.batch_norm is kernels.get("textbook").batch_norm
 
@@ -82,8 +85,11 @@ def test_a_kernel_is_another_body_of_the_same_function(name):
                             results.append(each(X, gamma, beta, *given, 1e-5, 0.75))
                     for ours, wanted in zip(*results):
                         assert type(ours) is type(wanted) and ours.dtype == wanted.dtype
-                        np.testing.assert_allclose(ours.asnumpy(), wanted.asnumpy(),
-                                                   atol=2e-2 if dtype == "float16" else 2e-4)
+                        np.testing.assert_allclose(
+                            ours.asnumpy(),
+                            wanted.asnumpy(),
+                            atol=2e-2 if dtype == "float16" else 2e-4,
+                        )
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -101,20 +107,47 @@ def test_momentum_0_hands_back_the_batch_and_what_moves_in_place_is_what_was_giv
 
 
 @pytest.mark.parametrize("name", KERNELS)
-@pytest.mark.parametrize("change, error", [
-    ({"eps": 0}, "eps"), ({"momentum": 2}, "momentum"), ({"gamma": nd.ones(4)}, "gamma"),
-    ({"moving_mean": nd.ones((5, 3))}, "moving_mean"), ({"X": nd.ones(3)}, "rank 1")])
+@pytest.mark.parametrize(
+    "change, error",
+    [
+        ({"eps": 0}, "eps"),
+        ({"momentum": 2}, "momentum"),
+        ({"gamma": nd.ones(4)}, "gamma"),
+        ({"moving_mean": nd.ones((5, 3))}, "moving_mean"),
+        ({"X": nd.ones(3)}, "rank 1"),
+    ],
+)
 def test_every_kernel_refuses_what_the_lesson_refuses(name, change, error):
-    good = {"X": nd.ones((5, 3)), "gamma": nd.ones(3), "beta": nd.ones(3), "eps": 1e-5,
-            "moving_mean": nd.ones(3), "moving_var": nd.ones(3), "momentum": 0.9}
+    good = {
+        "X": nd.ones((5, 3)),
+        "gamma": nd.ones(3),
+        "beta": nd.ones(3),
+        "eps": 1e-5,
+        "moving_mean": nd.ones(3),
+        "moving_var": nd.ones(3),
+        "momentum": 0.9,
+    }
     with pytest.raises(ValueError, match=error):
         kernels.get(name).batch_norm(**{**good, **change})
 
 
 # ------------------------------------------------------------------------------- who imports whom
 
-ORDER = ["arguments", "reductions", "checked", "functional", "runtime", "kernels", "graph", "base",
-         "averages", "blocks", "conditional", "relatives", "models"]
+ORDER = [
+    "arguments",
+    "reductions",
+    "checked",
+    "functional",
+    "runtime",
+    "kernels",
+    "graph",
+    "base",
+    "averages",
+    "blocks",
+    "conditional",
+    "relatives",
+    "models",
+]
 PACKAGE = Path(gluon_bn.__file__).parent
 
 
@@ -139,7 +172,7 @@ def test_dependencies_point_one_way():
         if module == "check":
             assert not needs, file
         if module in ORDER:
-            assert needs <= set(ORDER[:ORDER.index(module)]), (file, needs)
+            assert needs <= set(ORDER[: ORDER.index(module)]), (file, needs)
 
 
 # -------------------------------------------------------------------------------------- the Blocks
@@ -150,7 +183,7 @@ def test_dependencies_point_one_way():
 def test_a_block_runs_batch_norm_of_its_kernel(name, conditional, monkeypatch):
     X, labels = nd.random.normal(shape=(6, 3, 4, 4)), nd.arange(6) % 2
     inputs = (X, labels) if conditional else (X,)
-    layer = (ConditionalBatchNorm(3, 2, kernel=name) if conditional else BatchNorm(kernel=name))
+    layer = ConditionalBatchNorm(3, 2, kernel=name) if conditional else BatchNorm(kernel=name)
     started(layer, *inputs)
     module = kernels.get(name)
     home = functional.__file__ if name == "textbook" else module.__file__
@@ -181,8 +214,10 @@ class Largest:
 
     def moved(self, layer, mean, var, running_mean, running_var):
         larger = var > running_var
-        return {"running_mean": nd.where(larger, mean, running_mean),
-                "running_var": nd.where(larger, var, running_var)}
+        return {
+            "running_mean": nd.where(larger, mean, running_mean),
+            "running_var": nd.where(larger, var, running_var),
+        }
 
 
 @pytest.mark.parametrize("hybridize", [False, True])
@@ -204,8 +239,9 @@ def test_an_average_of_ones_own(kernel, hybridize):
     nd.waitall()
     wanted = functional.moments(widest, 0)
     for name, value in zip(("running_mean", "running_var"), wanted):
-        np.testing.assert_allclose(getattr(layer, name).data().asnumpy(), value.asnumpy(),
-                                   rtol=1e-3)
+        np.testing.assert_allclose(
+            getattr(layer, name).data().asnumpy(), value.asnumpy(), rtol=1e-3
+        )
     with pytest.raises(ValueError, match="Careful|average"):
         to_gluon(net)
     plugged = started(BatchNorm(average=Largest()), widest)
@@ -239,8 +275,17 @@ def test_channels_on_axis_0(shape, kernel, hybridize):
                 Y = net(X)
             Y.backward(up)
             nd.waitall()
-            found.append([Y, X.grad, net(X), *(p.data() if p.grad_req == "null" else p.grad()
-                                               for p in net.collect_params().values())])
+            found.append(
+                [
+                    Y,
+                    X.grad,
+                    net(X),
+                    *(
+                        p.data() if p.grad_req == "null" else p.grad()
+                        for p in net.collect_params().values()
+                    ),
+                ]
+            )
         for ours, theirs in zip(*found):
             np.testing.assert_allclose(ours.asnumpy(), theirs.asnumpy(), rtol=1e-3, atol=2e-3)
     assert nets[0][0].gamma.shape == (shape[0],)
@@ -269,15 +314,19 @@ def test_layer_norm_over_axis_0(shape, hybridize):
 
 def test_what_goes_with_axis_0_and_what_does_not():
     X = nd.random.normal(shape=(3, 8))
-    for make in (lambda **axis: BatchNorm(unbiased=True, momentum=None, **axis),
-                 lambda **axis: BatchNorm(zero_debias=True, **axis), BatchRenorm):
+    for make in (
+        lambda **axis: BatchNorm(unbiased=True, momentum=None, **axis),
+        lambda **axis: BatchNorm(zero_debias=True, **axis),
+        BatchRenorm,
+    ):
         results = []
         for axis, x in ((0, X), (-2, X), (1, X.T)):
             layer = started(make(axis=axis), x)
             with autograd.record():
                 Y = layer(x)
-            results.append([Y if axis < 1 else Y.T, layer.running_mean.data(),
-                            layer.running_var.data()])
+            results.append(
+                [Y if axis < 1 else Y.T, layer.running_mean.data(), layer.running_var.data()]
+            )
         for one, *others in zip(*results):
             for other in others:
                 np.testing.assert_allclose(one.asnumpy(), other.asnumpy(), atol=1e-5)
@@ -312,10 +361,14 @@ class Branching(nn.HybridBlock):
 @pytest.mark.parametrize("second", ["identity", "relu", "sigmoid", "none"])
 def test_a_batch_norm_that_is_read_twice_trains_right(second):
     """Beside the same network that is not hybridized: outputs, weights, statistics, moved once."""
+
     def network():
-        blocks = {"identity": gluon.nn.HybridLambda(lambda F, A: A * 2),
-                  "relu": nn.Activation("relu"), "sigmoid": nn.Activation("sigmoid"),
-                  "none": gluon.nn.HybridLambda(lambda F, A: F.zeros_like(A))}
+        blocks = {
+            "identity": gluon.nn.HybridLambda(lambda F, A: A * 2),
+            "relu": nn.Activation("relu"),
+            "sigmoid": nn.Activation("sigmoid"),
+            "none": gluon.nn.HybridLambda(lambda F, A: F.zeros_like(A)),
+        }
         net = Network()
         net.add(Branching(blocks[second]))
         mx.random.seed(0)
@@ -336,14 +389,13 @@ def test_a_batch_norm_that_is_read_twice_trains_right(second):
         for X in data:
             with autograd.record():
                 Y = net(X)
-                loss = (Y ** 2).mean()
+                loss = (Y**2).mean()
             loss.backward()
             trainer.step(1)
         nd.waitall()
         found.append([Y, net(data[0]), *(p.data() for p in net.collect_params().values())])
     for imperative, hybridized in zip(*found):
-        np.testing.assert_allclose(imperative.asnumpy(), hybridized.asnumpy(), rtol=2e-3,
-                                   atol=2e-4)
+        np.testing.assert_allclose(imperative.asnumpy(), hybridized.asnumpy(), rtol=2e-3, atol=2e-4)
 
 
 def options_in(net):
@@ -364,8 +416,10 @@ def test_activations_move_into_the_operator_where_nobody_else_reads():
 
     relu = [nn.Activation("relu")]
     assert of(BatchNorm(), *relu) == ["activation=relu"]
-    assert of(BatchNorm(), nn.Activation("sigmoid"), BatchNorm()) == ["activation=sigmoid",
-                                                                      "activation=none"]
+    assert of(BatchNorm(), nn.Activation("sigmoid"), BatchNorm()) == [
+        "activation=sigmoid",
+        "activation=none",
+    ]
     assert of(BatchNorm(), nn.Activation("tanh")) == ["activation=none"]
     assert of(BatchNorm(activation="relu"), nn.Activation("sigmoid")) == ["activation=relu"]
     assert of(Branching(gluon.nn.HybridLambda(lambda F, A: A))) == ["activation=none"]
@@ -395,6 +449,12 @@ def test_a_graph_that_was_exported_with_options_by_position(tmp_path):
         with autograd.record():
             each(X * 3 + 1)
     nd.waitall()
-    values = [[p.data().asnumpy() for name, p in sorted(each.collect_params().items())
-               if "running" in name] for each in (read, net)]
+    values = [
+        [
+            p.data().asnumpy()
+            for name, p in sorted(each.collect_params().items())
+            if "running" in name
+        ]
+        for each in (read, net)
+    ]
     assert all((a == b).all() for a, b in zip(*values))

@@ -41,8 +41,12 @@ def batches(n=100, batch_size=32, **options):
 def small_net():
     net = nn.HybridSequential()
     with net.name_scope():
-        net.add(nn.Conv2D(4, 5, strides=3), BatchNorm(4, kernel="textbook"), nn.Dropout(0.3),
-                nn.Dense(10))
+        net.add(
+            nn.Conv2D(4, 5, strides=3),
+            BatchNorm(4, kernel="textbook"),
+            nn.Dropout(0.3),
+            nn.Dense(10),
+        )
     return net
 
 
@@ -58,8 +62,9 @@ def assert_same(one, other):
 
 
 def without_times(records):
-    return [{k: v for k, v in r.items() if k not in ("seconds", "examples_per_second")}
-            for r in records]
+    return [
+        {k: v for k, v in r.items() if k not in ("seconds", "examples_per_second")} for r in records
+    ]
 
 
 class StopAfter(Callback):
@@ -76,6 +81,7 @@ class StopAfter(Callback):
 
 
 # fit ----------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("norm", ["textbook", "auto", "gluon", "none"])
 def test_lenet_learns(norm):
@@ -97,8 +103,9 @@ def test_two_runs_are_equal_to_the_last_digit(norm):
 
 
 def test_another_seed_gives_another_run():
-    losses = {seed: fit(lenet("gluon"), batches(), None, 1, seed=seed)[0]["train_loss"]
-              for seed in (0, 1)}
+    losses = {
+        seed: fit(lenet("gluon"), batches(), None, 1, seed=seed)[0]["train_loss"] for seed in (0, 1)
+    }
     assert losses[0] != losses[1]
 
 
@@ -157,8 +164,10 @@ def test_callbacks_hear_everything():
             assert self.last == (records[-1]["train_loss"], records[-1]["train_accuracy"])
 
     fit(lenet("none"), batches(70), None, 2, callbacks=[Listener()])
-    steps = [[("start", e, 3), ("batch", e, 1), ("batch", e, 2), ("batch", e, 3), ("end", e)]
-             for e in (1, 2)]
+    steps = [
+        [("start", e, 3), ("batch", e, 1), ("batch", e, 2), ("batch", e, 3), ("end", e)]
+        for e in (1, 2)
+    ]
     assert heard == steps[0] + steps[1]
 
 
@@ -174,24 +183,46 @@ def test_a_loss_that_is_not_a_number_stops_the_run():
         fit(nn.Dense(10), bad, None, 3)
 
 
-@pytest.mark.parametrize("bad", [{"epochs": 0}, {"lr": 0}, {"lr": -1.0},
-                                 {"lr": float("nan")}, {"seed": -1}, {"seed": 2**32},
-                                 {"resume": True}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"epochs": 0},
+        {"lr": 0},
+        {"lr": -1.0},
+        {"lr": float("nan")},
+        {"seed": -1},
+        {"seed": 2**32},
+        {"resume": True},
+    ],
+)
 def test_bad_settings(bad):
     with pytest.raises(ValueError):
         fit(lenet("none"), batches(), None, **{"epochs": 1, **bad})
 
 
-@pytest.mark.parametrize("call", [
-    lambda n: fit(lenet("none"), batches(), None, epochs=n),
-    lambda n: fit(lenet("none"), batches(), None, epochs=1, seed=n),
-    lambda n: adversarial.fit(None, None, [], epochs=n),
-    lambda n: load_fashion_mnist(8, stand_in=True, limit=n),
-    lambda n: load_fashion_mnist(n, stand_in=True),
-    lambda n: runtime.configure(threads=n),
-    lambda n: GroupNorm(num_groups=n),
-    lambda n: BatchNorm(n)], ids=["epochs", "seed", "epochs of a GAN", "limit", "batch_size",
-                                  "threads", "num_groups", "num_features"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda n: fit(lenet("none"), batches(), None, epochs=n),
+        lambda n: fit(lenet("none"), batches(), None, epochs=1, seed=n),
+        lambda n: adversarial.fit(None, None, [], epochs=n),
+        lambda n: load_fashion_mnist(8, stand_in=True, limit=n),
+        lambda n: load_fashion_mnist(n, stand_in=True),
+        lambda n: runtime.configure(threads=n),
+        lambda n: GroupNorm(num_groups=n),
+        lambda n: BatchNorm(n),
+    ],
+    ids=[
+        "epochs",
+        "seed",
+        "epochs of a GAN",
+        "limit",
+        "batch_size",
+        "threads",
+        "num_groups",
+        "num_features",
+    ],
+)
 @pytest.mark.parametrize("number", [2.5, "2", True])
 def test_what_must_be_an_integer(call, number):
     """The same kind of error everywhere."""
@@ -236,8 +267,14 @@ def test_bad_batches(name, hybridize):
         assert "Traceback" not in str(refused.value)
 
 
-@pytest.mark.parametrize("last", [lambda F, X: X, lambda F, X: F.split(X, num_outputs=2),
-                                  lambda F, X: F.mean(X, axis=(1, 2, 3))])
+@pytest.mark.parametrize(
+    "last",
+    [
+        lambda F, X: X,
+        lambda F, X: F.split(X, num_outputs=2),
+        lambda F, X: F.mean(X, axis=(1, 2, 3)),
+    ],
+)
 def test_scores_of_another_shape(last):
     net = nn.HybridSequential()
     net.add(nn.Conv2D(10, 28), nn.HybridLambda(last))
@@ -283,6 +320,7 @@ def test_seed_everything():
 
 # evaluate -----------------------------------------------------------------------------------------
 
+
 def test_evaluate_is_exact_on_a_short_last_batch():
     scores = np.random.RandomState(0).randn(103, 10).astype(np.float32)
     y = np.random.RandomState(1).randint(0, 10, 103)
@@ -321,14 +359,26 @@ def test_evaluate_without_data():
 
 # Checkpoints --------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("optimizer, options", [("sgd", {}), ("sgd", {"momentum": 0.9}),
-                                                ("adam", {}), ("nadam", {})])
+
+@pytest.mark.parametrize(
+    "optimizer, options", [("sgd", {}), ("sgd", {"momentum": 0.9}), ("adam", {}), ("nadam", {})]
+)
 @pytest.mark.parametrize("stop", [(1, None), (2, 2), (1, 1)])
 def test_resumed_equals_uninterrupted(optimizer, options, stop, tmp_path):
     """Also with Dropout, which draws random numbers, and with data in a new order each epoch."""
+
     def run(path, net, **more):
-        return fit(net, batches(shuffle=True), batches(40), 3, 0.01, optimizer=optimizer,
-                   optimizer_params=options, checkpoint=path, **more)
+        return fit(
+            net,
+            batches(shuffle=True),
+            batches(40),
+            3,
+            0.01,
+            optimizer=optimizer,
+            optimizer_params=options,
+            checkpoint=path,
+            **more,
+        )
 
     straight, stopped, resumed = small_net(), small_net(), small_net()
     records = run(tmp_path / "straight", straight)
@@ -355,6 +405,7 @@ def test_resumed_lenet_equals_uninterrupted(norm, tmp_path):
 
 def test_resume_does_not_depend_on_the_networks_made_before(tmp_path):
     """Gluon counts layers, and dense9 sorts after dense10; the optimizer's state must not."""
+
     def run(layers_before, epochs, **more):
         with mx.name.NameManager():  # counts from 0
             for _ in range(layers_before):
@@ -402,8 +453,15 @@ def rewrite(path, **changes):
 
 def test_a_truncated_checkpoint_is_refused_at_every_length(checkpoint):
     content = checkpoint.read_bytes()
-    lengths = [0, 1, 4, 100, len(content) // 2, len(content) - 1,
-               *np.random.RandomState(0).randint(1, len(content), 20)]
+    lengths = [
+        0,
+        1,
+        4,
+        100,
+        len(content) // 2,
+        len(content) - 1,
+        *np.random.RandomState(0).randint(1, len(content), 20),
+    ]
     for length in lengths:
         checkpoint.write_bytes(content[:length])
         with pytest.raises(CheckpointError, match=str(checkpoint)):
@@ -522,8 +580,9 @@ def test_killed_while_writing(tmp_path):
     """kill -9 at random moments while checkpoints are written as fast as possible."""
     random_state = np.random.RandomState(0)
     for _ in range(3):
-        process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "checkpoint")],
-                                   stdout=subprocess.PIPE)
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(tmp_path / "checkpoint")], stdout=subprocess.PIPE
+        )
         process.stdout.readline()
         time.sleep(random_state.uniform(0.05, 0.3))
         process.send_signal(signal.SIGKILL)
@@ -552,8 +611,9 @@ class Interrupts(nn.HybridSequential):
 
 def interrupted(*at):
     net = Interrupts(*at)
-    net.add(nn.Conv2D(4, 5, strides=3), BatchNorm(4, kernel="textbook"), nn.Dropout(0.3),
-            nn.Dense(10))
+    net.add(
+        nn.Conv2D(4, 5, strides=3), BatchNorm(4, kernel="textbook"), nn.Dropout(0.3), nn.Dense(10)
+    )
     return net
 
 
@@ -567,16 +627,34 @@ def test_ctrl_c_waits_for_the_end_of_the_batch():
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-@pytest.mark.parametrize("at, stands_at", [
-    ((3,), (0, 8)), ((8,), (0, 8)), ((25 + 9,), (1, 16)), ((25 + 25,), (1, 25)),
-    ((9, False), (1, 25))])  # prediction: 1 call finds the shapes, 5 batches test an epoch
+@pytest.mark.parametrize(
+    "at, stands_at",
+    [
+        ((3,), (0, 8)),
+        ((8,), (0, 8)),
+        ((25 + 9,), (1, 16)),
+        ((25 + 25,), (1, 25)),
+        ((9, False), (1, 25)),
+    ],
+)  # prediction: 1 call finds the shapes, 5 batches test an epoch
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_resumed_in_the_middle_of_an_epoch(at, stands_at, optimizer, tmp_path):
     """Stopped after the group of eight batches, or in the test: nothing of the run is lost."""
+
     def run(net, path, **more):
         train_iter = batches(100, 4, shuffle=True, augment="crop-flip")
-        return fit(net, train_iter, batches(40, 10), 3, 0.01, optimizer=optimizer,
-                   schedule="one-cycle", clip=1.0, checkpoint=path, **more)
+        return fit(
+            net,
+            train_iter,
+            batches(40, 10),
+            3,
+            0.01,
+            optimizer=optimizer,
+            schedule="one-cycle",
+            clip=1.0,
+            checkpoint=path,
+            **more,
+        )
 
     straight, stopped, resumed = small_net(), interrupted(*at), small_net()
     records = run(straight, tmp_path / "straight")
@@ -603,11 +681,13 @@ net.save_parameters(sys.argv[2])
 
 def test_a_run_that_is_killed_again_and_again(tmp_path):
     """kill -9 at random moments of a run, --resume each time: the last weights are the same."""
+
     def start(name):
         here = os.path.dirname(__file__)
-        return subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path / name),
-                                 str(tmp_path / f"{name}.params")],
-                                env={**os.environ, "PYTHONPATH": here, "OMP_NUM_THREADS": "1"})
+        return subprocess.Popen(
+            [sys.executable, "-c", RUN, str(tmp_path / name), str(tmp_path / f"{name}.params")],
+            env={**os.environ, "PYTHONPATH": here, "OMP_NUM_THREADS": "1"},
+        )
 
     assert start("straight").wait() == 0
     random_state, kills = np.random.RandomState(0), 0
@@ -616,7 +696,8 @@ def test_a_run_that_is_killed_again_and_again(tmp_path):
         checkpoint = tmp_path / "killed"
         before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
         while process.poll() is None and not (
-                checkpoint.exists() and checkpoint.stat().st_mtime_ns != before):
+            checkpoint.exists() and checkpoint.stat().st_mtime_ns != before
+        ):
             time.sleep(0.005)  # until it has come one epoch further
         time.sleep(random_state.uniform(0, 0.5))
         process.kill()
@@ -661,6 +742,7 @@ def test_the_checkpoint_before_where_files_cannot_be_linked(tmp_path, monkeypatc
 
 # Recipes ------------------------------------------------------------------------------------------
 
+
 def rates(schedule, epochs=4, **more):
     """The learning rate of each update, as the optimizer was really given it."""
     seen = []
@@ -673,8 +755,17 @@ def rates(schedule, epochs=4, **more):
 
     mx.optimizer.Optimizer.opt_registry["watch"] = Watch
     try:
-        fit(nn.Dense(10), batches(100, 4), None, epochs, 0.5, optimizer="watch",
-            optimizer_params={"multi_precision": False}, schedule=schedule, **more)
+        fit(
+            nn.Dense(10),
+            batches(100, 4),
+            None,
+            epochs,
+            0.5,
+            optimizer="watch",
+            optimizer_params={"multi_precision": False},
+            schedule=schedule,
+            **more,
+        )
     finally:
         del mx.optimizer.Optimizer.opt_registry["watch"]
     return np.array(seen)
@@ -687,7 +778,8 @@ def test_constant():
 def test_cosine():
     t = np.arange(1, 101) / 100
     np.testing.assert_allclose(
-        rates("cosine"), 0.0005 + 0.4995 * (1 + np.cos(np.pi * t)) / 2, rtol=1e-6)
+        rates("cosine"), 0.0005 + 0.4995 * (1 + np.cos(np.pi * t)) / 2, rtol=1e-6
+    )
 
 
 def test_one_cycle():
@@ -698,8 +790,7 @@ def test_one_cycle():
 
 
 def test_a_resumed_schedule_needs_the_same_number_of_epochs(tmp_path):
-    run = functools.partial(fit, lenet("none"), batches(), None, lr=0.1,
-                            checkpoint=tmp_path / "c")
+    run = functools.partial(fit, lenet("none"), batches(), None, lr=0.1, checkpoint=tmp_path / "c")
     run(epochs=1, schedule="cosine")
     with pytest.raises(CheckpointError, match="epochs = 1, and this one has epochs = 2"):
         run(epochs=2, schedule="cosine", resume=True)
@@ -716,6 +807,7 @@ def test_a_schedule_needs_to_know_the_length():
 
 def test_clipped_gradients():
     """One step of SGD with lr 1 moves the weights by the gradient: it has the largest norm."""
+
     def step(**more):
         net = nn.Dense(10)
         net.initialize()
@@ -727,7 +819,7 @@ def test_clipped_gradients():
 
     mx.random.seed(1)
     free = step()
-    norm = np.sqrt(sum(float((d.astype(np.float64)**2).sum()) for d in free.values()))
+    norm = np.sqrt(sum(float((d.astype(np.float64) ** 2).sum()) for d in free.values()))
     mx.random.seed(1)
     clipped = step(clip=norm / 10)
     for name in free:
@@ -767,19 +859,26 @@ def test_fit_with_smoothed_labels(tmp_path):
     net.initialize(mx.init.Constant(0))
     net.weight.set_data(mx.nd.array([[30.0], [-30.0]]))
     data = [(mx.nd.ones((4, 1)), mx.nd.zeros(4))]
-    free, = fit(net, data, None, 1, 1e-30)
-    smoothed, = fit(net, data, None, 1, 1e-30, label_smoothing=0.1, checkpoint=tmp_path / "c")
+    (free,) = fit(net, data, None, 1, 1e-30)
+    (smoothed,) = fit(net, data, None, 1, 1e-30, label_smoothing=0.1, checkpoint=tmp_path / "c")
     assert free["train_loss"] < 1e-6 and smoothed["train_loss"] == pytest.approx(0.05 * 60)
     with pytest.raises(CheckpointError, match="label_smoothing"):
         fit(net, data, None, 2, 1e-30, checkpoint=tmp_path / "c", resume=True)
 
 
-@pytest.mark.parametrize("bad, says", [
-    ({"label_smoothing": 1}, "less than 1"), ({"label_smoothing": -0.1}, "-0.1"),
-    ({"label_smoothing": "0.1"}, "label_smoothing"),
-    ({"schedule": "linear"}, "constant, cosine, one-cycle"), ({"optimizer": "sgdd"}, "adam"),
-    ({"optimizer_params": {"momentun": 0.9}}, "momentun"), ({"clip": 0}, "clip"),
-    ({"clip": "1"}, "clip")])
+@pytest.mark.parametrize(
+    "bad, says",
+    [
+        ({"label_smoothing": 1}, "less than 1"),
+        ({"label_smoothing": -0.1}, "-0.1"),
+        ({"label_smoothing": "0.1"}, "label_smoothing"),
+        ({"schedule": "linear"}, "constant, cosine, one-cycle"),
+        ({"optimizer": "sgdd"}, "adam"),
+        ({"optimizer_params": {"momentun": 0.9}}, "momentun"),
+        ({"clip": 0}, "clip"),
+        ({"clip": "1"}, "clip"),
+    ],
+)
 def test_bad_recipes(bad, says):
     with pytest.raises(ValueError, match=says):
         fit(lenet("none"), batches(), None, 1, **bad)
@@ -795,18 +894,33 @@ def test_checkpoints_are_for_one_device(tmp_path):
 
 # The record ---------------------------------------------------------------------------------------
 
+
 def test_record_has_the_contracts_keys(tmp_path):
     epochs = fit(lenet("none"), batches(), batches(40), 2)
     dataset = {"name": "stand-in", "train": 100, "test": 40}
-    training.write_json(tmp_path / "metrics.json",
-                        training.record("lenet", "none", 0, dataset, epochs))
+    training.write_json(
+        tmp_path / "metrics.json", training.record("lenet", "none", 0, dataset, epochs)
+    )
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert {"model", "norm", "seed", "dataset", "epochs", "test_accuracy",
-            "versions"} <= metrics.keys()
+    assert {
+        "model",
+        "norm",
+        "seed",
+        "dataset",
+        "epochs",
+        "test_accuracy",
+        "versions",
+    } <= metrics.keys()
     assert metrics["test_accuracy"] == metrics["epochs"][-1]["test_accuracy"]
     for epoch in metrics["epochs"]:
-        assert epoch.keys() == {"epoch", "train_loss", "train_accuracy", "test_accuracy",
-                                "seconds", "examples_per_second"}
+        assert epoch.keys() == {
+            "epoch",
+            "train_loss",
+            "train_accuracy",
+            "test_accuracy",
+            "seconds",
+            "examples_per_second",
+        }
     assert metrics["versions"]["mxnet"] == mx.__version__
 
 

@@ -50,9 +50,16 @@ def train(net, X, flags=None, steps=2):
     assert Y.dtype == predicted.dtype == X.dtype
     nd.waitall()
     parameters = list(net.collect_params().values())
-    return [a.asnumpy().astype("float64") for a in
-            (Y, predicted, X.grad, *(p.data() for p in parameters),
-             *(p.grad() for p in parameters if p.grad_req != "null"))]
+    return [
+        a.asnumpy().astype("float64")
+        for a in (
+            Y,
+            predicted,
+            X.grad,
+            *(p.data() for p in parameters),
+            *(p.grad() for p in parameters if p.grad_req != "null"),
+        )
+    ]
 
 
 def network(layers, dtype="float32"):
@@ -75,8 +82,11 @@ def assert_close(found, expected, tolerance):
 @pytest.mark.parametrize("kernel", kernels.available())
 def test_every_kernel(kernel, parameter_type, x_type, flags):
     def layers(kernel):
-        return [BatchNorm(4, kernel=kernel, unbiased=True, activation="sigmoid"),
-                nn.Activation("tanh"), BatchNorm(kernel=kernel, scale=False)]
+        return [
+            BatchNorm(4, kernel=kernel, unbiased=True, activation="sigmoid"),
+            nn.Activation("tanh"),
+            BatchNorm(kernel=kernel, scale=False),
+        ]
 
     net = network(layers(kernel), parameter_type)
     assert np.dtype(net[0].gamma.dtype).name in ("float32", "float64")
@@ -96,8 +106,9 @@ def test_one_graph_takes_what_comes():
             Y, Y_other = net(X), other(X)
         assert Y.dtype == X.dtype
         np.testing.assert_allclose(Y.asnumpy(), Y_other.asnumpy(), rtol=2e-3, atol=2e-3)
-        assert_close([net[0].running_var.data().asnumpy()],
-                     [other[0].running_var.data().asnumpy()], 1e-5)
+        assert_close(
+            [net[0].running_var.data().asnumpy()], [other[0].running_var.data().asnumpy()], 1e-5
+        )
 
 
 @NATIVE
@@ -108,7 +119,7 @@ def test_float16_is_rounded_as_mxnet_rounds_it():
     X = nd.array(values.reshape(-1, 1), dtype="float16")
     net(X)
     net.hybridize()
-    for gamma in (1.0, 0.33, 1.0 + 2.0 ** -11, 1e-3):
+    for gamma in (1.0, 0.33, 1.0 + 2.0**-11, 1e-3):
         net[0].gamma.set_data(nd.array([gamma]))
         found = net(X).asnumpy()
         with np.errstate(over="ignore", invalid="ignore"):
@@ -175,9 +186,13 @@ def test_a_device_that_is_no_cpu_gets_no_native_operator(monkeypatch):
 
 LAYERS = {
     **{name: lambda name=name: BatchNorm(kernel=name) for name in kernels.available()},
-    "cumulative": lambda: BatchNorm(momentum=None), "renorm": BatchRenorm, "layer": LayerNorm,
-    "group": lambda: GroupNorm(2), "pixel": PixelNorm,
-    "weight": lambda: WeightNorm(nn.Dense(4)), "spectral": lambda: SpectralNorm(nn.Dense(4)),
+    "cumulative": lambda: BatchNorm(momentum=None),
+    "renorm": BatchRenorm,
+    "layer": LayerNorm,
+    "group": lambda: GroupNorm(2),
+    "pixel": PixelNorm,
+    "weight": lambda: WeightNorm(nn.Dense(4)),
+    "spectral": lambda: SpectralNorm(nn.Dense(4)),
 }
 
 
@@ -205,17 +220,25 @@ def test_sparse_input_of_every_layer(layer, stype, flags):
                 Y = net(X)
             Y.backward(nd.array(DY0[:, :, 0, 0]))
         nd.waitall()
-        results.append([a.asnumpy() for a in (Y, net(X), X.grad, *(
-            p.data() for p in net.collect_params().values()))])
+        results.append(
+            [
+                a.asnumpy()
+                for a in (Y, net(X), X.grad, *(p.data() for p in net.collect_params().values()))
+            ]
+        )
     assert_close(results[1], results[0], 1e-5)
 
 
 def test_sparse_input_of_functions():
     one = nd.ones((1, 4))
-    calls = [lambda X: batch_norm(X, one, one, one, one, 1e-5, 0.9)[0],
-             lambda X: moments(X, 0)[1], lambda X: normalize(X, one, one, one, one, 1e-5),
-             lambda X: functional.layer_norm(X, None, None, 1e-5),
-             lambda X: functional.group_norm(X, None, None, 2, 1e-5), functional.pixel_norm]
+    calls = [
+        lambda X: batch_norm(X, one, one, one, one, 1e-5, 0.9)[0],
+        lambda X: moments(X, 0)[1],
+        lambda X: normalize(X, one, one, one, one, 1e-5),
+        lambda X: functional.layer_norm(X, None, None, 1e-5),
+        lambda X: functional.group_norm(X, None, None, 2, 1e-5),
+        functional.pixel_norm,
+    ]
     for stype in ("csr", "row_sparse"):
         X, S = sparse(stype)
         for call in calls:
@@ -223,8 +246,10 @@ def test_sparse_input_of_functions():
                 with mode():
                     np.testing.assert_array_equal(call(S).asnumpy(), call(X).asnumpy())
     X, S = sparse("row_sparse", (6, 3, 4, 4))
-    np.testing.assert_array_equal(functional.instance_norm(S, None, None, 1e-5).asnumpy(),
-                                  functional.instance_norm(X, None, None, 1e-5).asnumpy())
+    np.testing.assert_array_equal(
+        functional.instance_norm(S, None, None, 1e-5).asnumpy(),
+        functional.instance_norm(X, None, None, 1e-5).asnumpy(),
+    )
 
 
 def test_sparse_input_beside_labels_and_weights():
@@ -310,9 +335,15 @@ print("done")
 def test_mixed_precision():
     """`amp.init` changes the process, so it has one of its own."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(gluon_bn.__file__)))
-    done = subprocess.run([sys.executable, "-c", MIXED], cwd=root, close_fds=False,
-                          capture_output=True, text=True, timeout=300,
-                          env={**os.environ, "PYTHONPATH": root})
+    done = subprocess.run(
+        [sys.executable, "-c", MIXED],
+        cwd=root,
+        close_fds=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": root},
+    )
     assert done.returncode == 0 and "done" in done.stdout, done.stderr[-3000:]
 
 

@@ -21,18 +21,38 @@ from pythons import PIP
 ROOT = Path(__file__).resolve().parents[1]
 # What the markers in requirements.lock ask, and what pip calls the platform.
 PLATFORMS = {
-    "linux-x86_64": ({"sys_platform": "linux", "platform_system": "Linux",
-                      "platform_machine": "x86_64", "os_name": "posix"},
-                     [f"manylinux_2_{n}_x86_64" for n in (28, 27, 24, 17, 12, 5)]
-                     + ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"]),
-    "linux-aarch64": ({"sys_platform": "linux", "platform_system": "Linux",
-                       "platform_machine": "aarch64", "os_name": "posix"},
-                      [f"manylinux_2_{n}_aarch64" for n in (28, 27, 26, 24, 17)]
-                      + ["manylinux2014_aarch64"]),
-    "macos-x86_64": ({"sys_platform": "darwin", "platform_system": "Darwin",
-                      "platform_machine": "x86_64", "os_name": "posix"},
-                     [f"macosx_{v}_{kind}" for kind in ("x86_64", "universal2") for v in
-                      ("13_0", "12_0", "11_0", *(f"10_{n}" for n in range(16, 8, -1)))]),
+    "linux-x86_64": (
+        {
+            "sys_platform": "linux",
+            "platform_system": "Linux",
+            "platform_machine": "x86_64",
+            "os_name": "posix",
+        },
+        [f"manylinux_2_{n}_x86_64" for n in (28, 27, 24, 17, 12, 5)]
+        + ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"],
+    ),
+    "linux-aarch64": (
+        {
+            "sys_platform": "linux",
+            "platform_system": "Linux",
+            "platform_machine": "aarch64",
+            "os_name": "posix",
+        },
+        [f"manylinux_2_{n}_aarch64" for n in (28, 27, 26, 24, 17)] + ["manylinux2014_aarch64"],
+    ),
+    "macos-x86_64": (
+        {
+            "sys_platform": "darwin",
+            "platform_system": "Darwin",
+            "platform_machine": "x86_64",
+            "os_name": "posix",
+        },
+        [
+            f"macosx_{v}_{kind}"
+            for kind in ("x86_64", "universal2")
+            for v in ("13_0", "12_0", "11_0", *(f"10_{n}" for n in range(16, 8, -1)))
+        ],
+    ),
 }
 PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13")
 
@@ -55,18 +75,22 @@ def main():
             download(platform, python, extra / "wheels")
     copy_fashion_mnist(extra / "fashion-mnist")
     copy_libraries(extra)
-    subprocess.run([sys.executable, ROOT / "docs" / "book" / "website.py", extra / "site"],
-                   check=True)
+    subprocess.run(
+        [sys.executable, ROOT / "docs" / "book" / "website.py", extra / "site"], check=True
+    )
     size = sum(f.stat().st_size for f in course.rglob("*") if f.is_file())
-    print(f"{course} is ready, {size / 2**20:.0f} MB, for {', '.join(options.platforms)} with "
-          f"Python {', '.join(options.pythons)}. Copy it to another machine and type make demo; "
-          "the chapters as a web site are in classroom/site/index.html.")
+    print(
+        f"{course} is ready, {size / 2**20:.0f} MB, for {', '.join(options.platforms)} with "
+        f"Python {', '.join(options.pythons)}. Copy it to another machine and type make demo; "
+        "the chapters as a web site are in classroom/site/index.html."
+    )
 
 
 def copy_repository(course):
     """What is committed, without its history."""
-    archive = subprocess.run(["git", "-C", ROOT, "archive", "HEAD"], check=True,
-                             stdout=subprocess.PIPE).stdout
+    archive = subprocess.run(
+        ["git", "-C", ROOT, "archive", "HEAD"], check=True, stdout=subprocess.PIPE
+    ).stdout
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(course, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
 
@@ -79,10 +103,18 @@ def download(platform, python, wheels):
     text = re.sub(r"^\s*#.*\n", "", (ROOT / "requirements.lock").read_text(), flags=re.M)
     done = set()
     for release in (f"{python}.0", f"{python}.99"):
-        here = {**markers, "python_version": python, "python_full_version": release,
-                "implementation_name": "cpython", "platform_python_implementation": "CPython"}
-        pins = {f"{r.name}{r.specifier}" for r in map(Requirement, text.splitlines())
-                if r.marker is None or r.marker.evaluate(here)}
+        here = {
+            **markers,
+            "python_version": python,
+            "python_full_version": release,
+            "implementation_name": "cpython",
+            "platform_python_implementation": "CPython",
+        }
+        pins = {
+            f"{r.name}{r.specifier}"
+            for r in map(Requirement, text.splitlines())
+            if r.marker is None or r.marker.evaluate(here)
+        }
         pins.add(f"pip=={PIP.split('-')[1]}")  # for Pythons without ensurepip
         if not pins - done:
             continue
@@ -90,11 +122,29 @@ def download(platform, python, wheels):
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
             file.write("\n".join(sorted(pins - done)))
             file.flush()
-            subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps",
-                            "--disable-pip-version-check", "--only-binary", ":all:",
-                            "--python-version", release, "--implementation", "cp",
-                            *(word for tag in tags for word in ("--platform", tag)),
-                            "--dest", wheels, "-r", file.name], check=True)
+            subprocess.run(
+                [
+                    sys.executable,
+                    "-m",
+                    "pip",
+                    "download",
+                    "--quiet",
+                    "--no-deps",
+                    "--disable-pip-version-check",
+                    "--only-binary",
+                    ":all:",
+                    "--python-version",
+                    release,
+                    "--implementation",
+                    "cp",
+                    *(word for tag in tags for word in ("--platform", tag)),
+                    "--dest",
+                    wheels,
+                    "-r",
+                    file.name,
+                ],
+                check=True,
+            )
         done |= pins
 
 
@@ -116,8 +166,11 @@ def copy_libraries(extra):
     target = extra / f"lib-{platform.machine()}"
     target.mkdir()
     loaded = Path("/proc/self/maps")
-    for path in set(re.findall(r"/\S*/lib(?:gomp|quadmath)\.so\.\d+\S*", loaded.read_text())
-                    if loaded.exists() else ()):
+    for path in set(
+        re.findall(r"/\S*/lib(?:gomp|quadmath)\.so\.\d+\S*", loaded.read_text())
+        if loaded.exists()
+        else ()
+    ):
         shutil.copy(path, target / re.match(r"lib\w+\.so\.\d+", Path(path).name)[0])
 
 

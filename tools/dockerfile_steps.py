@@ -24,15 +24,19 @@ def script(dockerfile, context):
             *sources, target = (part for part in rest.split() if not part.startswith("--"))
             for source in sources:
                 origin = f"{context}/{source}"
-                lines.append(f"if test -d {origin}; then mkdir -p {target}; "
-                             f"cp -r {origin}/. {target}; else mkdir -p $(dirname {target}); "
-                             f"cp {origin} {target}; fi")
+                lines.append(
+                    f"if test -d {origin}; then mkdir -p {target}; "
+                    f"cp -r {origin}/. {target}; else mkdir -p $(dirname {target}); "
+                    f"cp {origin} {target}; fi"
+                )
             lines.append(f"chown -R {user} .")
         elif word == "RUN" and user == "0":
             lines.append(f"bash -c {shlex.quote(rest)}")
         elif word == "RUN":
-            lines.append(f"setpriv --reuid {user} --regid {user} --clear-groups "
-                         f"env {environment} bash -c {shlex.quote(rest)}")
+            lines.append(
+                f"setpriv --reuid {user} --regid {user} --clear-groups "
+                f"env {environment} bash -c {shlex.quote(rest)}"
+            )
         elif word not in ("", "FROM", "EXPOSE", "CMD"):
             raise ValueError(f"{word}: this script does not know that instruction")
     return "\n".join(lines) + "\n"

@@ -24,8 +24,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("venv", help="the folder of the environment, such as .venv")
     parser.add_argument("--python", default="", help="use this Python, not the first that fits")
-    parser.add_argument("--offline", default="", help="a folder made by `make classroom`: install "
-                        "from its wheels and take Fashion-MNIST from it, without a network")
+    parser.add_argument(
+        "--offline",
+        default="",
+        help="a folder made by `make classroom`: install "
+        "from its wheels and take Fashion-MNIST from it, without a network",
+    )
     options = parser.parse_args()
     if options.offline and not os.path.isdir(os.path.join(options.offline, "wheels")):
         raise Stop(f"there are no wheels in {options.offline}: make classroom makes such a folder")
@@ -37,8 +41,10 @@ def main():
     prove(python, options.offline)
     if options.offline:
         copy_data(os.path.join(options.offline, "fashion-mnist"))
-    print(f"The environment is ready in {options.venv}: {output(python, '-c', ABOUT).strip()} "
-          f"({time.time() - start:.0f} s)")
+    print(
+        f"The environment is ready in {options.venv}: {output(python, '-c', ABOUT).strip()} "
+        f"({time.time() - start:.0f} s)"
+    )
 
 
 ABOUT = """
@@ -63,7 +69,8 @@ def install(python, offline):
         command = [*uv, "pip", "install", "--python", python]
         quiet = [] if sys.stderr.isatty() else ["--quiet"]  # on a terminal it shows its progress
         if subprocess.call([*command, *quiet, *source, *lock]) or subprocess.call(
-                [*command, "--quiet", *source, *own]):
+            [*command, "--quiet", *source, *own]
+        ):
             print("uv could not install the packages; pip tries.", flush=True)
             uv = None
     if not uv:
@@ -84,13 +91,23 @@ def fingerprint():
 
 def pip_install(python, arguments, show=True):
     """Run pip with one line of progress; its own words are shown if it fails."""
-    command = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input",
-               "--progress-bar", "off", *arguments]
+    command = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--progress-bar",
+        "off",
+        *arguments,
+    ]
     with open(os.path.join(ROOT, "requirements.lock")) as file:
         total = sum("==" in line and not line.startswith((" ", "#")) for line in file)
     said, count = [], 0
-    pip = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                           universal_newlines=True)
+    pip = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True
+    )
     for line in pip.stdout:
         if not line.startswith(("Ignoring ", "WARNING: Retrying")):
             said.append(line)
@@ -129,8 +146,11 @@ def copy_data(source):
             if not os.path.exists(os.path.join(target, name)):
                 shutil.copy(os.path.join(source, name), target)
     except OSError as error:
-        print(f"Fashion-MNIST could not be put into {target} ({error.strerror}): set "
-              f"FASHION_MNIST_ROOT={os.path.abspath(source)}", flush=True)
+        print(
+            f"Fashion-MNIST could not be put into {target} ({error.strerror}): set "
+            f"FASHION_MNIST_ROOT={os.path.abspath(source)}",
+            flush=True,
+        )
     else:
         print(f"Fashion-MNIST is in {target}", flush=True)
 

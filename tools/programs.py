@@ -10,8 +10,13 @@ class Stop(Exception):
 def answers(python, question="print(1)"):
     """What a Python prints when asked; '' if it is none, or fails."""
     try:
-        return subprocess.run([python, "-c", question], stdout=subprocess.PIPE, timeout=60,
-                              stderr=subprocess.DEVNULL, universal_newlines=True).stdout.strip()
+        return subprocess.run(
+            [python, "-c", question],
+            stdout=subprocess.PIPE,
+            timeout=60,
+            stderr=subprocess.DEVNULL,
+            universal_newlines=True,
+        ).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         return ""
 

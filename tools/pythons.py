@@ -1,5 +1,4 @@
-"""A Python that MXNet 1.9.1 works with: found on this machine, or fetched; an environment with it.
-"""
+"""A Python that MXNet 1.9.1 works with, found here or fetched; an environment with it."""
 
 import glob
 import hashlib
@@ -29,36 +28,55 @@ def find_python(asked=""):
     uv fetches."""
     host = (uname("-s"), uname("-m").replace("amd64", "x86_64"))
     if host not in WHEELS and host != ROSETTA:
-        raise Stop(f"MXNet 1.9.1 has no wheel for {host[0]} on {host[1]}, only for Linux on x86-64 "
-                   "and aarch64 and for macOS on x86-64. On Windows use WSL; README.md, 'Where it "
-                   "runs', has more.")
+        raise Stop(
+            f"MXNet 1.9.1 has no wheel for {host[0]} on {host[1]}, only for Linux on x86-64 "
+            "and aarch64 and for macOS on x86-64. On Windows use WSL; README.md, 'Where it "
+            "runs', has more."
+        )
     if host[0] == "Linux" and glob.glob("/lib/ld-musl-*") and not glob.glob("/lib*/ld-linux-*"):
-        raise Stop("MXNet 1.9.1 has no wheel for a Linux with musl instead of glibc, such as "
-                   "Alpine: use a container of Debian, see Dockerfile")
+        raise Stop(
+            "MXNet 1.9.1 has no wheel for a Linux with musl instead of glibc, such as "
+            "Alpine: use a container of Debian, see Dockerfile"
+        )
     minors = (11, 12, 13, 10, 9)  # 3.11 first: the newest for which d2l's own pins hold
     pyenv = os.path.expanduser("~/.pyenv/versions")
-    candidates = [asked] if asked else [
-        *(f"python3.{minor}" for minor in minors), "python3", "python",
-        *(path for minor in minors
-          for path in sorted(glob.glob(f"{pyenv}/3.{minor}.*/bin/python")))]
+    candidates = (
+        [asked]
+        if asked
+        else [
+            *(f"python3.{minor}" for minor in minors),
+            "python3",
+            "python",
+            *(
+                path
+                for minor in minors
+                for path in sorted(glob.glob(f"{pyenv}/3.{minor}.*/bin/python"))
+            ),
+        ]
+    )
     for candidate in candidates:
         if fits(candidate):
             return candidate
     if asked:
-        raise Stop(f"{asked} is not {VERSIONS} for x86-64 or aarch64: choose another with "
-                   "PYTHON=..., or leave it out")
+        raise Stop(
+            f"{asked} is not {VERSIONS} for x86-64 or aarch64: choose another with "
+            "PYTHON=..., or leave it out"
+        )
     return fetch_python(host)
 
 
 def fits(python):
     """Whether a command is a Python of a version and for a processor that MXNet has a wheel for."""
-    said = answers(python, "import platform, sys; "
-                           "print(sys.version_info[0], sys.version_info[1], platform.machine())")
+    said = answers(
+        python,
+        "import platform, sys; print(sys.version_info[0], sys.version_info[1], platform.machine())",
+    )
     if not said:
         return False
     major, minor, machine = said.split()
     return OLDEST <= (int(major), int(minor)) <= NEWEST and (
-        machine.replace("AMD64", "x86_64") in ("x86_64", "aarch64"))
+        machine.replace("AMD64", "x86_64") in ("x86_64", "aarch64")
+    )
 
 
 def fetch_python(host):
@@ -66,18 +84,30 @@ def fetch_python(host):
     folder = os.path.join(ROOT, ".python")
     wanted = "cpython-3.11-macos-x86_64-none" if host == ROSETTA else "3.11"
     intel = " for Intel, which runs under Rosetta" if host == ROSETTA else ""
-    print(f"There is no {VERSIONS} here that MXNet has a wheel for; uv fetches CPython 3.11{intel}",
-          flush=True)
+    print(
+        f"There is no {VERSIONS} here that MXNet has a wheel for; uv fetches CPython 3.11{intel}",
+        flush=True,
+    )
     uv = find_uv() or install_uv(os.path.join(folder, "uv"))
     environment = dict(os.environ, UV_PYTHON_INSTALL_BIN="0")  # nothing into ~/.local/bin
-    done = uv and subprocess.call([*uv, "python", "install", "--install-dir", folder, wanted],
-                                  env=environment) == 0
-    found = [path for path in sorted(glob.glob(os.path.join(folder, "cpython-*", "bin", "python3")))
-             if fits(path)]
+    done = (
+        uv
+        and subprocess.call(
+            [*uv, "python", "install", "--install-dir", folder, wanted], env=environment
+        )
+        == 0
+    )
+    found = [
+        path
+        for path in sorted(glob.glob(os.path.join(folder, "cpython-*", "bin", "python3")))
+        if fits(path)
+    ]
     if not done or not found:
-        raise Stop(f"no Python could be fetched. Install {VERSIONS}, from your system or from "
-                   "https://www.python.org/downloads/, or use conda: conda env create -f "
-                   "environment.yml")
+        raise Stop(
+            f"no Python could be fetched. Install {VERSIONS}, from your system or from "
+            "https://www.python.org/downloads/, or use conda: conda env create -f "
+            "environment.yml"
+        )
     return found[-1]
 
 
@@ -91,8 +121,9 @@ def install_uv(folder):
     python = os.path.join(folder, "bin", "python")
     if not answers(python, "import uv; print(1)"):
         make_venv(folder, sys.executable)
-        subprocess.call([python, "-m", "pip", "install", "--quiet", "uv"],
-                        stderr=subprocess.DEVNULL)
+        subprocess.call(
+            [python, "-m", "pip", "install", "--quiet", "uv"], stderr=subprocess.DEVNULL
+        )
     return [python, "-m", "uv"] if answers(python, "import uv; print(1)") else None
 
 
@@ -109,9 +140,11 @@ def make_venv(folder, python, offline=""):
         get("venv", "This Python has no ensurepip, which brings pip into an environment")
         if subprocess.call([python, "-m", "venv", "--clear", folder]):
             minor = answers(python, "import sys; print(sys.version_info[1])")
-            raise Stop(f"{python} still cannot make an environment: install the package for this "
-                       f"version, such as python3.{minor}-venv, or choose another Python with "
-                       "PYTHON=...")
+            raise Stop(
+                f"{python} still cannot make an environment: install the package for this "
+                f"version, such as python3.{minor}-venv, or choose another Python with "
+                "PYTHON=..."
+            )
 
 
 def venv_with_fetched_pip(folder, python, offline):
@@ -120,24 +153,43 @@ def venv_with_fetched_pip(folder, python, offline):
         return False
     with tempfile.TemporaryDirectory() as place:
         try:
-            wheel = (glob.glob(os.path.join(offline, "wheels", "pip-*.whl")) if offline
-                     else [fetch_pip(place)])[0]
+            wheel = (
+                glob.glob(os.path.join(offline, "wheels", "pip-*.whl"))
+                if offline
+                else [fetch_pip(place)]
+            )[0]
         except (OSError, ValueError, KeyError, IndexError):  # no network, or an index of its own
             return False
         subprocess.check_call([python, "-m", "venv", "--clear", "--without-pip", folder])
-        return subprocess.call([os.path.join(folder, "bin", "python"), os.path.join(wheel, "pip"),
-                                "install", "--quiet", "--no-index", wheel]) == 0
+        return (
+            subprocess.call(
+                [
+                    os.path.join(folder, "bin", "python"),
+                    os.path.join(wheel, "pip"),
+                    "install",
+                    "--quiet",
+                    "--no-index",
+                    wheel,
+                ]
+            )
+            == 0
+        )
 
 
 def fetch_pip(place):
     """Download the wheel of PIP from the package index into the folder `place`."""
     index = os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple").rstrip("/")
-    page = urllib.request.urlopen(urllib.request.Request(
-        index + "/pip/", headers={"Accept": "application/vnd.pypi.simple.v1+json"}), timeout=20)
+    page = urllib.request.urlopen(
+        urllib.request.Request(
+            index + "/pip/", headers={"Accept": "application/vnd.pypi.simple.v1+json"}
+        ),
+        timeout=20,
+    )
     files = {file["filename"]: file for file in json.loads(page.read().decode())["files"]}
     found = files[PIP]
-    content = urllib.request.urlopen(urllib.parse.urljoin(page.url, found["url"]),
-                                     timeout=60).read()
+    content = urllib.request.urlopen(
+        urllib.parse.urljoin(page.url, found["url"]), timeout=60
+    ).read()
     if hashlib.sha256(content).hexdigest() != found["hashes"]["sha256"]:
         raise ValueError("not what the index promised")
     with open(os.path.join(place, PIP), "wb") as file:

@@ -1,8 +1,8 @@
 """A chapter's own code for its solutions, so that there is no second copy of it.
 
-    from chapter import code
-    exec(code("03_backward", "backward", "by_autograd"))
-    print(code("03_backward", "backward"))
+from chapter import code
+exec(code("03_backward", "backward", "by_autograd"))
+print(code("03_backward", "backward"))
 """
 
 import ast
@@ -37,6 +37,10 @@ def _defined(statement):
     if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
         return {statement.name}
     if isinstance(statement, ast.Assign):
-        return {part.id for target in statement.targets for part in ast.walk(target)
-                if isinstance(part, ast.Name)}
+        return {
+            part.id
+            for target in statement.targets
+            for part in ast.walk(target)
+            if isinstance(part, ast.Name)
+        }
     return set()

@@ -18,8 +18,8 @@ myst_heading_anchors = 3
 include_patterns = ["index.md", "chapters/*.ipynb", "chapters/solutions/*.ipynb", "docs/*.md"]
 exclude_patterns = ["gluon_bn", "benchmarks", "tests"]
 
-nb_execution_mode = "off"       # `make notebooks` did it
-nb_ipywidgets_js = {}           # require.js and widgets would come from a CDN
+nb_execution_mode = "off"  # `make notebooks` did it
+nb_ipywidgets_js = {}  # require.js and widgets would come from a CDN
 nb_merge_streams = True
 copybutton_exclude = ".linenos, .gp"
 
@@ -27,7 +27,7 @@ html_theme = "sphinx_book_theme"
 html_theme_options = {
     "use_download_button": True,
     "use_fullscreen_button": False,
-    "navbar_persistent": [],        # no second field to search beside the one of the sidebar
+    "navbar_persistent": [],  # no second field to search beside the one of the sidebar
     "show_navbar_depth": 1,
     "show_toc_level": 2,
     "toc_title": "On this page",
@@ -41,7 +41,7 @@ html_use_index = False
 html_static_path = ["book.css", "book.js"]
 html_css_files = ["book.css"]
 html_js_files = ["book.js"]
-html_show_search_summary = False    # it fetches pages, which a browser refuses for file://
+html_show_search_summary = False  # it fetches pages, which a browser refuses for file://
 html_search_language = "en"
 
 # SVG needs no font files; some browsers refuse those to a page from disk.

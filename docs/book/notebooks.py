@@ -65,15 +65,18 @@ def kept(cell):
 
 def said(notebook):
     """What the cells of a notebook printed."""
-    return "".join(output.get("text", "") for cell in notebook.cells
-                   for output in cell.get("outputs", []))
+    return "".join(
+        output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", [])
+    )
 
 
 def metadata(notebook):
     """The metadata of an executed notebook: ours, and what it read of recorded results, as the
     files are now."""
-    read = {name: hashlib.sha256((ROOT / name).read_bytes()).hexdigest()[:16]
-            for name in sorted(set(RECORDED.findall(said(notebook))))}
+    read = {
+        name: hashlib.sha256((ROOT / name).read_bytes()).hexdigest()[:16]
+        for name in sorted(set(RECORDED.findall(said(notebook))))
+    }
     return nbformat.from_dict({**METADATA, **({"recorded": read} if read else {})})
 
 
@@ -85,9 +88,11 @@ def in_step(text):
         return False
     notebook = nbformat.read(path, as_version=4)
     counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
-    return (steps(notebook) == steps(jupytext.read(text))
-            and notebook.metadata == metadata(notebook)
-            and counts == list(range(1, len(counts) + 1)))
+    return (
+        steps(notebook) == steps(jupytext.read(text))
+        and notebook.metadata == metadata(notebook)
+        and counts == list(range(1, len(counts) + 1))
+    )
 
 
 def execute(text, environment=None):
@@ -97,9 +102,14 @@ def execute(text, environment=None):
     """
     notebook = jupytext.read(text)
     client = NotebookClient(
-        notebook, timeout=SECONDS_PER_CELL, kernel_name="python3", record_timing=False,
-        coalesce_streams=True, extra_arguments=["--log-level=ERROR"],
-        resources={"metadata": {"path": str(text.parent)}})
+        notebook,
+        timeout=SECONDS_PER_CELL,
+        kernel_name="python3",
+        record_timing=False,
+        coalesce_streams=True,
+        extra_arguments=["--log-level=ERROR"],
+        resources={"metadata": {"path": str(text.parent)}},
+    )
     # Jupyter looks for kernels in JUPYTER_PATH first, and starts that one with sys.executable: a
     # kernel 'python3' that the user installed elsewhere cannot get in between.
     os.environ["JUPYTER_PATH"] = str(Path(sys.prefix, "share", "jupyter"))
@@ -147,13 +157,18 @@ def main(arguments=None):
     parser.add_argument("--folder", type=Path, default=CHAPTERS)
     chosen = parser.parse_args(arguments)
 
-    texts = {text.relative_to(chosen.folder).with_suffix("").as_posix(): text
-             for text in chapters(chosen.folder) + solutions(chosen.folder)}
+    texts = {
+        text.relative_to(chosen.folder).with_suffix("").as_posix(): text
+        for text in chapters(chosen.folder) + solutions(chosen.folder)
+    }
     unknown = set(chosen.names) - set(texts)
     if unknown:
         parser.error(f"no chapter {', '.join(sorted(unknown))}; there are {', '.join(texts)}")
-    wanted = {name: text for name, text in texts.items()
-              if name in chosen.names or not chosen.names and not in_step(text)}
+    wanted = {
+        name: text
+        for name, text in texts.items()
+        if name in chosen.names or not chosen.names and not in_step(text)
+    }
     if chosen.check:
         for name in wanted:
             print(f"{name}: its notebook is not in step; run make notebooks")

@@ -30,7 +30,7 @@ def gather(source, chapters=ROOT / "chapters"):
     for page in ("conventions.md", "checking.md", "results.md"):
         shutil.copy(ROOT / "docs" / page, source / "docs")
     writing = (ROOT / "docs" / "writing.md").read_text(encoding="utf-8")
-    symbols = writing[writing.index("## Symbols"):].replace("## ", "# ", 1)
+    symbols = writing[writing.index("## Symbols") :].replace("## ", "# ", 1)
     (source / "docs" / "symbols.md").write_text(symbols, encoding="utf-8")
     for name in ("gluon_bn", "benchmarks", "tests", "README.md", "CONTRIBUTING.md", "LICENSE"):
         (source / name).symlink_to(ROOT / name)  # what chapters link to, offered for download
@@ -50,8 +50,10 @@ def landing_page(source):
         return f"[{title_of(notebook)}]({name}.ipynb)"
 
     text = CHAPTER.sub(chapter, text)
-    solved = [f"{int(path.stem[:2])}. {title_of(path)} <chapters/solutions/{path.stem}>"
-              for path in sorted((source / "chapters" / "solutions").glob("*.ipynb"))]
+    solved = [
+        f"{int(path.stem[:2])}. {title_of(path)} <chapters/solutions/{path.stem}>"
+        for path in sorted((source / "chapters" / "solutions").glob("*.ipynb"))
+    ]
     return text.replace("@chapters@", "\n".join(entries)).replace("@solutions@", "\n".join(solved))
 
 
@@ -68,9 +70,21 @@ def build(target, chapters=ROOT / "chapters", strict=False):
         source, site = Path(place).resolve() / "book", Path(place, "site")
         source.mkdir()
         gather(source, chapters)
-        status = sphinx(["-b", "html", "-q", "--keep-going", *(["-W"] if strict else []),
-                         "-c", str(BOOK), "-d", str(Path(place, "doctrees")), str(source),
-                         str(site)])
+        status = sphinx(
+            [
+                "-b",
+                "html",
+                "-q",
+                "--keep-going",
+                *(["-W"] if strict else []),
+                "-c",
+                str(BOOK),
+                "-d",
+                str(Path(place, "doctrees")),
+                str(source),
+                str(site),
+            ]
+        )
         if not status:
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree(site, target)

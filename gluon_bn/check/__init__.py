@@ -30,5 +30,15 @@ from gluon_bn.check.exercises import (
 )
 from gluon_bn.check.report import Report
 
-__all__ = ["Report", "batch_norm", "batch_norm_backward", "block", "conditional", "group_norm",
-           "layer_norm", "moments", "normalize", "recalibrate"]
+__all__ = [
+    "Report",
+    "batch_norm",
+    "batch_norm_backward",
+    "block",
+    "conditional",
+    "group_norm",
+    "layer_norm",
+    "moments",
+    "normalize",
+    "recalibrate",
+]

@@ -58,8 +58,9 @@ def conditional(f):
             out_of_range(session)
             float_labels(session)
 
-    return examine(Report("conditional"), lambda: (Layer if is_layer else Student)(f, CONDITIONAL),
-                   questions)
+    return examine(
+        Report("conditional"), lambda: (Layer if is_layer else Student)(f, CONDITIONAL), questions
+    )
 
 
 def questions_of_layers(session):
@@ -68,8 +69,10 @@ def questions_of_layers(session):
     first = layer.fit(session.exercise.cases()[4][0])
     Life(report, layer, first).run(SHARED)
     if "state shared between layers" in report.mistakes:
-        report.note("nothing else was looked at: every answer depends on what other layers were "
-                    "asked before")
+        report.note(
+            "nothing else was looked at: every answer depends on what other layers were "
+            "asked before"
+        )
         return False
     apart = [report.lines.pop() for line in report.lines[-1:] if "keep their" in line.what]
     if not session.runs():
@@ -82,8 +85,11 @@ def questions_of_layers(session):
         report.note("nothing else was looked at until they are two")
         return False
     if layer.extra:
-        report.not_yet("what forward returns", "More than one value comes back. The layer behind "
-                       "this one expects Y alone.", ("more than Y returned",))
+        report.not_yet(
+            "what forward returns",
+            "More than one value comes back. The layer behind this one expects Y alone.",
+            ("more than Y returned",),
+        )
     settle_eps(session)
     weight_of_the_past(session)
     average = plain_average(life)
@@ -106,11 +112,14 @@ def questions_of_layers(session):
 def settle_eps(session):
     """The epsilon of a layer that does not say it: the one that explains its output, if any."""
     layer = session.student
-    for some in [cases[i:i + 2] for cases in session.cases.values() for i in (1, 4)]:
+    for some in [cases[i : i + 2] for cases in session.cases.values() for i in (1, 4)]:
         evidence = session.evidence(some, ("Y",))
         for eps in (1e-5, 1e-3, 1e-12, 2e-5, 1e-6, 1e-8, 1e-4, 1e-2):
-            if "eps" not in layer.said and not isinstance(evidence, Failure) and all(
-                    same(got["Y"], session.answers(c.but(eps=eps))["Y"]) for c, got in evidence):
+            if (
+                "eps" not in layer.said
+                and not isinstance(evidence, Failure)
+                and all(same(got["Y"], session.answers(c.but(eps=eps))["Y"]) for c, got in evidence)
+            ):
                 layer.eps = eps
                 layer.said.add("eps")
     adapted_again(session)
@@ -130,20 +139,27 @@ def weight_of_the_past(session):
         weights = (came.ravel() - batch) / (case["moving_mean"] - batch)
     weight = round(float(np.median(weights)), 4)
     said = layer.momentum if "momentum" in layer.said else None
-    if not np.allclose(weights, weight, atol=2e-4) or not 0.5 <= weight < 0.99999 or (
-            said is not None and not np.isclose(weight, 1 - said, atol=1e-4)):
+    if (
+        not np.allclose(weights, weight, atol=2e-4)
+        or not 0.5 <= weight < 0.99999
+        or (said is not None and not np.isclose(weight, 1 - said, atol=1e-4))
+    ):
         return
     layer.momentum = weight
     if said is not None and not np.isclose(weight, said):
-        session.report.note(f"momentum={said:g} is the weight of the new batch here, as in PyTorch "
-                            f"and the newer d2l; in Gluon the same layer has momentum={weight:g}")
+        session.report.note(
+            f"momentum={said:g} is the weight of the new batch here, as in PyTorch "
+            f"and the newer d2l; in Gluon the same layer has momentum={weight:g}"
+        )
     adapted_again(session)
 
 
 def adapted_again(session):
     layer = session.student
-    session.cases = {rank: [c.but(eps=layer.eps, momentum=layer.momentum) for c in cases]
-                     for rank, cases in session.cases.items()}
+    session.cases = {
+        rank: [c.but(eps=layer.eps, momentum=layer.momentum) for c in cases]
+        for rank, cases in session.cases.items()
+    }
 
 
 def plain_average(life):
@@ -157,8 +173,10 @@ def plain_average(life):
     except (Failure, KeyError):
         return False
     axes = tuple(a for a in range(len(life.case.shape)) if a != 1)
-    return all(same(g, (f(life.case["X"], axes) + f(life.other["X"], axes)) / 2)
-               for g, f in zip(got, (np.mean, np.var)))
+    return all(
+        same(g, (f(life.case["X"], axes) + f(life.other["X"], axes)) / 2)
+        for g, f in zip(got, (np.mean, np.var))
+    )
 
 
 # ----------------------------------------------------------------------------------- the labels
@@ -177,20 +195,27 @@ def out_of_range(session):
             continue
         takes = ", which comes out as zeros" * (not got.reshape(case.shape)[1].any())
         for row in range(K):
-            if same(got, session.answers(case.but(labels=np.where(labels == label, row, labels)))[
-                    "Y"]):
+            if same(
+                got, session.answers(case.but(labels=np.where(labels == label, row, labels)))["Y"]
+            ):
                 takes, rows = f" as if it were {row}", rows + 1
         accepted.append(f"label {label}{takes}")
     if not accepted:
         session.report.ok("labels that no class has are refused")
         return
-    why = ("MXNet's take and Embedding clip an index that is out of range, so a wrong label trains "
-           "the class next door." if rows else "Such a label is a mistake in the data, and nobody "
-           "hears of it.")
-    session.report.not_yet("labels that no class has", f"With {K} classes, it takes "
-                           f"{' and '.join(accepted)}, without a word. {why} Look at the labels "
-                           "before you use them.",
-                           ("labels clipped" if rows else "labels not checked",))
+    why = (
+        "MXNet's take and Embedding clip an index that is out of range, so a wrong label trains "
+        "the class next door."
+        if rows
+        else "Such a label is a mistake in the data, and nobody hears of it."
+    )
+    session.report.not_yet(
+        "labels that no class has",
+        f"With {K} classes, it takes "
+        f"{' and '.join(accepted)}, without a word. {why} Look at the labels "
+        "before you use them.",
+        ("labels clipped" if rows else "labels not checked",),
+    )
 
 
 def float_labels(session):
@@ -203,5 +228,8 @@ def float_labels(session):
         session.report.note(f"labels of type float32: {problem}")
         return
     if not same(got, want):
-        session.report.not_yet("labels of type float32", "They give another Y than the same labels "
-                               "as integers.", ("type of the labels",))
+        session.report.not_yet(
+            "labels of type float32",
+            "They give another Y than the same labels as integers.",
+            ("type of the labels",),
+        )

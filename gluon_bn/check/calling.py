@@ -14,13 +14,36 @@ from mxnet import autograd, nd
 SECONDS = 5  # for one call of a student's code
 
 ALIASES = {
-    "x": "X", "input": "X", "inputs": "X", "data": "X", "g": "gamma", "weight": "gamma",
-    "scale": "gamma", "b": "beta", "bias": "beta", "shift": "beta", "offset": "beta",
-    "running_mean": "moving_mean", "running_var": "moving_var", "moving_variance": "moving_var",
-    "running_variance": "moving_var", "epsilon": "eps", "variance": "var", "mu": "mean",
-    "dy": "dY", "dout": "dY", "grad_y": "dY", "grad": "dY", "grad_output": "dY", "label": "labels",
-    "y": "labels", "axes": "axis", "groups": "num_groups", "is_training": "training",
-    "train": "training", "train_mode": "training",
+    "x": "X",
+    "input": "X",
+    "inputs": "X",
+    "data": "X",
+    "g": "gamma",
+    "weight": "gamma",
+    "scale": "gamma",
+    "b": "beta",
+    "bias": "beta",
+    "shift": "beta",
+    "offset": "beta",
+    "running_mean": "moving_mean",
+    "running_var": "moving_var",
+    "moving_variance": "moving_var",
+    "running_variance": "moving_var",
+    "epsilon": "eps",
+    "variance": "var",
+    "mu": "mean",
+    "dy": "dY",
+    "dout": "dY",
+    "grad_y": "dY",
+    "grad": "dY",
+    "grad_output": "dY",
+    "label": "labels",
+    "y": "labels",
+    "axes": "axis",
+    "groups": "num_groups",
+    "is_training": "training",
+    "train": "training",
+    "train_mode": "training",
 }
 
 
@@ -40,27 +63,53 @@ class Endless(BaseException):
 
 # What stands in an error of MXNet's, what it means for a student, the name of the mistake.
 HINTS = (
-    ("Assigning to NDArrays that are already in a computational graph",
-     "it changes an array in place (with -=, *= or [:] =) while autograd records, which MXNet "
-     "forbids: what was overwritten is needed for the gradient. Make a new array instead",
-     "changed in place"),
-    ("not in a computational graph",
-     "nothing leads back from Y to X for autograd. Somewhere the way is cut: asnumpy(), a new "
-     "array made from numbers, detach() or autograd.pause()", "gradient cut"),
-    ("has no attribute 'var'", "arrays of mx.nd have no var() (those of mx.np do): the variance "
-     "has to be put together from means", "error"),
+    (
+        "Assigning to NDArrays that are already in a computational graph",
+        "it changes an array in place (with -=, *= or [:] =) while autograd records, which MXNet "
+        "forbids: what was overwritten is needed for the gradient. Make a new array instead",
+        "changed in place",
+    ),
+    (
+        "not in a computational graph",
+        "nothing leads back from Y to X for autograd. Somewhere the way is cut: asnumpy(), a new "
+        "array made from numbers, detach() or autograd.pause()",
+        "gradient cut",
+    ),
+    (
+        "has no attribute 'var'",
+        "arrays of mx.nd have no var() (those of mx.np do): the variance "
+        "has to be put together from means",
+        "error",
+    ),
     ("has no attribute 'std'", "arrays of mx.nd have no std() (those of mx.np do)", "error"),
-    ("object has no attribute '_scope'", "the constructor of Block did not run before something "
-     "was asked of it. Is super().__init__() called first?", "error"),
-    ("Parameter'> not supported", "a Parameter stands where its array belongs. A Parameter holds "
-     "the array, and hands it out when asked for its data", "error"),
-    ("Exceeds input dimensions", "it averages over an axis that X does not have. Are the axes "
-     "written for images only?", "error"),
+    (
+        "object has no attribute '_scope'",
+        "the constructor of Block did not run before something "
+        "was asked of it. Is super().__init__() called first?",
+        "error",
+    ),
+    (
+        "Parameter'> not supported",
+        "a Parameter stands where its array belongs. A Parameter holds "
+        "the array, and hands it out when asked for its data",
+        "error",
+    ),
+    (
+        "Exceeds input dimensions",
+        "it averages over an axis that X does not have. Are the axes written for images only?",
+        "error",
+    ),
     ("data type do not match", "arrays of two types meet", "type changed"),
-    ("only accept legacy ndarrays", "mx.nd and mx.np are mixed: a function of mx.nd was given an "
-     "array of mx.np", "error"),
-    ("only accept MXNet numpy ndarrays", "mx.nd and mx.np are mixed: a function of mx.np was given "
-     "an array of mx.nd", "error"),
+    (
+        "only accept legacy ndarrays",
+        "mx.nd and mx.np are mixed: a function of mx.nd was given an array of mx.np",
+        "error",
+    ),
+    (
+        "only accept MXNet numpy ndarrays",
+        "mx.nd and mx.np are mixed: a function of mx.np was given an array of mx.nd",
+        "error",
+    ),
 )
 
 
@@ -77,8 +126,10 @@ def explain(error):
     """A `Failure` for any exception: its first sentence, and what usually stands behind it."""
     if isinstance(error, Failure):
         return error
-    said, types = first_sentence(error), re.search(r"expected (float\d+), got (float\d+)",
-                                                   str(error))
+    said, types = (
+        first_sentence(error),
+        re.search(r"expected (float\d+), got (float\d+)", str(error)),
+    )
     if types:
         return Failure(f"arrays of two types meet, {types[1]} and {types[2]}", "type changed")
     for sign, meaning, mistake in HINTS:
@@ -136,8 +187,12 @@ def guarded(kind="nd", training=False, recording=False):
 
 def modes():
     """What a student's code might leave changed."""
-    return (autograd.is_recording(), autograd.is_training(), mx.util.is_np_shape(),
-            mx.util.is_np_array())
+    return (
+        autograd.is_recording(),
+        autograd.is_training(),
+        mx.util.is_np_shape(),
+        mx.util.is_np_array(),
+    )
 
 
 # ----------------------------------------------------------------------------------------- arrays
@@ -154,15 +209,18 @@ def make(value, kind, dtype="float32"):
 def to_numpy(value, what):
     """NumPy, float64, of whatever a student returns; a `Failure` if that is no numbers."""
     if value is None:
-        raise Failure(f"{what} is None. Does every path through your function end in a return?",
-                      "nothing returned")
+        raise Failure(
+            f"{what} is None. Does every path through your function end in a return?",
+            "nothing returned",
+        )
     if isinstance(value, nd.NDArray):
         value = value.asnumpy()
     try:
         return np.asarray(value, dtype="float64")
     except (TypeError, ValueError):
-        raise Failure(f"{what} is of type {type(value).__name__}; an array is expected",
-                      "wrong type returned") from None
+        raise Failure(
+            f"{what} is of type {type(value).__name__}; an array is expected", "wrong type returned"
+        ) from None
 
 
 def dtype_of(value):
@@ -199,24 +257,31 @@ class Function:
         self.by_name, self.reordered, self.spread = None, False, False
         call = f"f({', '.join(names)})"
         if not callable(function):
-            raise Failure(f"a function is expected, called as {call}; this is of type "
-                          f"{type(function).__name__}. Pass the function itself, without calling "
-                          "it", "not a function")
+            raise Failure(
+                f"a function is expected, called as {call}; this is of type "
+                f"{type(function).__name__}. Pass the function itself, without calling "
+                "it",
+                "not a function",
+            )
         try:
             parameters = list(inspect.signature(function).parameters.values())
         except (TypeError, ValueError):  # written in C
             return
         if any(p.kind is p.VAR_POSITIONAL for p in parameters):
             return
-        known = {ALIASES.get(p.name, ALIASES.get(p.name.lower(), p.name)): p for p in parameters
-                 if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        known = {
+            ALIASES.get(p.name, ALIASES.get(p.name.lower(), p.name)): p
+            for p in parameters
+            if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        }
         required = {name for name, p in known.items() if p.default is p.empty}
         rest = any(p.kind is p.VAR_KEYWORD for p in parameters)
         if (rest and known.keys() <= set(names)) or (
-                set(names) - set(optional) <= set(known)
-                and required <= {*names, "training", *extra}):
-            self.by_name = {name: p.name for name, p in known.items()
-                            if name in (*names, "training", *extra)}
+            set(names) - set(optional) <= set(known) and required <= {*names, "training", *extra}
+        ):
+            self.by_name = {
+                name: p.name for name, p in known.items() if name in (*names, "training", *extra)
+            }
             if rest:
                 self.by_name = {**dict(zip(names, names)), **self.by_name}
             order = [name for name in known if name in names]
@@ -224,8 +289,11 @@ class Function:
             return
         slots = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         if not sum(p.default is p.empty for p in slots) <= len(names) <= len(slots):
-            raise Failure(f"it is called as {call}, with {len(names)} arguments; yours takes "
-                          f"{len(slots)}: ({', '.join(p.name for p in slots)})", "wrong arguments")
+            raise Failure(
+                f"it is called as {call}, with {len(names)} arguments; yours takes "
+                f"{len(slots)}: ({', '.join(p.name for p in slots)})",
+                "wrong arguments",
+            )
 
     def takes(self, name):
         return self.by_name is None or name in self.by_name

@@ -95,8 +95,11 @@ class Student:
 
     def adapt(self, case):
         """The case as this function sees it: what it has no argument for is plain."""
-        other = {"gamma": lambda: case["gamma"] * 0 + 1, "beta": lambda: case["beta"] * 0,
-                 "axis": lambda: (0, 2, 3)[:len(case.shape) - 1]}
+        other = {
+            "gamma": lambda: case["gamma"] * 0 + 1,
+            "beta": lambda: case["beta"] * 0,
+            "axis": lambda: (0, 2, 3)[: len(case.shape) - 1],
+        }
         gone = [n for n in self.exercise.optional if not self.function.takes(n)]
         return case.but(**{n: other[n]() for n in gone}) if gone else case
 
@@ -147,8 +150,11 @@ class Student:
         live = self.kind != "numpy" and case.recording
         with guarded(self.kind, case.training, live):
             given = {"training": case.training, **self.arguments(case, dtype), **(statistics or {})}
-            arrays = {name: given[name] for name, value in case.given.items()
-                      if isinstance(value, np.ndarray)}
+            arrays = {
+                name: given[name]
+                for name, value in case.given.items()
+                if isinstance(value, np.ndarray)
+            }
             before = {name: _plain(value).copy() for name, value in arrays.items()}
             wrt = [n for n in self.exercise.wrt if live and self.function.takes(n)]
             for name in wrt:
@@ -168,9 +174,14 @@ class Student:
 
     def arguments(self, case, dtype):
         """The arguments of a case, as this function wants its arrays."""
-        return {name: self.laid(name, value, case, dtype) if isinstance(value, np.ndarray) else
-                [make(v, self.kind, dtype) for v in value] if isinstance(value, list) else value
-                for name, value in case.given.items()}
+        return {
+            name: self.laid(name, value, case, dtype)
+            if isinstance(value, np.ndarray)
+            else [make(v, self.kind, dtype) for v in value]
+            if isinstance(value, list)
+            else value
+            for name, value in case.given.items()
+        }
 
     def laid(self, name, value, case, dtype):
         if self.column and name in self.exercise.laid and value.ndim == 1:
@@ -184,19 +195,28 @@ class Student:
             raise Failure("it returns an empty tuple", "nothing returned")
         parts, order = list(returned) if several else [returned], "right"
         if returned is None:
-            raise Failure("it returns nothing (None). Does every path end in a return?",
-                          "nothing returned")
+            raise Failure(
+                "it returns nothing (None). Does every path end in a return?", "nothing returned"
+            )
         if len(names) == 1:
             self.extra |= len(parts) > 1
             parts = parts[:1]
         elif len(parts) < len(names) and names[0] == "Y":
             order = "Y alone"
         elif len(parts) != len(names) and names[0] != "Y":
-            raise Failure(f"it returns {len(parts)} value{'s' * (len(parts) != 1)}; {len(names)} "
-                          "are expected", "wrong number of return values")
+            raise Failure(
+                f"it returns {len(parts)} value{'s' * (len(parts) != 1)}; {len(names)} "
+                "are expected",
+                "wrong number of return values",
+            )
         self.to_numpy |= any(isinstance(part, np.ndarray) for part in parts)
-        values = [to_numpy(part, "what your function returns" if len(parts) == 1 else
-                           f"return value number {i + 1}") for i, part in enumerate(parts)]
+        values = [
+            to_numpy(
+                part,
+                "what your function returns" if len(parts) == 1 else f"return value number {i + 1}",
+            )
+            for i, part in enumerate(parts)
+        ]
         if names[0] in ("Y", "dX"):  # as large as X, wherever it stands
             large = [i for i, value in enumerate(values) if value.size == case["X"].size]
             if large and 0 not in large:
@@ -205,18 +225,25 @@ class Student:
                 order = "another" if order == "right" else order
         if order == "Y alone":
             values, parts = values[:1], parts[:1]
-        return Outcome(dict(zip(names, values)), {n: v.shape for n, v in zip(names, values)},
-                       {n: dtype_of(p) for n, p in zip(names, parts)}, parts, order=order)
+        return Outcome(
+            dict(zip(names, values)),
+            {n: v.shape for n, v in zip(names, values)},
+            {n: dtype_of(p) for n, p in zip(names, parts)},
+            parts,
+            order=order,
+        )
 
     def _back(self, outcome, arrays, wrt):
         """The gradients of sum(upstream * outputs); outputs are read again after it, for an
         operator of MXNet's moves the statistics only now."""
-        heads = outcome.arrays[:self.exercise.heads]
+        heads = outcome.arrays[: self.exercise.heads]
         try:
             for head in heads:
                 if not isinstance(head, nd.NDArray):
-                    raise Failure("what comes back is no array of MXNet's, so autograd cannot "
-                                  "follow", "gradient cut")
+                    raise Failure(
+                        "what comes back is no array of MXNet's, so autograd cannot follow",
+                        "gradient cut",
+                    )
             autograd.backward(list(heads), heads_of(heads, self.exercise, self.kind))
             for name in wrt:
                 outcome.values[f"d{name}"] = arrays[name].grad.asnumpy().astype("float64")
@@ -226,8 +253,6 @@ class Student:
             outcome.failure = explain(error)
         for name, array in zip(self.exercise.outputs, outcome.arrays):
             outcome.values[name] = to_numpy(array, name)
-
-
 
 
 def _plain(value):
@@ -292,7 +317,9 @@ class Answers:
                 returned = returned if isinstance(returned, tuple) else (returned,)
                 values = {n: r.asnumpy() for n, r in zip(exercise.outputs, returned)}
                 if back:
-                    autograd.backward(list(returned[:exercise.heads]), heads_of(returned, exercise))
+                    autograd.backward(
+                        list(returned[: exercise.heads]), heads_of(returned, exercise)
+                    )
                     values.update({f"d{n}": given[n].grad.asnumpy() for n in exercise.wrt})
                 return values
         except Failure:
@@ -301,5 +328,7 @@ class Answers:
 
 def heads_of(outputs, exercise, kind="nd"):
     """The gradients that are sent back to the first outputs."""
-    return [make(upstream(out.size, i).reshape(out.shape), kind, dtype_of(out))
-            for i, out in enumerate(outputs[:exercise.heads])]
+    return [
+        make(upstream(out.size, i).reshape(out.shape), kind, dtype_of(out))
+        for i, out in enumerate(outputs[: exercise.heads])
+    ]

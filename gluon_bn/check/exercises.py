@@ -20,13 +20,19 @@ def per_channel(case):
 
 def modes(names, labels=False):
     """Cases of batch_norm: three in training, the same three and one more in prediction."""
+
     @cache
     def both():
-        return {rank: [Case({n: values[n] for n in names}, training, training)
-                       for training in (True, False)
-                       for values in probes.battery(probes.SHAPES[rank], labels=labels) + (
-                           not training) * [probes.near_zero(probes.SHAPES[rank], labels)]]
-                for rank in (4, 2)}
+        return {
+            rank: [
+                Case({n: values[n] for n in names}, training, training)
+                for training in (True, False)
+                for values in probes.battery(probes.SHAPES[rank], labels=labels)
+                + (not training) * [probes.near_zero(probes.SHAPES[rank], labels)]
+            ]
+            for rank in (4, 2)
+        }
+
     return both
 
 
@@ -38,10 +44,15 @@ def plain(names, shapes=None, axis=1, rename=None, small=None, **more):
     def chosen(values, more):
         return Case({n: more.get(n, values.get(rename.get(n, n))) for n in names}, recording=True)
 
-    return (lru_cache(maxsize=None)(lambda: {
-        rank: [chosen(v, more) for v in probes.battery(shape, axis=axis)]
-        for rank, shape in shapes.items()}),
-        lambda rank: (chosen(v, small or more) for v in probes.small(rank, axis)))
+    return (
+        lru_cache(maxsize=None)(
+            lambda: {
+                rank: [chosen(v, more) for v in probes.battery(shape, axis=axis)]
+                for rank, shape in shapes.items()
+            }
+        ),
+        lambda rank: (chosen(v, small or more) for v in probes.small(rank, axis)),
+    )
 
 
 NAMES = ("X", "gamma", "beta", "moving_mean", "moving_var", "eps", "momentum")
@@ -56,24 +67,47 @@ def batch_norm_exercise(labels):
     return Exercise(
         "conditional" if labels else "batch_norm",
         batch_norm_mistakes.CONDITIONAL_SOURCE if labels else batch_norm_mistakes.SOURCE,
-        batch_norm_mistakes.CONDITIONAL if labels else batch_norm_mistakes.BATCH_NORM, names,
-        ("Y", "moving_mean", "moving_var"), modes(names, labels), small, per_channel,
-        laid=("gamma", "beta", "moving_mean", "moving_var"), wrt=("X", "gamma", "beta"))
+        batch_norm_mistakes.CONDITIONAL if labels else batch_norm_mistakes.BATCH_NORM,
+        names,
+        ("Y", "moving_mean", "moving_var"),
+        modes(names, labels),
+        small,
+        per_channel,
+        laid=("gamma", "beta", "moving_mean", "moving_var"),
+        wrt=("X", "gamma", "beta"),
+    )
 
 
 BATCH_NORM, CONDITIONAL = batch_norm_exercise(False), batch_norm_exercise(True)
-_cases, _small = plain(("X", "mean", "var", "beta", "gamma", "eps"), rename={
-    "mean": "moving_mean", "var": "moving_var"})
+_cases, _small = plain(
+    ("X", "mean", "var", "beta", "gamma", "eps"),
+    rename={"mean": "moving_mean", "var": "moving_var"},
+)
 NORMALIZE = Exercise(
-    "normalize", other_mistakes.NORMALIZE_SOURCE, other_mistakes.NORMALIZE,
-    ("X", "mean", "var", "beta", "gamma", "eps"), ("Y",), _cases, _small, per_channel,
-    laid=("mean", "var", "beta", "gamma"), wrt=("X", "mean", "var", "beta", "gamma"),
-    optional=("beta", "gamma"))
+    "normalize",
+    other_mistakes.NORMALIZE_SOURCE,
+    other_mistakes.NORMALIZE,
+    ("X", "mean", "var", "beta", "gamma", "eps"),
+    ("Y",),
+    _cases,
+    _small,
+    per_channel,
+    laid=("mean", "var", "beta", "gamma"),
+    wrt=("X", "mean", "var", "beta", "gamma"),
+    optional=("beta", "gamma"),
+)
 _cases, _small = plain(("X", "gamma", "beta", "eps"), {r: probes.SHAPES[r] for r in (3, 2)}, -1)
 LAYER_NORM = Exercise(
-    "layer_norm", other_mistakes.LAYER_NORM_SOURCE, other_mistakes.LAYER_NORM,
-    ("X", "gamma", "beta", "eps"), ("Y",), _cases, _small, lambda case: case.shape[-1],
-    wrt=("X", "gamma", "beta"))
+    "layer_norm",
+    other_mistakes.LAYER_NORM_SOURCE,
+    other_mistakes.LAYER_NORM,
+    ("X", "gamma", "beta", "eps"),
+    ("Y",),
+    _cases,
+    _small,
+    lambda case: case.shape[-1],
+    wrt=("X", "gamma", "beta"),
+)
 
 
 @cache
@@ -81,43 +115,85 @@ def axis_cases():
     """A function without `axis` is asked for the first two of rank 4, and for rank 2."""
     X4, X2 = (probes.ordinary(probes.SHAPES[rank])["X"] for rank in (4, 2))
     little = probes.exact(probes.ordinary(probes.SHAPES[4], seed=1)["X"] / 128)
-    return {rank: [Case({"X": X, "axis": axis}, recording=True) for X, axis in some]
-            for rank, some in ((4, ((X4, (0, 2, 3)), (little, (0, 2, 3)), (X4, (2, 3)),
-                                    (X4, (1,)))), (2, ((X2, (0,)),)))}
+    return {
+        rank: [Case({"X": X, "axis": axis}, recording=True) for X, axis in some]
+        for rank, some in (
+            (4, ((X4, (0, 2, 3)), (little, (0, 2, 3)), (X4, (2, 3)), (X4, (1,)))),
+            (2, ((X2, (0,)),)),
+        )
+    }
 
 
 MOMENTS = Exercise(
-    "moments", other_mistakes.MOMENTS_SOURCE, other_mistakes.MOMENTS, ("X", "axis"),
-    ("mean", "var"), axis_cases,
-    lambda rank: (Case({"X": v["X"], "axis": (0, 2, 3)[:1 if rank == 2 else 3]})
-                  for v in probes.small(rank)),
-    lambda case: np.prod([case.shape[a] for a in case["axis"]]), wrt=("X",), heads=2,
-    optional=("axis",))
+    "moments",
+    other_mistakes.MOMENTS_SOURCE,
+    other_mistakes.MOMENTS,
+    ("X", "axis"),
+    ("mean", "var"),
+    axis_cases,
+    lambda rank: (
+        Case({"X": v["X"], "axis": (0, 2, 3)[: 1 if rank == 2 else 3]}) for v in probes.small(rank)
+    ),
+    lambda case: np.prod([case.shape[a] for a in case["axis"]]),
+    wrt=("X",),
+    heads=2,
+    optional=("axis",),
+)
 
 
 def backward_case(values):
     X = values["X"]
-    axes = (0, 2, 3)[:X.ndim - 1]
-    return Case({"dY": upstream(X.shape), "X": X, "gamma": values["gamma"], "eps": values["eps"],
-                 "beta": values["beta"], "mean": X.mean(axes), "var": X.var(axes)})
+    axes = (0, 2, 3)[: X.ndim - 1]
+    return Case(
+        {
+            "dY": upstream(X.shape),
+            "X": X,
+            "gamma": values["gamma"],
+            "eps": values["eps"],
+            "beta": values["beta"],
+            "mean": X.mean(axes),
+            "var": X.var(axes),
+        }
+    )
 
 
 BACKWARD = Exercise(
-    "batch_norm_backward", backward_mistakes.SOURCE, backward_mistakes.BACKWARD,
-    ("dY", "X", "gamma", "eps"), ("dX", "dgamma", "dbeta"),
-    lru_cache(maxsize=None)(lambda: {
-        r: [backward_case(v) for v in probes.battery(probes.SHAPES[r])[:2]] for r in (4, 2)}),
-    lambda rank: map(backward_case, probes.small(rank)), per_channel,
-    laid=("gamma", "beta", "mean", "var"), heads=0, extra=("beta", "mean", "var"))
+    "batch_norm_backward",
+    backward_mistakes.SOURCE,
+    backward_mistakes.BACKWARD,
+    ("dY", "X", "gamma", "eps"),
+    ("dX", "dgamma", "dbeta"),
+    lru_cache(maxsize=None)(
+        lambda: {
+            r: [backward_case(v) for v in probes.battery(probes.SHAPES[r])[:2]] for r in (4, 2)
+        }
+    ),
+    lambda rank: map(backward_case, probes.small(rank)),
+    per_channel,
+    laid=("gamma", "beta", "mean", "var"),
+    heads=0,
+    extra=("beta", "mean", "var"),
+)
 
 
-_cases, _small = plain(("X", "gamma", "beta", "num_groups", "eps"), {4: (5, 6, 4, 7), 2: (5, 6)},
-                       small={"num_groups": 1}, num_groups=3)
+_cases, _small = plain(
+    ("X", "gamma", "beta", "num_groups", "eps"),
+    {4: (5, 6, 4, 7), 2: (5, 6)},
+    small={"num_groups": 1},
+    num_groups=3,
+)
 GROUP_NORM = Exercise(
-    "group_norm", other_mistakes.GROUP_NORM_SOURCE, other_mistakes.GROUP_NORM,
-    ("X", "gamma", "beta", "num_groups", "eps"), ("Y",), _cases, _small,
+    "group_norm",
+    other_mistakes.GROUP_NORM_SOURCE,
+    other_mistakes.GROUP_NORM,
+    ("X", "gamma", "beta", "num_groups", "eps"),
+    ("Y",),
+    _cases,
+    _small,
     lambda case: case["X"].size / len(case["X"]) / case["num_groups"],
-    laid=("gamma", "beta"), wrt=("X", "gamma", "beta"))
+    laid=("gamma", "beta"),
+    wrt=("X", "gamma", "beta"),
+)
 
 
 def batches_case(shape, seed):
@@ -127,12 +203,17 @@ def batches_case(shape, seed):
 
 
 RECALIBRATE = Exercise(
-    "recalibrate", other_mistakes.RECALIBRATE_SOURCE, other_mistakes.RECALIBRATE, ("batches",),
+    "recalibrate",
+    other_mistakes.RECALIBRATE_SOURCE,
+    other_mistakes.RECALIBRATE,
+    ("batches",),
     ("mean", "var"),
-    lru_cache(maxsize=None)(lambda: {
-        r: [batches_case(probes.SHAPES[r], seed) for seed in (0, 1)] for r in (4, 2)}),
+    lru_cache(maxsize=None)(
+        lambda: {r: [batches_case(probes.SHAPES[r], seed) for seed in (0, 1)] for r in (4, 2)}
+    ),
     lambda rank: [Case({"batches": [np.array([[1.0], [3.0]]), np.array([[8.0]])]})],
-    lambda case: 0)
+    lambda case: 0,
+)
 
 
 # ----------------------------------------------------------------------------------- the functions
@@ -194,8 +275,9 @@ def batch_norm_backward(f):
 
     Returns a `Report`, true when all is right.
     """
-    return examine(Report("batch_norm_backward"), lambda: backward_student(f),
-                   questions_of_functions)
+    return examine(
+        Report("batch_norm_backward"), lambda: backward_student(f), questions_of_functions
+    )
 
 
 def layer_norm(f):
@@ -271,25 +353,33 @@ def questions_of_functions(session):
     session.say_kind()
     report, student, exercise = session.report, session.student, session.exercise
     if session.orders() & {"another"}:
-        report.not_yet("the order of what is returned", f"{exercise.outputs[0]} comes first, then "
-                       f"{' and '.join(exercise.outputs[1:])}; yours come in another order.",
-                       ("return order",))
+        report.not_yet(
+            "the order of what is returned",
+            f"{exercise.outputs[0]} comes first, then "
+            f"{' and '.join(exercise.outputs[1:])}; yours come in another order.",
+            ("return order",),
+        )
     session.suspect((session.cases, exercise.outputs))
     verdicts = {}
-    for key in (exercise.outputs[::-1] if exercise.outputs[0] == "dX" else exercise.outputs):
+    for key in exercise.outputs[::-1] if exercise.outputs[0] == "dX" else exercise.outputs:
         verdicts[key] = session.judge(session.cases, (key,), exercise.names)
         session.say({"mean": "mean", "var": "variance"}.get(key, key), verdicts[key])
     right = all(v.ok for some in verdicts.values() for v in some.values())
     if right and exercise.wrt and student.kind != "numpy":
-        session.say("gradients flow through both" if exercise.heads == 2 else
-                    "gradients of all arguments", session.gradients())
+        session.say(
+            "gradients flow through both" if exercise.heads == 2 else "gradients of all arguments",
+            session.gradients(),
+        )
     if student.extra:
         report.note("more than one value comes back; the first was taken for Y")
     session.say_changed()
     if student.kind != "numpy" and student.to_numpy:
-        report.not_yet("it returns MXNet's arrays", "NumPy arrays come back. Whoever goes on with "
-                       "them (the layer in front, the Trainer) works with MXNet's.",
-                       ("wrong type returned",))
+        report.not_yet(
+            "it returns MXNet's arrays",
+            "NumPy arrays come back. Whoever goes on with "
+            "them (the layer in front, the Trainer) works with MXNet's.",
+            ("wrong type returned",),
+        )
     session.say_types()
     if right and exercise is MOMENTS:
         session.say_precision("var")
@@ -300,8 +390,9 @@ def outputs_and_statistics(session, average=False):
     training, prediction = session.modes(True), session.modes(False)
     stepped = {rank: cases[:2] for rank, cases in training.items()}
     statistics = ("moving_mean", "moving_var")
-    session.suspect((training, ("Y",)), (prediction, ("Y",)), (stepped, statistics),
-                    (prediction, statistics))
+    session.suspect(
+        (training, ("Y",)), (prediction, ("Y",)), (stepped, statistics), (prediction, statistics)
+    )
     given = ("X", "labels", "gamma", "beta", "eps")
     trained = session.judge(training, ("Y",), given)
     predicted = session.judge(prediction, ("Y",), (*given, *statistics))
@@ -310,18 +401,30 @@ def outputs_and_statistics(session, average=False):
     session.say("Y in training", trained)
     session.say("Y in prediction", predicted)
     if all(v.ok for v in (*trained.values(), *predicted.values())):
-        flipped = {rank: [c for case in cases[::3] for c in (case, case.but(
-            recording=not case.recording))] for rank, cases in session.cases.items()}
+        flipped = {
+            rank: [c for case in cases[::3] for c in (case, case.but(recording=not case.recording))]
+            for rank, cases in session.cases.items()
+        }
         verdicts = session.judge(flipped, ("Y",), given)
         if not all(v.ok for v in verdicts.values()):
             session.say("train_mode() and record(train_mode=False)", verdicts)
-    session.statistics(*({rank: c for rank, c in cases.items() if not isinstance(
-        session.evidence(c, ("Y",)), Failure)} for cases in (stepped, prediction)), average)
+    session.statistics(
+        *(
+            {
+                rank: c
+                for rank, c in cases.items()
+                if not isinstance(session.evidence(c, ("Y",)), Failure)
+            }
+            for cases in (stepped, prediction)
+        ),
+        average,
+    )
     understood = {rank: v.found for rank, v in trained.items() if v.found}
     if session.student.kind == "numpy":
         return
     if not understood:
-        session.report.note("the gradients were not looked at: they can be once Y in training is "
-                            "understood")
+        session.report.note(
+            "the gradients were not looked at: they can be once Y in training is understood"
+        )
         return
     session.say("gradients of X, gamma and beta", session.gradients(understood))

@@ -27,9 +27,12 @@ class Case:
         return self.given[name]
 
     def but(self, training=None, recording=None, **changes):
-        return replace(self, given={**self.given, **changes},
-                       training=self.training if training is None else training,
-                       recording=self.recording if recording is None else recording)
+        return replace(
+            self,
+            given={**self.given, **changes},
+            training=self.training if training is None else training,
+            recording=self.recording if recording is None else recording,
+        )
 
     @cached_property
     def silent(self):
@@ -59,31 +62,51 @@ def ordinary(shape, seed=0, axis=1, labels=False):
     def row(*values):
         return exact(np.resize(values, n))
 
-    X = (random.standard_normal(shape) * row(0.5, 1.3, 2.2, 0.8, 1.7).reshape(lay)
-         + row(1.5, -0.7, 3.1, 0.4, -2.0).reshape(lay)
-         + np.linspace(-0.5, 0.7, shape[0]).reshape((-1,) + (1,) * (len(shape) - 1)))
+    X = (
+        random.standard_normal(shape) * row(0.5, 1.3, 2.2, 0.8, 1.7).reshape(lay)
+        + row(1.5, -0.7, 3.1, 0.4, -2.0).reshape(lay)
+        + np.linspace(-0.5, 0.7, shape[0]).reshape((-1,) + (1,) * (len(shape) - 1))
+    )
     gamma, beta = row(1.7, 0.6, 2.3, 1.2, 0.9), row(0.8, -1.1, 0.3, 2.0, -0.6)
     if labels:
         gamma = exact(gamma + random.uniform(-0.5, 2, (CLASSES, n)))
         beta = exact(beta + random.uniform(-2, 2, (CLASSES, n)))
-    return {"X": exact(X), "gamma": gamma, "beta": beta, "eps": 0.1, "momentum": 0.7,
-            "moving_mean": row(-0.4, 0.9, 1.8, -1.2, 0.5), "moving_var": row(2.6, 0.4, 1.9, 0.7,
-                                                                             3.3),
-            "labels": np.array(LABELS) if labels else None}
+    return {
+        "X": exact(X),
+        "gamma": gamma,
+        "beta": beta,
+        "eps": 0.1,
+        "momentum": 0.7,
+        "moving_mean": row(-0.4, 0.9, 1.8, -1.2, 0.5),
+        "moving_var": row(2.6, 0.4, 1.9, 0.7, 3.3),
+        "labels": np.array(LABELS) if labels else None,
+    }
 
 
 def battery(shape, **how):
     """Ordinary values; little variance and a negative gamma; a channel without any variance."""
     base, tiny = ordinary(shape, **how), ordinary(shape, seed=1, **how)
     channel = np.arange(base["moving_mean"].size)
-    tiny.update(X=exact(tiny["X"] / 128), eps=1e-3, momentum=0.9,
-                gamma=tiny["gamma"] * np.where(channel == 1, -1, 1),
-                moving_mean=exact(tiny["moving_mean"] / 128),
-                moving_var=exact(tiny["moving_var"] * 0.0001))
+    tiny.update(
+        X=exact(tiny["X"] / 128),
+        eps=1e-3,
+        momentum=0.9,
+        gamma=tiny["gamma"] * np.where(channel == 1, -1, 1),
+        moving_mean=exact(tiny["moving_mean"] / 128),
+        moving_var=exact(tiny["moving_var"] * 0.0001),
+    )
     still = base["X"].copy()
     still[:, 0] = 2.0
-    return [base, tiny, {**base, "X": still, "eps": 0.25,
-                         "moving_var": np.where(channel == 0, 0, base["moving_var"])}]
+    return [
+        base,
+        tiny,
+        {
+            **base,
+            "X": still,
+            "eps": 0.25,
+            "moving_var": np.where(channel == 0, 0, base["moving_var"]),
+        },
+    ]
 
 
 def far_from_zero(shape, labels=False):
@@ -96,14 +119,29 @@ def far_from_zero(shape, labels=False):
 def near_zero(shape, labels=False):
     """Values so near a moving mean of zero that Y is small: what is added to it shows."""
     base = ordinary(shape, labels=labels)
-    return {**base, "X": base["X"] / 1024, "gamma": base["gamma"] * 0 + 1, "beta": base["beta"] * 0,
-            "moving_mean": base["moving_mean"] * 0}
+    return {
+        **base,
+        "X": base["X"] / 1024,
+        "gamma": base["gamma"] * 0 + 1,
+        "beta": base["beta"] * 0,
+        "moving_mean": base["moving_mean"] * 0,
+    }
 
 
-SMALL = {4: ((2, 1, 1, 1), (1, 1, 1, 2), (2, 2, 1, 1), (2, 1, 1, 2), (1, 2, 1, 2), (2, 2, 1, 2),
-             (2, 2, 2, 2), (2, 3, 1, 2)),
-         3: ((1, 1, 2), (2, 1, 2), (1, 2, 2), (2, 2, 2), (2, 2, 3)),
-         2: ((2, 1), (1, 2), (2, 2), (3, 2), (2, 3))}
+SMALL = {
+    4: (
+        (2, 1, 1, 1),
+        (1, 1, 1, 2),
+        (2, 2, 1, 1),
+        (2, 1, 1, 2),
+        (1, 2, 1, 2),
+        (2, 2, 1, 2),
+        (2, 2, 2, 2),
+        (2, 3, 1, 2),
+    ),
+    3: ((1, 1, 2), (2, 1, 2), (1, 2, 2), (2, 2, 2), (2, 2, 3)),
+    2: ((2, 1), (1, 2), (2, 2), (3, 2), (2, 3)),
+}
 NUMBERS = (0, 2, 3, 7, 1, 6, 4, 9, 5, 8, 0, 3, 1, 7, 2, 5)
 
 
@@ -113,11 +151,21 @@ def small(rank, axis=1, labels=False):
         c = shape[axis]
         rows = (3, c) if labels else (c,)
         numbers = np.array([np.roll((2, 3, 5, 4), -k)[:c] for k in range(3)], dtype="float64")
-        simple = {"X": np.array(NUMBERS[:int(np.prod(shape))], "float64").reshape(shape),
-                  "gamma": np.ones(rows), "beta": np.zeros(rows), "moving_mean": np.zeros(c),
-                  "moving_var": np.ones(c), "eps": 0.25, "momentum": 0.75,
-                  "labels": np.array([2, 0, 1])[:shape[0]] if labels else None}
+        simple = {
+            "X": np.array(NUMBERS[: int(np.prod(shape))], "float64").reshape(shape),
+            "gamma": np.ones(rows),
+            "beta": np.zeros(rows),
+            "moving_mean": np.zeros(c),
+            "moving_var": np.ones(c),
+            "eps": 0.25,
+            "momentum": 0.75,
+            "labels": np.array([2, 0, 1])[: shape[0]] if labels else None,
+        }
         yield simple
-        yield {**simple, "gamma": numbers if labels else numbers[0], "moving_mean": numbers[1],
-               "beta": numbers[::-1] - 6 if labels else numbers[2] - 4,
-               "moving_var": np.array([4.0, 9.0, 16.0])[:c]}
+        yield {
+            **simple,
+            "gamma": numbers if labels else numbers[0],
+            "moving_mean": numbers[1],
+            "beta": numbers[::-1] - 6 if labels else numbers[2] - 4,
+            "moving_var": np.array([4.0, 9.0, 16.0])[:c],
+        }

@@ -37,11 +37,13 @@ class Report:
             why = "For the same reason as above."
         self.lines.append(Line("not yet", what, why, tuple(mistakes), example))
 
-    def changed_in_place(self, name,
-                         who="whoever called finds other numbers in it afterwards"):
+    def changed_in_place(self, name, who="whoever called finds other numbers in it afterwards"):
         """An array that was passed in is not what it was; `who` says whose business that is."""
-        self.not_yet(f"{name} is left as it was", f"{name} is changed in place: {who}. Look for "
-                     "-=, *= or [:] =.", (f"{name} changed in place",))
+        self.not_yet(
+            f"{name} is left as it was",
+            f"{name} is changed in place: {who}. Look for -=, *= or [:] =.",
+            (f"{name} changed in place",),
+        )
 
     @property
     def mistakes(self):
@@ -57,8 +59,11 @@ class Report:
     def __str__(self):
         left = sum(line.status == "not yet" for line in self.lines)
         done = sum(line.status == "ok" for line in self.lines)
-        head = (f"{self.title}: all {done} checks passed." if self
-                else f"{self.title}: {done} right, {left} not yet.")
+        head = (
+            f"{self.title}: all {done} checks passed."
+            if self
+            else f"{self.title}: {done} right, {left} not yet."
+        )
         return "\n".join([head, *map(str, self.lines)])
 
     __repr__ = __str__
@@ -76,11 +81,15 @@ class Line:
 
     def __str__(self):
         indent = " " * 9
-        parts = [textwrap.fill(self.what, WIDTH, initial_indent=f"{self.status:<9}",
-                               subsequent_indent=indent)]
+        parts = [
+            textwrap.fill(
+                self.what, WIDTH, initial_indent=f"{self.status:<9}", subsequent_indent=indent
+            )
+        ]
         if self.why:
-            parts.append(textwrap.fill(self.why, WIDTH, initial_indent=indent,
-                                       subsequent_indent=indent))
+            parts.append(
+                textwrap.fill(self.why, WIDTH, initial_indent=indent, subsequent_indent=indent)
+            )
         if self.example:
             parts.append(textwrap.indent(str(self.example), indent))
         return "\n".join(parts)
@@ -93,9 +102,13 @@ class Example:
         self.given, self.expected, self.got, self.what = given, expected, got, what
 
     def __str__(self):
-        given = textwrap.fill(", ".join(f"{k} = {show(v)}" for k, v in self.given.items()), WIDTH,
-                              initial_indent="For ", subsequent_indent="    ",
-                              break_long_words=False)
+        given = textwrap.fill(
+            ", ".join(f"{k} = {show(v)}" for k, v in self.given.items()),
+            WIDTH,
+            initial_indent="For ",
+            subsequent_indent="    ",
+            break_long_words=False,
+        )
         where = ""
         expected, got = self.expected, self.got
         if np.size(expected) > 16 and np.shape(expected) == np.shape(got):
@@ -103,8 +116,15 @@ class Example:
             where = f"[{', '.join(map(str, index))}]"
             expected, got = expected[index], got[index]
         width = max(len("expected"), len("got"))
-        return "\n".join([given, *(f"{name:<{width}} {self.what}{where} = {show(value)}"
-                                   for name, value in (("expected", expected), ("got", got)))])
+        return "\n".join(
+            [
+                given,
+                *(
+                    f"{name:<{width}} {self.what}{where} = {show(value)}"
+                    for name, value in (("expected", expected), ("got", got))
+                ),
+            ]
+        )
 
 
 def worst(expected, got):
@@ -122,7 +142,10 @@ def show(value):
     value = np.asarray(value)
     if value.dtype == object or value.size > 32:
         return f"an array of shape {value.shape}"
-    text = np.array2string(value.astype("float64") if value.dtype.kind == "f" else value,
-                           separator=", ", max_line_width=10 ** 6,
-                           formatter={"float_kind": lambda x: f"{x:.6g}"})
+    text = np.array2string(
+        value.astype("float64") if value.dtype.kind == "f" else value,
+        separator=", ",
+        max_line_width=10**6,
+        formatter={"float_kind": lambda x: f"{x:.6g}"},
+    )
     return " ".join(text.split())

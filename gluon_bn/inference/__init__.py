@@ -14,5 +14,11 @@ from gluon_bn.inference.conversion import from_gluon, to_gluon
 from gluon_bn.inference.folding import ScaleShift, fold_batch_norm
 from gluon_bn.inference.statistics import population_statistics, recalibrate
 
-__all__ = ["ScaleShift", "fold_batch_norm", "from_gluon", "population_statistics", "recalibrate",
-           "to_gluon"]
+__all__ = [
+    "ScaleShift",
+    "fold_batch_norm",
+    "from_gluon",
+    "population_statistics",
+    "recalibrate",
+    "to_gluon",
+]

@@ -37,26 +37,42 @@ def to_gluon(net):
         if not isinstance(layer, ArrayBlock):
             continue
         if type(layer) is not BatchNorm:
-            raise ValueError(f"layer {name!r} is a {type(layer).__name__}, which gluon.nn does not "
-                             "have in this form")
+            raise ValueError(
+                f"layer {name!r} is a {type(layer).__name__}, which gluon.nn does not "
+                "have in this form"
+            )
         for option, usual in (("zero_debias", False), ("unbiased", False)):
             if getattr(layer, option) != usual:
-                raise ValueError(f"layer {name!r} has {option}={getattr(layer, option)!r}, which "
-                                 "gluon.nn.BatchNorm does not have")
+                raise ValueError(
+                    f"layer {name!r} has {option}={getattr(layer, option)!r}, which "
+                    "gluon.nn.BatchNorm does not have"
+                )
         if layer._arguments() is None:
-            raise ValueError(f"layer {name!r} has an average of its own, a "
-                             f"{type(layer.average).__name__}, which gluon.nn.BatchNorm does not "
-                             "have")
+            raise ValueError(
+                f"layer {name!r} has an average of its own, a "
+                f"{type(layer.average).__name__}, which gluon.nn.BatchNorm does not "
+                "have"
+            )
         if layer.momentum is None:
-            raise ValueError(f"layer {name!r} has momentum=None, the plain average of all batches; "
-                             "gluon.nn.BatchNorm has none. Set layer.momentum to a number first")
+            raise ValueError(
+                f"layer {name!r} has momentum=None, the plain average of all batches; "
+                "gluon.nn.BatchNorm has none. Set layer.momentum to a number first"
+            )
         if not layer.center and _shifts(layer):
-            raise ValueError(f"layer {name!r} has center=False and a beta that is not zero: ours "
-                             "ignores it, gluon.nn.BatchNorm would add it. Set beta to 0 first")
+            raise ValueError(
+                f"layer {name!r} has center=False and a beta that is not zero: ours "
+                "ignores it, gluon.nn.BatchNorm would add it. Set beta to 0 first"
+            )
         theirs = nn.BatchNorm(
-            axis=layer.axis, momentum=layer.momentum, epsilon=layer.epsilon, center=layer.center,
-            scale=layer.scale, use_global_stats=layer.use_global_stats,
-            in_channels=layer.channels, prefix=layer.prefix)
+            axis=layer.axis,
+            momentum=layer.momentum,
+            epsilon=layer.epsilon,
+            center=layer.center,
+            scale=layer.scale,
+            use_global_stats=layer.use_global_stats,
+            in_channels=layer.channels,
+            prefix=layer.prefix,
+        )
         _take_parameters(theirs, layer, memo)
         replaced[id(layer)] = followed_by(theirs, layer.activation)
     return copy_of(net, replaced, memo)
@@ -80,16 +96,25 @@ def from_gluon(net, kernel="auto"):
         if not isinstance(layer, nn.basic_layers._BatchNorm):
             continue
         if type(layer) not in GLUONS:
-            raise ValueError(f"layer {name!r} is a {type(layer).__name__}, not a plain "
-                             "gluon.nn.BatchNorm; what it adds would be lost")
+            raise ValueError(
+                f"layer {name!r} is a {type(layer).__name__}, not a plain "
+                "gluon.nn.BatchNorm; what it adds would be lost"
+            )
         options = layer._kwargs
         # Gluon adds a beta that center=False fixed, so one that is not zero must stay.
         fixed = not layer.beta._differentiable and not _shifts(layer)
         ours = BatchNorm(
-            max(layer.gamma.shape[0], 0), axis=options["axis"], momentum=options["momentum"],
-            epsilon=options["eps"], center=not fixed, scale=not options["fix_gamma"],
-            use_global_stats=options["use_global_stats"], kernel=kernel,
-            activation="relu" if layer.fuse_relu else None, prefix=layer.prefix)
+            max(layer.gamma.shape[0], 0),
+            axis=options["axis"],
+            momentum=options["momentum"],
+            epsilon=options["eps"],
+            center=not fixed,
+            scale=not options["fix_gamma"],
+            use_global_stats=options["use_global_stats"],
+            kernel=kernel,
+            activation="relu" if layer.fuse_relu else None,
+            prefix=layer.prefix,
+        )
         _take_parameters(ours, layer, memo)
         replaced[id(layer)] = ours
     return copy_of(net, replaced, memo)

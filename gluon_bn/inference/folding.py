@@ -40,13 +40,17 @@ class ScaleShift(HybridBlock):
         self._convolution = None
         shapes = [tuple(channels if a == axis else 1 for a in range(num_dims))] * 2
         if axis == 1 and num_dims in (3, 4, 5) and np.dtype(dtype) != np.float16:
-            self._convolution = {"kernel": (1,) * (num_dims - 2), "num_filter": channels,
-                                 "num_group": channels}
+            self._convolution = {
+                "kernel": (1,) * (num_dims - 2),
+                "num_filter": channels,
+                "num_group": channels,
+            }
             shapes = [(channels,) + (1,) * (num_dims - 1), (channels,)]
         self.channels, self.axis, self.num_dims = channels, axis, num_dims
-        self.scale, self.shift = (self.params.get(name, shape=shape, init=init, dtype=dtype)
-                                  for name, shape, init in zip(("scale", "shift"), shapes,
-                                                               ("ones", "zeros")))
+        self.scale, self.shift = (
+            self.params.get(name, shape=shape, init=init, dtype=dtype)
+            for name, shape, init in zip(("scale", "shift"), shapes, ("ones", "zeros"))
+        )
 
     def hybrid_forward(self, F, X, scale, shift):
         if self._convolution:
@@ -93,8 +97,10 @@ def fold_batch_norm(net, example):
     norms = {}
     for name, layer in named_blocks(net):
         if isinstance(layer, ConditionalBatchNorm):
-            raise ValueError(f"layer {name!r} is a ConditionalBatchNorm: its scale and shift "
-                             "depend on the label and fit into no weight")
+            raise ValueError(
+                f"layer {name!r} is a ConditionalBatchNorm: its scale and shift "
+                "depend on the label and fit into no weight"
+            )
         if isinstance(layer, (BatchNorm, nn.basic_layers._BatchNorm)):
             norms[name] = layer
     with autograd.pause(train_mode=False):
@@ -112,9 +118,12 @@ def fold_batch_norm(net, example):
 def _inputs_of(layers, net, inputs):
     """The number of axes and the type of what enters each layer on the example, by its id."""
     seen = {}
-    handles = [layer.register_forward_pre_hook(
-        lambda block, args: seen.__setitem__(id(block), (args[0].ndim, args[0].dtype)))
-        for layer in layers.values()]
+    handles = [
+        layer.register_forward_pre_hook(
+            lambda block, args: seen.__setitem__(id(block), (args[0].ndim, args[0].dtype))
+        )
+        for layer in layers.values()
+    ]
     try:
         with layer_by_layer(net):
             net(*inputs)
@@ -137,8 +146,10 @@ def _as_line(layer, rank, dtype):
     activation = ("relu" if layer.fuse_relu else None) if theirs else layer.activation
     # One for each device: in training each has statistics of its own.
     a, gamma = values(layer.running_var), values(layer.gamma)
-    a = {place: 1 / np.sqrt(var + epsilon) * (gamma[place] if scaled else 1)
-         for place, var in a.items()}
+    a = {
+        place: 1 / np.sqrt(var + epsilon) * (gamma[place] if scaled else 1)
+        for place, var in a.items()
+    }
     mean, beta = values(layer.running_mean), values(layer.beta)
     b = {place: (beta[place] if shifted else 0) - a[place] * mean[place] for place in a}
     dtype = "float32" if dtype == BFLOAT16 else dtype  # MXNet's mixed precision casts by itself
@@ -176,9 +187,12 @@ def _fold(net, inputs):
             continue
         parameters = [i for i, *_ in linear["inputs"][1:]]
         owners = weights.get(nodes[parameters[0]]["name"], [])
-        if (only_user(source) == product and len(owners) == 1
-                and all(only_user(i) == source for i in parameters)
-                and _into(owners[0], line)):
+        if (
+            only_user(source) == product
+            and len(owners) == 1
+            and all(only_user(i) == source for i in parameters)
+            and _into(owners[0], line)
+        ):
             replace(net, line, _Nothing(prefix=line.prefix))
 
 
@@ -197,12 +211,15 @@ def _graph(net, inputs):
         raise ValueError(
             "the network cannot be drawn as a graph, so it is unknown which layer follows which: "
             "its Blocks must be HybridBlocks that compute in hybrid_forward(F, X), with F in the "
-            f"place of mx.nd ({type(error).__name__}: {str(error).splitlines()[0]})") from error
+            f"place of mx.nd ({type(error).__name__}: {str(error).splitlines()[0]})"
+        ) from error
     users = [[] for _ in graph["nodes"]]
     for number, node in enumerate(graph["nodes"]):
         if "BatchNorm" in node["op"]:
-            raise ValueError(f"{node['name']!r} is a batch norm that no BatchNorm layer of the "
-                             "network computes (F.BatchNorm, or a SymbolBlock); it cannot be found")
+            raise ValueError(
+                f"{node['name']!r} is a batch norm that no BatchNorm layer of the "
+                "network computes (F.BatchNorm, or a SymbolBlock); it cannot be found"
+            )
         for source, *_ in node["inputs"]:
             users[source].append(number)
     for source, *_ in graph["heads"]:
@@ -227,17 +244,22 @@ def _into(layer, line):
         a = np.repeat(a.reshape((groups, -1)), layer.weight.shape[0] // groups, axis=0)
         return a.reshape(a.shape + (1,) * (len(layer.weight.shape) - 2))
 
-    set_values(layer.weight, {place: weight * scales(a[place])
-                              for place, weight in values(layer.weight).items()})
+    set_values(
+        layer.weight,
+        {place: weight * scales(a[place]) for place, weight in values(layer.weight).items()},
+    )
     if layer.bias is None:
         del layer.bias  # Gluon refuses to change None into a Parameter only if it was one
-        layer.bias = layer.params.get("bias", shape=(line.channels,), init="zeros",
-                                      dtype=layer.weight.dtype)
+        layer.bias = layer.params.get(
+            "bias", shape=(line.channels,), init="zeros", dtype=layer.weight.dtype
+        )
         layer.bias.initialize(ctx=layer.weight.list_ctx())
         if "no_bias" in getattr(layer, "_kwargs", {}):
             layer._kwargs["no_bias"] = False
-    set_values(layer.bias, {place: b[place] + a[place] * bias
-                            for place, bias in values(layer.bias).items()})
+    set_values(
+        layer.bias,
+        {place: b[place] + a[place] * bias for place, bias in values(layer.bias).items()},
+    )
     return True
 
 
@@ -253,4 +275,5 @@ def _compare(expected, actual):
                 f"the folded network predicts something else on the example: the largest "
                 f"difference is {largest:.3g}, the largest value {scale:.3g}. Running statistics "
                 "that are not finite or have a variance of nearly 0 do this; recalibrate(net, "
-                "data) first")
+                "data) first"
+            )

@@ -37,14 +37,19 @@ def new_memo(net):
     inside = {id(block) for block in blocks}
     for block in blocks:
         if isinstance(block, mx.gluon.SymbolBlock):
-            raise ValueError(f"{block.name} is a SymbolBlock, a finished graph without layers; "
-                             "this needs the network it was exported from")
+            raise ValueError(
+                f"{block.name} is a SymbolBlock, a finished graph without layers; "
+                "this needs the network it was exported from"
+            )
         outer = block._scope._old_scope  # Gluon keeps the last one; it may lead out of the network
         if outer is not None and id(outer._block) not in inside:
             memo[id(outer)] = None
         # The compiled graph of a hybridized network: the copy will draw its own.
-        for attribute, empty in (("_cached_graph", ()), ("_cached_op", None),
-                                 ("_cached_op_args", [])):
+        for attribute, empty in (
+            ("_cached_graph", ()),
+            ("_cached_op", None),
+            ("_cached_op_args", []),
+        ):
             value = getattr(block, attribute, None)
             if value is not None:
                 memo[id(value)] = empty
@@ -98,8 +103,10 @@ def layer_by_layer(net):
 
 def values(parameter):
     """What the parameter holds on each of its devices: {device: NumPy array in float64}."""
-    return {place: as_nd(parameter.data(place)).asnumpy().astype("float64")
-            for place in parameter.list_ctx()}
+    return {
+        place: as_nd(parameter.data(place)).asnumpy().astype("float64")
+        for place in parameter.list_ctx()
+    }
 
 
 def set_values(parameter, value):

@@ -67,8 +67,10 @@ def recalibrate(net, data, forward=None):
     measured = _measure(net, data, forward)
     for name, (_, totals) in measured.items():
         if not all(np.isfinite(value).all() for value in totals.result()):
-            raise ValueError(f"what enters layer {name!r} is not finite on this data, so it has no "
-                             "mean; the network is left as it was")
+            raise ValueError(
+                f"what enters layer {name!r} is not finite on this data, so it has no "
+                "mean; the network is left as it was"
+            )
     for layer, totals in measured.values():
         mean, var = totals.result()
         set_values(layer.running_mean, mean)
@@ -76,9 +78,13 @@ def recalibrate(net, data, forward=None):
         if isinstance(layer, BatchRenorm):
             set_values(layer.running_stddev, np.sqrt(var + layer.epsilon))
         if getattr(layer, "zero_debias", False):
-            set_values(layer.running_mean_biased, {
-                place: mean * (1 - layer.momentum ** steps)
-                for place, steps in values(layer.num_batches).items()})
+            set_values(
+                layer.running_mean_biased,
+                {
+                    place: mean * (1 - layer.momentum**steps)
+                    for place, steps in values(layer.num_batches).items()
+                },
+            )
     return {name: totals.result() for name, (_, totals) in measured.items()}
 
 
@@ -93,7 +99,7 @@ class _Totals:
             self.n, self.mean, self.squares = n, mean, n * var
             return
         far, total = mean - self.mean, self.n + n
-        self.squares = self.squares + n * var + far ** 2 * (self.n * n / total)
+        self.squares = self.squares + n * var + far**2 * (self.n * n / total)
         self.mean = self.mean + far * (n / total)
         self.n = total
 
@@ -104,23 +110,33 @@ class _Totals:
 def _measure(net, data, forward):
     """name -> (layer, its _Totals), in the order of the network."""
     if isinstance(data, nd.NDArray):
-        raise TypeError(f"data must yield batches, and this is one array, of shape {data.shape}: "
-                        "put it into a list, [X]")
-    layers = {name: layer for name, layer in named_blocks(net)
-              if isinstance(layer, (BatchNorm, *GLUONS)) and not _frozen(layer)}
+        raise TypeError(
+            f"data must yield batches, and this is one array, of shape {data.shape}: "
+            "put it into a list, [X]"
+        )
+    layers = {
+        name: layer
+        for name, layer in named_blocks(net)
+        if isinstance(layer, (BatchNorm, *GLUONS)) and not _frozen(layer)
+    }
     if not layers:
         raise ValueError("the network has no batch norm layer whose statistics could be measured")
     for name, layer in layers.items():
         if getattr(layer, "per_class_statistics", False):
-            raise ValueError(f"layer {name!r} keeps statistics per class; only those that all "
-                             "classes share can be recalibrated")
+            raise ValueError(
+                f"layer {name!r} keeps statistics per class; only those that all "
+                "classes share can be recalibrated"
+            )
     totals = {name: _Totals() for name in layers}
     if forward is None:
+
         def forward(net, batch):
             X = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
             if not isinstance(X, nd.NDArray):
-                raise TypeError("a batch must be X or (X, y), X an mx.nd.NDArray or an "
-                                f"mx.np.ndarray, got {type(X).__name__}")
+                raise TypeError(
+                    "a batch must be X or (X, y), X an mx.nd.NDArray or an "
+                    f"mx.np.ndarray, got {type(X).__name__}"
+                )
             if 0 in X.shape:
                 raise ValueError(f"a batch holds nothing to measure: its X has shape {X.shape}")
             with accepting(X):
@@ -172,8 +188,12 @@ def _measuring(layer, totals):
 @contextlib.contextmanager
 def _unchanged(layers):
     """What the layers' parameters are at the start of this, they are at its end."""
-    before = [(array, array.copy()) for layer in layers for p in layer._reg_params.values()
-              for array in p.list_data()]
+    before = [
+        (array, array.copy())
+        for layer in layers
+        for p in layer._reg_params.values()
+        for array in p.list_data()
+    ]
     try:
         yield
     finally:
@@ -182,5 +202,6 @@ def _unchanged(layers):
 
 
 def _frozen(layer):
-    return layer._kwargs["use_global_stats"] if isinstance(layer, GLUONS) \
-        else layer.use_global_stats
+    return (
+        layer._kwargs["use_global_stats"] if isinstance(layer, GLUONS) else layer.use_global_stats
+    )

@@ -35,8 +35,9 @@ _absent = {}  # name of a kernel: why it does not work here
 def check_name(name):
     """Raise ValueError unless `name` is a kernel or 'auto'."""
     if name not in NAMES + ("auto",):
-        raise ValueError(f"unknown kernel {name!r}: choose 'auto' or one of "
-                         + ", ".join(map(repr, NAMES)))
+        raise ValueError(
+            f"unknown kernel {name!r}: choose 'auto' or one of " + ", ".join(map(repr, NAMES))
+        )
 
 
 def available():
@@ -60,8 +61,10 @@ def get(name):
     """The kernel called `name`; RuntimeError, saying why, if it does not work here."""
     check_name(name)
     if why_not(name) is not None:
-        raise RuntimeError(f"the kernel {name!r} does not work here: {why_not(name)}. "
-                           "Use kernel='auto', which takes the fastest that does")
+        raise RuntimeError(
+            f"the kernel {name!r} does not work here: {why_not(name)}. "
+            "Use kernel='auto', which takes the fastest that does"
+        )
     return importlib.import_module(f"gluon_bn.kernels.{name}")
 
 
@@ -70,8 +73,10 @@ def choose(name, X):
     if name != "auto":
         kernel = get(name)
         if not kernel.supports(X):
-            raise ValueError(f"the kernel {name!r} does not fit X of type {X.dtype.__name__} on "
-                             f"{X.context}; use kernel='auto'")
+            raise ValueError(
+                f"the kernel {name!r} does not fit X of type {X.dtype.__name__} on "
+                f"{X.context}; use kernel='auto'"
+            )
         return kernel
     # The compiled kernels are the CPU's: elsewhere nothing need be compiled, or said to be missing.
     on_cpu = X.context.device_type.startswith("cpu")

@@ -29,8 +29,9 @@ OPTIONS = ("axis", "unbiased")
 def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum, *, axis=1, unbiased=False):
     """`gluon_bn.batch_norm` with a backward pass of its own."""
     if not autograd.is_training():
-        return functional.batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum,
-                                     axis=axis)
+        return functional.batch_norm(
+            X, gamma, beta, moving_mean, moving_var, eps, momentum, axis=axis
+        )
     axes = tuple(a for a in range(X.ndim) if a != axis)
     n = X.size // X.shape[axis]
     # gamma has a value per channel, or per example and channel: its gradient sums over the rest.
@@ -50,8 +51,7 @@ def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum, *, axis=1
 
     def backward(wanted, into, dY):
         dbeta = sum_over(dY, shared)
-        dgamma = nd.broadcast_mul(
-            sum_over(dY * D, shared) - nd.broadcast_mul(rest, dbeta), scale)
+        dgamma = nd.broadcast_mul(sum_over(dY * D, shared) - nd.broadcast_mul(rest, dbeta), scale)
         dX = None
         if wanted[0]:
             # g holds one scale too many for x_hat = (D - rest) scale, which has one itself.
@@ -66,8 +66,11 @@ def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum, *, axis=1
     with autograd.pause():
         mean, kept = (s.reshape(moving_mean.shape) for s in (shift + rest, var))
         kept = kept * functional.bessel(X, axes) if unbiased else kept
-        return (Y, moving_average(moving_mean, mean, momentum),
-                moving_average(moving_var, kept, momentum))
+        return (
+            Y,
+            moving_average(moving_mean, mean, momentum),
+            moving_average(moving_var, kept, momentum),
+        )
 
 
 def repeat(v, X):

@@ -18,9 +18,15 @@ from mxnet.base import _LIB, MXCallbackList, NDArrayHandle, c_handle_array, chec
 
 NULL, WRITE, INPLACE, ADD = range(4)  # OpReqType of include/mxnet/op_attr_types.h
 
-_BACKWARD = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_int,
-                             ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_int),
-                             ctypes.c_int, ctypes.c_void_p)
+_BACKWARD = ctypes.CFUNCTYPE(
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.POINTER(ctypes.c_void_p),
+    ctypes.POINTER(ctypes.c_int),
+    ctypes.c_int,
+    ctypes.c_void_p,
+)
 _DELETE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
 _PLAIN = ctypes.CFUNCTYPE(ctypes.c_int)
 
@@ -74,8 +80,10 @@ def differentiable(inputs, outputs, backward):
 
     def entry(n_out, n_in, pointers, requests, _is_train, _context):
         try:
-            arrays = [nd.NDArray(ctypes.cast(pointers[i], NDArrayHandle), writable=i >= n_out)
-                      for i in range(n_out + n_in)]
+            arrays = [
+                nd.NDArray(ctypes.cast(pointers[i], NDArrayHandle), writable=i >= n_out)
+                for i in range(n_out + n_in)
+            ]
             requests = requests[:n_in]
             wanted = tuple(r != NULL for r in requests)
             into = tuple(a if r == WRITE else None for a, r in zip(arrays[n_out:], requests))
@@ -103,7 +111,15 @@ def differentiable(inputs, outputs, backward):
     record = MXCallbackList(
         len(callbacks),
         ctypes.cast((_PLAIN * len(callbacks))(*callbacks), ctypes.POINTER(_PLAIN)),
-        ctypes.cast((ctypes.c_void_p * len(callbacks))(), ctypes.POINTER(ctypes.c_void_p)))
+        ctypes.cast((ctypes.c_void_p * len(callbacks))(), ctypes.POINTER(ctypes.c_void_p)),
+    )
     _alive[key] = (record, callbacks, entry, delete)
-    check_call(_LIB.MXCustomFunctionRecord(len(inputs), c_handle_array(inputs), len(outputs),
-                                           c_handle_array(outputs), ctypes.byref(record)))
+    check_call(
+        _LIB.MXCustomFunctionRecord(
+            len(inputs),
+            c_handle_array(inputs),
+            len(outputs),
+            c_handle_array(outputs),
+            ctypes.byref(record),
+        )
+    )

@@ -163,7 +163,7 @@ class View:
     """How an array is cut up: `shape` for the loops, and each channel's coefficients to match."""
 
     def __init__(self, shape, axis, examples):
-        outer, C, inner = prod(shape[:axis]), shape[axis], prod(shape[axis + 1:])
+        outer, C, inner = prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
         self.C, self.examples = C, examples
         self.rows = inner >= SMALL
         if self.rows:
@@ -183,8 +183,9 @@ class View:
         """Coefficients (C,) or (examples, C) as the loops index them."""
         v = np.asarray(v, dtype)
         if not self.rows:
-            v = np.broadcast_to(v[..., None, :, None],
-                                (*v.shape[:-1], self.before, self.C, self.after))
+            v = np.broadcast_to(
+                v[..., None, :, None], (*v.shape[:-1], self.before, self.C, self.after)
+            )
             return np.ascontiguousarray(v).reshape(*v.shape[:-3], -1)
         return np.repeat(v, self.per_example, axis=0) if v.ndim == 2 and len(v) > 1 else v
 
@@ -199,8 +200,11 @@ class View:
 
     def sums(self, examples=None):
         """Two arrays of zeros for the loops to add to."""
-        lead = () if examples is None else (examples if not self.rows or examples == 1
-                                            else self.shape[0],)
+        lead = (
+            ()
+            if examples is None
+            else (examples if not self.rows or examples == 1 else self.shape[0],)
+        )
         return [np.zeros((*lead, self.C if self.rows else self.shape[2])) for _ in range(2)]
 
     def gather(self, s):
@@ -219,9 +223,9 @@ class View:
         waiting = []
         for i in range(1, parts):
             try:
-                waiting.append(_pool(parts).submit(loop, *arrays, *edges[i:i + 2]))
+                waiting.append(_pool(parts).submit(loop, *arrays, *edges[i : i + 2]))
             except RuntimeError:  # Python is ending, and gives threads no new work
-                loop(*arrays, *edges[i:i + 2])
+                loop(*arrays, *edges[i : i + 2])
         loop(*arrays, *edges[:2])
         for part in waiting:
             part.result()
@@ -280,8 +284,19 @@ class Kept:
 
 
 @checked.kernel
-def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum, *, axis=1, unbiased=False,
-               skip_nonfinite=False):
+def batch_norm(
+    X,
+    gamma,
+    beta,
+    moving_mean,
+    moving_var,
+    eps,
+    momentum,
+    *,
+    axis=1,
+    unbiased=False,
+    skip_nonfinite=False,
+):
     """`gluon_bn.batch_norm`, but the moving statistics are moved in place, without an operator of
     MXNet; `skip_nonfinite` leaves those of a channel whose batch statistics are not finite."""
     training, n = autograd.is_training(), X.size // X.shape[axis]
@@ -322,8 +337,17 @@ def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum, *, axis=1
                 # dX = g scale dY - scale/n sum(g dY) - scale/n x_hat sum(g dY x_hat)
                 p = -(g * dgamma).sum(axis=0) * scale * scale / n
                 q = -(g * dbeta).sum(axis=0) * scale / n - p * rest
-                view.run(gradient_rows, gradient_columns, dy, x, dx, k, a,
-                         view.indexed(p, kind), view.indexed(q, kind))
+                view.run(
+                    gradient_rows,
+                    gradient_columns,
+                    dy,
+                    x,
+                    dx,
+                    k,
+                    a,
+                    view.indexed(p, kind),
+                    view.indexed(q, kind),
+                )
             else:
                 zero = view.indexed(np.zeros(view.C), kind)
                 view.run(affine_rows, affine_columns, dy, dx, zero, a, 0 * a)

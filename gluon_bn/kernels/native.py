@@ -68,8 +68,10 @@ def _cache_folders():
     """Where the compiled file may live, the best first."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     user = os.getuid() if hasattr(os, "getuid") else "user"
-    return [os.environ.get("GLUON_BN_CACHE") or os.path.join(home, "gluon_bn"),
-            os.path.join(tempfile.gettempdir(), f"gluon_bn-{user}")]
+    return [
+        os.environ.get("GLUON_BN_CACHE") or os.path.join(home, "gluon_bn"),
+        os.path.join(tempfile.gettempdir(), f"gluon_bn-{user}"),
+    ]
 
 
 def _usable(folder):
@@ -106,16 +108,32 @@ def _library():
         raise RuntimeError("no C++ compiler was found (set CXX, or install g++)")
     folder = next((f for f in folders if _usable(f)), None)
     if folder is None:
-        raise RuntimeError("no folder to keep the compiled operator in (tried "
-                           f"{' and '.join(folders)}; GLUON_BN_CACHE names another)")
-    return _compile(compiler, _flag_sets(version), include, [_SOURCE, helper],
-                    os.path.abspath(os.path.join(folder, name)))
+        raise RuntimeError(
+            "no folder to keep the compiled operator in (tried "
+            f"{' and '.join(folders)}; GLUON_BN_CACHE names another)"
+        )
+    return _compile(
+        compiler,
+        _flag_sets(version),
+        include,
+        [_SOURCE, helper],
+        os.path.abspath(os.path.join(folder, name)),
+    )
 
 
 def _name(version, *files):
     """A name of its own for each source, compiler, MXNet and machine."""
-    key = hashlib.sha256(repr((version, _flag_sets(version), mx.__version__, platform.machine(),
-                               platform.platform(terse=True))).encode())
+    key = hashlib.sha256(
+        repr(
+            (
+                version,
+                _flag_sets(version),
+                mx.__version__,
+                platform.machine(),
+                platform.platform(terse=True),
+            )
+        ).encode()
+    )
     for path in files:
         with open(path, "rb") as file:
             key.update(file.read())
@@ -171,8 +189,11 @@ def _add_operator(path):
 @ctypes.CFUNCTYPE(None, ctypes.c_long)
 def _warn_of_single(channels):
     """A layer in a graph trains on one value per channel. A thread of MXNet's engine calls."""
-    warnings.warn(f"a BatchNorm of {channels} channels, in a hybridized network, was given one "
-                  f"value per channel in training: {ONE_VALUE}", stacklevel=1)
+    warnings.warn(
+        f"a BatchNorm of {channels} channels, in a hybridized network, was given one "
+        f"value per channel in training: {ONE_VALUE}",
+        stacklevel=1,
+    )
 
 
 def operator(module):
@@ -193,13 +214,29 @@ def available():
 
 
 def supports(X):
-    return (X.stype == "default" and X.context.device_type.startswith("cpu")
-            and X.dtype in (np.float32, np.float64))
+    return (
+        X.stype == "default"
+        and X.context.device_type.startswith("cpu")
+        and X.dtype in (np.float32, np.float64)
+    )
 
 
 @checked.kernel
-def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum, *, axis=1, unbiased=False,
-               skip_nonfinite=False, activation=None, may_add=True):
+def batch_norm(
+    X,
+    gamma,
+    beta,
+    moving_mean,
+    moving_var,
+    eps,
+    momentum,
+    *,
+    axis=1,
+    unbiased=False,
+    skip_nonfinite=False,
+    activation=None,
+    may_add=True,
+):
     """`gluon_bn.batch_norm`, but the moving statistics are moved in place, by the same operator.
 
     `skip_nonfinite` leaves those of a channel whose batch statistics are not finite. `activation`
@@ -207,8 +244,15 @@ def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum, *, axis=1
     neither gamma nor beta has grad_req='add'; it saves some time.
     """
     inside = activation if activation in ACTIVATIONS else None
-    options = options_of("train" if autograd.is_training() else "predict", axis, eps, momentum,
-                         unbiased, skip_nonfinite, inside)
+    options = options_of(
+        "train" if autograd.is_training() else "predict",
+        axis,
+        eps,
+        momentum,
+        unbiased,
+        skip_nonfinite,
+        inside,
+    )
     if autograd.is_recording():
         X = _leaf(X)
         if may_add:
@@ -217,12 +261,15 @@ def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum, *, axis=1
     return activate(Y, None if inside else activation), moving_mean, moving_var
 
 
-def options_of(mode, axis, eps, momentum, unbiased=False, skip_nonfinite=False, activation=None,
-               num_dims=None):
+def options_of(
+    mode, axis, eps, momentum, unbiased=False, skip_nonfinite=False, activation=None, num_dims=None
+):
     """The options of the operator, as the one attribute that native.cc reads."""
-    return (f"mode={mode} axis={axis} eps={float(eps)!r} momentum={float(momentum)!r} "
-            f"unbiased={int(unbiased)} skip_nonfinite={int(skip_nonfinite)} "
-            f"rank={num_dims or 0} activation={activation or 'none'}")
+    return (
+        f"mode={mode} axis={axis} eps={float(eps)!r} momentum={float(momentum)!r} "
+        f"unbiased={int(unbiased)} skip_nonfinite={int(skip_nonfinite)} "
+        f"rank={num_dims or 0} activation={activation or 'none'}"
+    )
 
 
 def _leaf(array):

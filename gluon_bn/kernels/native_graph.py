@@ -22,9 +22,25 @@ _NAME = "_gluon_bn_native"  # how the name of a node ends that knows the mode
 _numbers = itertools.count()
 
 
-def batch_norm_symbol(X, gamma, beta, running_mean, running_var, *, eps, momentum, axis,
-                      unbiased=False, center=True, scale=True, use_global_stats=False,
-                      skip_nonfinite=True, activation=None, num_dims=None, vectors=False):
+def batch_norm_symbol(
+    X,
+    gamma,
+    beta,
+    running_mean,
+    running_var,
+    *,
+    eps,
+    momentum,
+    axis,
+    unbiased=False,
+    center=True,
+    scale=True,
+    use_global_stats=False,
+    skip_nonfinite=True,
+    activation=None,
+    num_dims=None,
+    vectors=False,
+):
     """The layer as a node of a hybridized network. It moves the running statistics itself, in
     training's forward pass.
 
@@ -43,8 +59,10 @@ def batch_norm_symbol(X, gamma, beta, running_mean, running_var, *, eps, momentu
     if amp._amp_initialized:  # as it does itself for an operator that it does not know
         X = mx.sym.amp_cast(X, dtype="float32")
     X = mx.sym.reshape(X, shape=(-2,), attr=own)
-    gamma, beta = (mx.sym.reshape(a, shape=(1, -1), attr=own) if vectors
-                   else mx.sym.identity(a, attr=own) for a in (gamma, beta))
+    gamma, beta = (
+        mx.sym.reshape(a, shape=(1, -1), attr=own) if vectors else mx.sym.identity(a, attr=own)
+        for a in (gamma, beta)
+    )
     gamma = gamma if scale else mx.sym.ones_like(gamma)
     beta = beta if center else mx.sym.zeros_like(beta)
     inputs = [X, gamma, beta, running_mean, running_var]
@@ -71,11 +89,20 @@ def _signal(X, running_mean, running_var):
     for i in reversed(range(len(names))):
         if names[i].endswith(_NAME + "_output1"):
             return nodes[i]
-    big = mx.sym.ones_like(mx.sym.reshape(running_var, shape=(1, -1))) * 2.0 ** 66
-    gamma, beta = mx.sym.SliceChannel(mx.sym.concat(big, big, dim=0), num_outputs=2, axis=0,
-                                      squeeze_axis=True)
-    return mx.sym.BatchNorm(mx.sym.reshape(big, shape=(1, -1, 1)), gamma, beta, running_mean,
-                            running_mean, axis=1, fix_gamma=False, eps=1e-3)[0]
+    big = mx.sym.ones_like(mx.sym.reshape(running_var, shape=(1, -1))) * 2.0**66
+    gamma, beta = mx.sym.SliceChannel(
+        mx.sym.concat(big, big, dim=0), num_outputs=2, axis=0, squeeze_axis=True
+    )
+    return mx.sym.BatchNorm(
+        mx.sym.reshape(big, shape=(1, -1, 1)),
+        gamma,
+        beta,
+        running_mean,
+        running_mean,
+        axis=1,
+        fix_gamma=False,
+        eps=1e-3,
+    )[0]
 
 
 def fuse_activations(graph):
@@ -107,8 +134,12 @@ def fuse_activations(graph):
         source = tuple(node["inputs"][0][:2])
         norm = nodes[source[0]]
         options = norm.get("attrs", {}).get("options", "")
-        if (norm["name"].endswith(_NAME) and source[1] == 0 and len(readers[source]) == 1
-                and options.endswith("activation=none")):
+        if (
+            norm["name"].endswith(_NAME)
+            and source[1] == 0
+            and len(readers[source]) == 1
+            and options.endswith("activation=none")
+        ):
             norm["attrs"]["options"] = options.replace("activation=none", f"activation={kind}")
             for reader in readers.get((number, 0), ()):
                 reader[:2] = source

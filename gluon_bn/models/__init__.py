@@ -12,5 +12,13 @@ from gluon_bn.models.resnet import resnet18
 
 MODELS = {"lenet": lenet, "resnet18": resnet18, "densenet": densenet}
 
-__all__ = ["MODELS", "densenet", "discriminator", "generator", "lenet", "make_norm", "norm_names",
-           "resnet18"]
+__all__ = [
+    "MODELS",
+    "densenet",
+    "discriminator",
+    "generator",
+    "lenet",
+    "make_norm",
+    "norm_names",
+    "resnet18",
+]

@@ -50,8 +50,12 @@ def densenet(norm="auto", *, num_classes=10, small=False):
                 channels //= 2
             net.add(DenseBlock(new_norm, channels, growth, convolutions))
             channels += convolutions * growth
-        net.add(new_norm(channels, 4), nn.Activation("relu"),
-                nn.GlobalAvgPool2D(), nn.Dense(num_classes))
+        net.add(
+            new_norm(channels, 4),
+            nn.Activation("relu"),
+            nn.GlobalAvgPool2D(),
+            nn.Dense(num_classes),
+        )
     return net
 
 
@@ -65,8 +69,12 @@ def transition(new_norm, in_channels, channels):
     # last row of an odd number by 4 where the output was divided by 2.
     pooling = nn.AvgPool2D(pool_size=2, strides=2, ceil_mode=True, count_include_pad=False)
     with block.name_scope():
-        block.add(new_norm(in_channels, 4), nn.Activation("relu"),
-                  nn.Conv2D(channels, kernel_size=1), pooling)
+        block.add(
+            new_norm(in_channels, 4),
+            nn.Activation("relu"),
+            nn.Conv2D(channels, kernel_size=1),
+            pooling,
+        )
     return block
 
 
@@ -84,8 +92,9 @@ class DenseBlock(nn.HybridBlock):
             self.layers = nn.HybridSequential()
             with self.layers.name_scope():
                 for i in range(convolutions):
-                    self.layers.add(_norm_relu_convolution(
-                        new_norm, in_channels + i * growth, growth))
+                    self.layers.add(
+                        _norm_relu_convolution(new_norm, in_channels + i * growth, growth)
+                    )
 
     def hybrid_forward(self, F, X):
         for layer in self.layers:
@@ -96,8 +105,11 @@ class DenseBlock(nn.HybridBlock):
 def _norm_relu_convolution(new_norm, in_channels, channels):
     block = nn.HybridSequential()
     with block.name_scope():
-        block.add(new_norm(in_channels, 4), nn.Activation("relu"),
-                  nn.Conv2D(channels, kernel_size=3, padding=1))
+        block.add(
+            new_norm(in_channels, 4),
+            nn.Activation("relu"),
+            nn.Conv2D(channels, kernel_size=3, padding=1),
+        )
     return block
 
 

@@ -54,8 +54,9 @@ class Generator(nn.Block):
             self.dense = nn.Dense(channels[0] * 7 * 7)
             self.convolutions, self.norms = nn.Sequential(), nn.Sequential()
             for c in channels:
-                self.norms.add(ConditionalBatchNorm(c, num_classes, 4) if self.conditional
-                               else new_norm(c, 4))
+                self.norms.add(
+                    ConditionalBatchNorm(c, num_classes, 4) if self.conditional else new_norm(c, 4)
+                )
             for c in channels[1:]:
                 self.convolutions.add(nn.Conv2DTranspose(c, kernel_size=4, strides=2, padding=1))
             self.convolutions.add(nn.Conv2D(1, kernel_size=3, padding=1))
@@ -98,9 +99,11 @@ class Discriminator(nn.Block):
         self.num_classes = num_classes
         with self.name_scope():
             self.features = nn.Sequential()
-            for convolution in (nn.Conv2D(width, 4, strides=2, padding=1, in_channels=1),
-                                nn.Conv2D(2 * width, 4, strides=2, padding=1, in_channels=width),
-                                nn.Conv2D(3 * width, 3, padding=1, in_channels=2 * width)):
+            for convolution in (
+                nn.Conv2D(width, 4, strides=2, padding=1, in_channels=1),
+                nn.Conv2D(2 * width, 4, strides=2, padding=1, in_channels=width),
+                nn.Conv2D(3 * width, 3, padding=1, in_channels=2 * width),
+            ):
                 self.features.add(SpectralNorm(convolution), nn.LeakyReLU(0.1))
             self.real = SpectralNorm(nn.Dense(1, in_units=3 * width))
             self.of_class = SpectralNorm(nn.Dense(3 * width, use_bias=False, in_units=num_classes))

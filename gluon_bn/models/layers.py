@@ -61,8 +61,10 @@ def make_norm(norm):
     """
     if not isinstance(norm, str):
         if not callable(norm):
-            raise TypeError(f"norm must be a name or a function norm(num_features, num_dims) that "
-                            f"returns a Block, not {norm!r}")
+            raise TypeError(
+                f"norm must be a name or a function norm(num_features, num_dims) that "
+                f"returns a Block, not {norm!r}"
+            )
         return _returning_a_block(norm)
     if norm == "none":
         return lambda num_features, num_dims: Identity()
@@ -84,14 +86,17 @@ def _returning_a_block(norm):
     def checked(num_features, num_dims):
         layer = norm(num_features, num_dims)
         if not isinstance(layer, Block):
-            raise TypeError("norm(num_features, num_dims) must return a Block, got "
-                            f"{type(layer).__name__}")
+            raise TypeError(
+                f"norm(num_features, num_dims) must return a Block, got {type(layer).__name__}"
+            )
         return layer
+
     return checked
 
 
 # After a dense layer there is one value per channel and example. Groups of channels can be averaged
 # there as well, single channels cannot: 'instance' takes all of them, which is layer normalization.
+
 
 def _layer(num_features, num_dims):
     return relatives.GroupNorm(1, in_channels=num_features)  # all of (C, H, W), as in the paper
@@ -105,8 +110,9 @@ def _instance(num_features, num_dims):
 
 def _group(num_features, num_dims):
     """32 groups, the default of the paper, or fewer: two channels in a group at the least."""
-    groups = max(g for g in range(1, 33)
-                 if num_features % g == 0 and (g == 1 or 2 * g <= num_features))
+    groups = max(
+        g for g in range(1, 33) if num_features % g == 0 and (g == 1 or 2 * g <= num_features)
+    )
     return relatives.GroupNorm(groups, in_channels=num_features)
 
 

@@ -29,18 +29,20 @@ def lenet(norm="auto", *, num_classes=10, activation="sigmoid", pooling="max"):
     if new_pooling is None:
         raise ValueError(f"pooling must be 'max' or 'avg', not {pooling!r}")
     if activation not in ("sigmoid", "relu", "tanh", "softrelu", "softsign"):
-        raise ValueError(f"activation must be 'sigmoid', 'relu', 'tanh', 'softrelu' or 'softsign', "
-                         f"not {activation!r}")
+        raise ValueError(
+            f"activation must be 'sigmoid', 'relu', 'tanh', 'softrelu' or 'softsign', "
+            f"not {activation!r}"
+        )
     net = Network()
     with net.name_scope():
         for channels in (6, 16):
-            net.add(nn.Conv2D(channels, kernel_size=5),
-                    new_norm(channels, 4),
-                    nn.Activation(activation),
-                    new_pooling(pool_size=2, strides=2))
+            net.add(
+                nn.Conv2D(channels, kernel_size=5),
+                new_norm(channels, 4),
+                nn.Activation(activation),
+                new_pooling(pool_size=2, strides=2),
+            )
         for units in (120, 84):
-            net.add(nn.Dense(units),
-                    new_norm(units, 2),
-                    nn.Activation(activation))
+            net.add(nn.Dense(units), new_norm(units, 2), nn.Activation(activation))
         net.add(nn.Dense(num_classes))
     return net

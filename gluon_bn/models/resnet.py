@@ -61,8 +61,12 @@ def stem(new_norm, channels, small):
         convolution = nn.Conv2D(channels, kernel_size=3, padding=1)
         return [convolution, new_norm(channels, 4), nn.Activation("relu")]
     convolution = nn.Conv2D(channels, kernel_size=7, strides=2, padding=3)
-    return [convolution, new_norm(channels, 4), nn.Activation("relu"),
-            nn.MaxPool2D(pool_size=3, strides=2, padding=1)]
+    return [
+        convolution,
+        new_norm(channels, 4),
+        nn.Activation("relu"),
+        nn.MaxPool2D(pool_size=3, strides=2, padding=1),
+    ]
 
 
 class Residual(nn.HybridBlock):

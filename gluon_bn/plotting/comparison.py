@@ -12,21 +12,30 @@ def plot_comparison(result):
     steps = result["steps"]
     x = [record["step"] for record in steps]
     figure, (left, right) = panels(
-        1, 2, size=(12, 5),
+        1,
+        2,
+        size=(12, 5),
         title=f"{result['model']}, ours ({result['norm']}) and Gluon's layer, "
-              f"{describe_dataset(result['dataset'])}")
+        f"{describe_dataset(result['dataset'])}",
+    )
     few = max(1, len(steps) // 12)
     for name, label, style in (("ours", "ours", STYLES[1]), ("gluon", "Gluon's", STYLES[2])):
-        left.plot(x, [record["loss"][name] for record in steps], label=label, markevery=few,
-                  **style)
+        left.plot(
+            x, [record["loss"][name] for record in steps], label=label, markevery=few, **style
+        )
     left.set_title("Training loss", loc="left")
     left.set_ylabel("cross entropy (nats)")
     names = {"outputs": STYLES[2], "gradients": STYLES[3], "running_statistics": STYLES[4]}
     for name, style in names.items():
         for kind, look in (("one_step", {"linestyle": "-"}), ("drift", {"linestyle": ":"})):
             y = [max(record[kind][name], 1e-10) for record in steps]  # 0 has no logarithm
-            right.semilogy(x, y, markevery=few, label=(
-                f"{name.replace('_', ' ')}, {kind.replace('_', ' ')}"), **{**style, **look})
+            right.semilogy(
+                x,
+                y,
+                markevery=few,
+                label=(f"{name.replace('_', ' ')}, {kind.replace('_', ' ')}"),
+                **{**style, **look},
+            )
     right.set_title("Largest difference", loc="left")
     right.set_ylabel("absolute difference")
     for axes in (left, right):

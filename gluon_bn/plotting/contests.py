@@ -4,9 +4,12 @@ from gluon_bn.plotting.style import SETTINGS
 
 # One colour, hatching and dash pattern for each contestant, in every panel.
 CONTESTANTS = {
-    "textbook": ("#56B4E9", "..", ":"), "analytic": ("#009E73", "//", "-."),
-    "fused": ("#E69F00", "xx", (0, (3, 1, 1, 1))), "native": ("#D55E00", "", "-"),
-    "gluon": ("#0072B2", "\\\\", "--"), "pytorch": ("#CC79A7", "++", (0, (5, 1, 1, 1, 1, 1))),
+    "textbook": ("#56B4E9", "..", ":"),
+    "analytic": ("#009E73", "//", "-."),
+    "fused": ("#E69F00", "xx", (0, (3, 1, 1, 1))),
+    "native": ("#D55E00", "", "-"),
+    "gluon": ("#0072B2", "\\\\", "--"),
+    "pytorch": ("#CC79A7", "++", (0, (5, 1, 1, 1, 1, 1))),
 }
 
 
@@ -24,16 +27,31 @@ def plot_bench(result):
         panels = figure.subplots(2, 2)
     figure.subplots_adjust(left=0.07, right=0.98, top=0.92, bottom=0.07, wspace=0.22, hspace=0.32)
     settings = result["settings"]
-    figure.suptitle(f"One layer, computed several ways ({settings['cpu']}, {settings['cores']} "
-                    "cores)", fontsize=13, fontweight="bold")
+    figure.suptitle(
+        f"One layer, computed several ways ({settings['cpu']}, {settings['cores']} cores)",
+        fontsize=13,
+        fontweight="bold",
+    )
     (layer, network), (growth, accuracy) = panels
-    _bars(layer, {f"{n} thread{'s' * (int(n) > 1)}": part["ratio_to_gluon"]["train"]
-                  for n, part in result.get("layer", {}).items()},
-          "Training step of one layer, geometric mean over the shapes", "time / Gluon's time")
+    _bars(
+        layer,
+        {
+            f"{n} thread{'s' * (int(n) > 1)}": part["ratio_to_gluon"]["train"]
+            for n, part in result.get("layer", {}).items()
+        },
+        "Training step of one layer, geometric mean over the shapes",
+        "time / Gluon's time",
+    )
     layer.axhline(1, color="#555555", linewidth=1)
-    _bars(network, {f"{n} thread{'s' * (int(n) > 1)}": part["lenet"]["train"]
-                    for n, part in result.get("network", {}).items()},
-          "LeNet in training, batch 256", "images per second")
+    _bars(
+        network,
+        {
+            f"{n} thread{'s' * (int(n) > 1)}": part["lenet"]["train"]
+            for n, part in result.get("network", {}).items()
+        },
+        "LeNet in training, batch 256",
+        "images per second",
+    )
     _growth(growth, result)
     _accuracy(accuracy, result)
     return figure
@@ -58,16 +76,30 @@ def _bars(axes, groups, title, unit):
     axes.set_xticks(range(len(names)))
     axes.set_xticklabels([n.replace(" ", "\n") for n in names], fontsize=8)
     axes.grid(axis="x", visible=False)
-    axes.text(0.99, 0.97, "left to right: " + ", ".join(groups), transform=axes.transAxes,
-              ha="right", va="top", fontsize=9)
+    axes.text(
+        0.99,
+        0.97,
+        "left to right: " + ", ".join(groups),
+        transform=axes.transAxes,
+        ha="right",
+        va="top",
+        fontsize=9,
+    )
 
 
 def _growth(axes, result):
     threads, part = max(result.get("growth", {}).items(), default=("", {"elements": [], "ms": {}}))
     for name, milliseconds in part["ms"].items():
         colour, _, dashes = _style_of(name)
-        axes.loglog(part["elements"], milliseconds, color=colour, linestyle=dashes, marker="o",
-                    markersize=4, label=name)
+        axes.loglog(
+            part["elements"],
+            milliseconds,
+            color=colour,
+            linestyle=dashes,
+            marker="o",
+            markersize=4,
+            label=name,
+        )
     axes.set_title(f"Training step against size, {threads} threads", loc="left")
     axes.set_xlabel("elements of X")
     axes.set_ylabel("milliseconds")
@@ -78,8 +110,14 @@ def _accuracy(axes, result):
     found = result.get("accuracy", {}).get("largest_error", {})
     for name, by_offset in found.items():
         colour, _, dashes = _style_of(name)
-        axes.semilogy(range(len(by_offset)), [e["Y"] for e in by_offset.values()], color=colour,
-                      linestyle=dashes, marker="o", label=name)
+        axes.semilogy(
+            range(len(by_offset)),
+            [e["Y"] for e in by_offset.values()],
+            color=colour,
+            linestyle=dashes,
+            marker="o",
+            label=name,
+        )
         axes.set_xticks(range(len(by_offset)))
         axes.set_xticklabels(list(by_offset))
     axes.set_title("Largest error of Y against float64, float32 input", loc="left")

@@ -10,8 +10,11 @@ from gluon_bn.plotting.style import STYLES, panels
 
 # What a column of a report is called on an axis.
 QUANTITIES = {
-    "mean": "mean of the output", "std": "standard deviation of the output",
-    "between": "spread between examples", "flat": "flat values (%)", "dead": "dead units (%)",
+    "mean": "mean of the output",
+    "std": "standard deviation of the output",
+    "between": "spread between examples",
+    "flat": "flat values (%)",
+    "dead": "dead units (%)",
     "gradient": r"gradient length $\|\partial L/\partial y\|$",
     "weight_gradient": r"gradient length $\|\partial L/\partial w\|$",
 }
@@ -39,8 +42,12 @@ def plot_depth(reports, quantities=("between", "gradient"), title=None, log=True
         for index, (label, report) in enumerate(reports.items()):
             values = [getattr(row, quantity) for row in report.rows]
             values = [np.nan if v is None or (log and not share and v == 0) else v for v in values]
-            panel.plot(range(1, len(values) + 1), np.array(values) * (100 if share else 1),
-                       label=label, **thin(index, len(values)))
+            panel.plot(
+                range(1, len(values) + 1),
+                np.array(values) * (100 if share else 1),
+                label=label,
+                **thin(index, len(values)),
+            )
         if share:
             panel.set_ylim(-4, 104)
         elif log:
@@ -49,8 +56,14 @@ def plot_depth(reports, quantities=("between", "gradient"), title=None, log=True
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.set_ylabel(QUANTITIES[quantity])
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", frameon=False,
-                  ncol=min(len(labels), 4), handlelength=3)
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        frameon=False,
+        ncol=min(len(labels), 4),
+        handlelength=3,
+    )
     return figure
 
 
@@ -62,12 +75,19 @@ def plot_report(report, title=None):
     figure, axes = panels(1, 2 + shares, (4.4 * (2 + shares), 4.2), title)
     where = np.arange(1, count + 1)
     mean, std = (np.array([getattr(row, name) for row in rows]) for name in ("mean", "std"))
-    axes[0].fill_between(where, mean - std, mean + std, color="#BBBBBB",
-                         label="mean ± standard deviation", step="mid" if count < 3 else None)
+    axes[0].fill_between(
+        where,
+        mean - std,
+        mean + std,
+        color="#BBBBBB",
+        label="mean ± standard deviation",
+        step="mid" if count < 3 else None,
+    )
     axes[0].plot(where, mean, label="mean", **thin(0, count))
     axes[0].set_title("Output", loc="left")
-    for index, (name, label) in enumerate((("gradient", "to the output of the layer"),
-                                           ("weight_gradient", "to its weights"))):
+    for index, (name, label) in enumerate(
+        (("gradient", "to the output of the layer"), ("weight_gradient", "to its weights"))
+    ):
         values = [getattr(row, name) or np.nan for row in rows]
         if not np.isnan(values).all():
             axes[1].plot(where, values, label=label, **thin(index + 1, count))
@@ -75,17 +95,26 @@ def plot_report(report, title=None):
     axes[1].set_title("Length of the gradient", loc="left")
     if shares:
         for index, (name, label) in enumerate((("flat", "flat values"), ("dead", "dead units"))):
-            values = [np.nan if getattr(row, name) is None else 100 * getattr(row, name)
-                      for row in rows]
-            axes[2].bar(where + (index - 0.5) * 0.4, values, 0.38, label=label,
-                        color=("#56B4E9", "#333333")[index], hatch=("", "//")[index],
-                        edgecolor="white")
+            values = [
+                np.nan if getattr(row, name) is None else 100 * getattr(row, name) for row in rows
+            ]
+            axes[2].bar(
+                where + (index - 0.5) * 0.4,
+                values,
+                0.38,
+                label=label,
+                color=("#56B4E9", "#333333")[index],
+                hatch=("", "//")[index],
+                edgecolor="white",
+            )
         axes[2].set_ylim(0, 104)
         axes[2].set_title("Flat and dead (%)", loc="left")
     for panel in axes:
-        panel.set_xticks(where[::max(1, count // 12)])
-        panel.set_xticklabels([row.name for row in rows][::max(1, count // 12)],
-                              rotation=90 if max(len(row.name) for row in rows) > 3 else 0)
+        panel.set_xticks(where[:: max(1, count // 12)])
+        panel.set_xticklabels(
+            [row.name for row in rows][:: max(1, count // 12)],
+            rotation=90 if max(len(row.name) for row in rows) > 3 else 0,
+        )
         panel.set_xlabel("layer, from the input to the output")
         panel.legend(loc="best", fontsize=9, frameon=False)
     return figure
@@ -101,20 +130,39 @@ def plot_histograms(reports, layers=None, title=None, bins=50, span=None):
     if layers is None:
         layers = sorted({round(p) for p in np.linspace(0, len(first) - 1, 5)})
     if span is None:
-        found = np.concatenate([report.rows[i].values for report in reports.values()
-                                for i in layers])
+        found = np.concatenate(
+            [report.rows[i].values for report in reports.values() for i in layers]
+        )
         span = float(found.min()), float(found.max())
-    figure, axes = panels(len(reports), len(layers), (2.2 * len(layers), 1.2 + 1.6 * len(reports)),
-                          title, squeeze=False, sharex=True)
+    figure, axes = panels(
+        len(reports),
+        len(layers),
+        (2.2 * len(layers), 1.2 + 1.6 * len(reports)),
+        title,
+        squeeze=False,
+        sharex=True,
+    )
     for index, (line, (label, report)) in enumerate(zip(axes, reports.items())):
         for panel, position in zip(line, layers):
             values = report.rows[position].values
             heights, edges = np.histogram(np.clip(values, *span), bins=bins, range=span)
-            panel.bar(edges[:-1], 100 * heights / len(values), np.diff(edges), align="edge",
-                      color=("#0072B2", "#E69F00", "#009E73", "#CC79A7")[index % 4])
+            panel.bar(
+                edges[:-1],
+                100 * heights / len(values),
+                np.diff(edges),
+                align="edge",
+                color=("#0072B2", "#E69F00", "#009E73", "#CC79A7")[index % 4],
+            )
             panel.set_ylim(0, 1.25 * max(panel.get_ylim()[1] / 1.05, 1e-9))
-            panel.text(0.97, 0.97, f"std {values.std():.2g}", transform=panel.transAxes, ha="right",
-                       va="top", fontsize=9)
+            panel.text(
+                0.97,
+                0.97,
+                f"std {values.std():.2g}",
+                transform=panel.transAxes,
+                ha="right",
+                va="top",
+                fontsize=9,
+            )
             panel.tick_params(labelsize=8)
             if index == 0:
                 panel.set_title(f"layer {position + 1}", fontsize=11)
@@ -135,14 +183,27 @@ def plot_saturation(groups, title=None):
     sigmoid = 1 / (1 + np.exp(-x))
     for panel, (label, values) in zip(np.atleast_1d(axes), groups.items()):
         heights, edges = np.histogram(values, bins=40, range=(-limit, limit))
-        panel.bar(edges[:-1], 0.9 * heights / heights.max(), np.diff(edges), align="edge",
-                  color="#CCCCCC", label="values that arrive (histogram)")
+        panel.bar(
+            edges[:-1],
+            0.9 * heights / heights.max(),
+            np.diff(edges),
+            align="edge",
+            color="#CCCCCC",
+            label="values that arrive (histogram)",
+        )
         panel.plot(x, sigmoid, color="#0072B2", linewidth=2.2, label=r"$\sigma(z)$")
-        panel.plot(x, 4 * sigmoid * (1 - sigmoid), color="#D55E00", linestyle=(0, (4, 2)),
-                   linewidth=2.2, label=r"slope $\sigma'(z)$, in parts of its largest, 1/4")
+        panel.plot(
+            x,
+            4 * sigmoid * (1 - sigmoid),
+            color="#D55E00",
+            linestyle=(0, (4, 2)),
+            linewidth=2.2,
+            label=r"slope $\sigma'(z)$, in parts of its largest, 1/4",
+        )
         at = 1 / (1 + np.exp(-values))
-        panel.set_title(f"{label}\nmean slope {np.mean(at * (1 - at)):.3f}", loc="left",
-                        fontsize=11)
+        panel.set_title(
+            f"{label}\nmean slope {np.mean(at * (1 - at)):.3f}", loc="left", fontsize=11
+        )
         panel.set_xlabel("z, what arrives at the sigmoid")
     np.atleast_1d(axes)[0].set_ylabel("share of the largest")
     handles, labels = panel.get_legend_handles_labels()
@@ -150,8 +211,9 @@ def plot_saturation(groups, title=None):
     return figure
 
 
-def plot_sweep(rates, losses, title=None, ylabel="training loss (nats)", ceiling=None,
-               xlabel="learning rate"):
+def plot_sweep(
+    rates, losses, title=None, ylabel="training loss (nats)", ceiling=None, xlabel="learning rate"
+):
     """A result against the learning rate, one curve for each network: a Figure.
 
     rates : the learning rates.  losses : a dict, label -> one loss for each rate; NaN or infinite
@@ -168,15 +230,26 @@ def plot_sweep(rates, losses, title=None, ylabel="training loss (nats)", ceiling
         style = thin(index, len(rates), len(rates))
         panel.plot(rates, np.where(broken, np.nan, values), label=label, **style)
         # One above the other, so that two networks that break at one rate are both seen.
-        panel.plot(rates[broken], np.full(broken.sum(), top * (1 - 0.05 * index)),
-                   linestyle="none", marker="X", markersize=10, color=style["color"],
-                   label=f"{label}: above {top:.2g}, or NaN" if broken.any() else None)
+        panel.plot(
+            rates[broken],
+            np.full(broken.sum(), top * (1 - 0.05 * index)),
+            linestyle="none",
+            marker="X",
+            markersize=10,
+            color=style["color"],
+            label=f"{label}: above {top:.2g}, or NaN" if broken.any() else None,
+        )
     panel.set_xscale("log")
     panel.set_xlabel(xlabel)
     panel.set_ylabel(ylabel)
     panel.set_ylim(0, top * 1.06)
-    figure.legend(loc="outside lower center", frameon=False, ncol=min(2 * len(losses), 4),
-                  handlelength=3, fontsize=10)
+    figure.legend(
+        loc="outside lower center",
+        frameon=False,
+        ncol=min(2 * len(losses), 4),
+        handlelength=3,
+        fontsize=10,
+    )
     return figure
 
 
@@ -193,10 +266,17 @@ def plot_ravine(problems, title=None):
         height = 0.5 * np.einsum("iyx,ij,jyx->yx", away, hessian, away)
         levels = height.max() * np.geomspace(1e-4, 1, 14)
         panel.contour(u, v, height, levels, colors="#888888", linewidths=0.8)
-        panel.plot(*path.T, color="#D55E00", marker="o", markersize=4, linewidth=1.3,
-                   label=f"{len(path) - 1} steps of gradient descent")
-        panel.plot(*minimum, marker="*", markersize=14, color="#000000", linestyle="none",
-                   label="minimum")
+        panel.plot(
+            *path.T,
+            color="#D55E00",
+            marker="o",
+            markersize=4,
+            linewidth=1.3,
+            label=f"{len(path) - 1} steps of gradient descent",
+        )
+        panel.plot(
+            *minimum, marker="*", markersize=14, color="#000000", linestyle="none", label="minimum"
+        )
         panel.set_title(label, loc="left", fontsize=11)
         panel.set_xlabel("weight of feature 1")
         panel.set_ylabel("weight of feature 2")
@@ -252,8 +332,9 @@ def plot_landscape(runs, title=None):
     for panel, (label, (steps, low, high)) in zip(np.atleast_1d(axes), runs.items()):
         panel.fill_between(steps, low, high, color="#BBBBBB", label="losses on the way")
         panel.plot(steps, high, color="#D55E00", linewidth=1.5, label="largest")
-        panel.plot(steps, low, color="#0072B2", linewidth=1.5, linestyle=(0, (4, 2)),
-                   label="smallest")
+        panel.plot(
+            steps, low, color="#0072B2", linewidth=1.5, linestyle=(0, (4, 2)), label="smallest"
+        )
         panel.set_title(label, loc="left")
         panel.set_xlabel("training step")
         panel.set_yscale("log")

@@ -20,8 +20,10 @@ def plot_passes(ledger, title=None):
     pass names what it reads, then ">" and what it writes: "X X>Y" reads X, then reads X and writes
     Y. Several names have commas between. ValueError for a pass that names nothing.
     """
-    rows = {label: [[_transfers(one) for one in part.split()] for part in parts]
-            for label, parts in ledger.items()}
+    rows = {
+        label: [[_transfers(one) for one in part.split()] for part in parts]
+        for label, parts in ledger.items()
+    }
     figure, axes = panels(1, 1, (11, 1.1 + 0.75 * len(rows)), title)
     longest = 0
     for place, parts in enumerate(rows.values()):
@@ -30,12 +32,30 @@ def plot_passes(ledger, title=None):
             x += 1.2 * i
             for one in part:
                 for name, written in one:
-                    axes.bar(x + 0.5, 0.7, 0.96, bottom=-place - 0.35, edgecolor="black",
-                             linewidth=0.6, color=ARRAYS.get(name, "#DDDDDD"),
-                             hatch="////" if written else "")
-                    axes.text(x + 0.5, -place, name, ha="center", va="center", fontsize=7.5,
-                              bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none",
-                                    "alpha": 0.8 if written else 0})
+                    axes.bar(
+                        x + 0.5,
+                        0.7,
+                        0.96,
+                        bottom=-place - 0.35,
+                        edgecolor="black",
+                        linewidth=0.6,
+                        color=ARRAYS.get(name, "#DDDDDD"),
+                        hatch="////" if written else "",
+                    )
+                    axes.text(
+                        x + 0.5,
+                        -place,
+                        name,
+                        ha="center",
+                        va="center",
+                        fontsize=7.5,
+                        bbox={
+                            "boxstyle": "round,pad=0.1",
+                            "fc": "white",
+                            "ec": "none",
+                            "alpha": 0.8 if written else 0,
+                        },
+                    )
                     x += 1
                 x += 0.35
         count = sum(len(one) for part in parts for one in part)
@@ -49,8 +69,15 @@ def plot_passes(ledger, title=None):
     axes.tick_params(length=0)
     axes.grid(visible=False)
     for hatch, label in (("", "read"), ("////", "written")):
-        axes.bar(np.nan, np.nan, color="white", edgecolor="black", linewidth=0.6, hatch=hatch,
-                 label=label)
+        axes.bar(
+            np.nan,
+            np.nan,
+            color="white",
+            edgecolor="black",
+            linewidth=0.6,
+            hatch=hatch,
+            label=label,
+        )
     figure.legend(loc="outside lower center", ncol=2, frameon=False)
     return figure
 
@@ -76,8 +103,13 @@ def plot_bandwidth(sizes, bandwidths, arrays=None, title=None):
     axes.set_ylim(0, 1.25 * max(bandwidths) / 1e9)
     for i, (label, size) in enumerate((arrays or {}).items()):
         axes.axvline(size / 1e6, color="#555555", linestyle=(0, (2, 2)), linewidth=1)
-        axes.text(size / 1e6, (1.2 - 0.07 * (i % 2)) * max(bandwidths) / 1e9, f" {label}",
-                  fontsize=9, va="center")
+        axes.text(
+            size / 1e6,
+            (1.2 - 0.07 * (i % 2)) * max(bandwidths) / 1e9,
+            f" {label}",
+            fontsize=9,
+            va="center",
+        )
     axes.set_xlabel("size of the array that is copied (MB)")
     axes.set_ylabel("read and written (GB/s)")
     return figure
@@ -95,21 +127,43 @@ def plot_roofline(peak, bandwidths, points, title=None):
     span = np.array([min(intensities + ridges) / 3, max(intensities + ridges) * 5])
     for (label, bandwidth), style in zip(bandwidths.items(), (STYLES[0], *STYLES[2:])):
         x = np.geomspace(*span, 200)
-        axes.loglog(x, np.minimum(peak, x * bandwidth) / 1e9, color=style["color"],
-                    linestyle=style["linestyle"], linewidth=1.8,
-                    label=f"{label}, {bandwidth / 1e9:.0f} GB/s")
+        axes.loglog(
+            x,
+            np.minimum(peak, x * bandwidth) / 1e9,
+            color=style["color"],
+            linestyle=style["linestyle"],
+            linewidth=1.8,
+            label=f"{label}, {bandwidth / 1e9:.0f} GB/s",
+        )
     lowest = min(y for _, y in points.values())
     heights = np.log([lowest / 2, 1.5 * max(peak, *(y for _, y in points.values()))])
-    shifts = _shifts({label: (np.log(x), 300 * (np.log(y) - heights[0]) / np.ptp(heights))
-                      for label, (x, y) in points.items()})
+    shifts = _shifts(
+        {
+            label: (np.log(x), 300 * (np.log(y) - heights[0]) / np.ptp(heights))
+            for label, (x, y) in points.items()
+        }
+    )
     for i, (label, (x, y)) in enumerate(points.items()):
         colour = CONTESTANTS.get(label, ("#FFFFFF",))[0]
-        axes.loglog(x, y / 1e9, MARKERS[i % len(MARKERS)], color=colour, markeredgecolor="black",
-                    markersize=9)
+        axes.loglog(
+            x,
+            y / 1e9,
+            MARKERS[i % len(MARKERS)],
+            color=colour,
+            markeredgecolor="black",
+            markersize=9,
+        )
         right = x > 0.1 * span[1]
-        axes.annotate(label, (x, y / 1e9), (-8 if right else 8, shifts[label]),
-                      textcoords="offset points", ha="right" if right else "left", va="center",
-                      fontsize=10, bbox={"boxstyle": "round,pad=0.05", "fc": "white", "ec": "none"})
+        axes.annotate(
+            label,
+            (x, y / 1e9),
+            (-8 if right else 8, shifts[label]),
+            textcoords="offset points",
+            ha="right" if right else "left",
+            va="center",
+            fontsize=10,
+            bbox={"boxstyle": "round,pad=0.05", "fc": "white", "ec": "none"},
+        )
     axes.set_ylim(*np.exp(heights) / 1e9)
     axes.set_xlim(*span)
     axes.set_xlabel("arithmetic intensity: operations a byte")
@@ -142,8 +196,9 @@ def plot_copies(copies, bounds=None, title=None):
     for panel, (shape, times) in zip(axes[0], copies.items()):
         for place, (name, value) in enumerate(times.items()):
             colour, hatch, _ = CONTESTANTS.get(name, ("#999999", "", "-"))
-            panel.barh(-place, value, 0.7, color=colour, hatch=hatch, edgecolor="black",
-                       linewidth=0.6)
+            panel.barh(
+                -place, value, 0.7, color=colour, hatch=hatch, edgecolor="black", linewidth=0.6
+            )
             panel.text(value, -place, f" {value:.3g}", va="center", fontsize=9)
         if bounds and shape in bounds:
             panel.axvline(bounds[shape], color="#000000", linestyle=(0, (4, 2)), linewidth=1.4)
@@ -167,11 +222,21 @@ def plot_amdahl(shares, measured=None, title=None):
     for i, (network, share) in enumerate(shares.items()):
         style = {**STYLES[(0, 2, 3, 4)[i % 4]], "marker": ""}
         marker = STYLES[(0, 2, 3, 4)[i % 4]]["marker"]
-        axes.semilogx(factors, 1 / (1 - share + share / factors), **style,
-                      label=f"{network}: the layer takes {100 * share:.0f} % of the time")
+        axes.semilogx(
+            factors,
+            1 / (1 - share + share / factors),
+            **style,
+            label=f"{network}: the layer takes {100 * share:.0f} % of the time",
+        )
         if measured and network in measured:
-            axes.semilogx(*measured[network], marker, color=style["color"], markersize=10,
-                          markeredgewidth=2, label=f"{network}, measured")
+            axes.semilogx(
+                *measured[network],
+                marker,
+                color=style["color"],
+                markersize=10,
+                markeredgewidth=2,
+                label=f"{network}, measured",
+            )
     axes.axhline(1, color="#777777", linewidth=0.8)
     axes.set_xlabel("times as fast: the layer")
     axes.set_ylabel("times as fast: the network")

@@ -9,20 +9,36 @@ from gluon_bn.plotting.style import STYLES, panels
 _ORANGE, _BLUE, _GREY = "#B35A00", "#0072B2", "#555555"  # dark enough to read as text
 
 # No two edges cross: X, mean, var and X_hat are all joined, so one of them stands in the middle.
-_PLACES = {"x": (0, 0), "mean": (3, 0), "var": (3, 2), "x_hat": (6, 0), "y": (8.5, 0),
-           "gamma": (8.5, 2), "beta": (8.5, -1.3), "L": (10.6, 0)}
+_PLACES = {
+    "x": (0, 0),
+    "mean": (3, 0),
+    "var": (3, 2),
+    "x_hat": (6, 0),
+    "y": (8.5, 0),
+    "gamma": (8.5, 2),
+    "beta": (8.5, -1.3),
+    "L": (10.6, 0),
+}
 _FORMULAS = {
-    "x": r"$x_i$", "mean": r"$\mu = \frac{1}{m}\sum_i x_i$",
+    "x": r"$x_i$",
+    "mean": r"$\mu = \frac{1}{m}\sum_i x_i$",
     "var": r"$\sigma^2 = \frac{1}{m}\sum_i (x_i - \mu)^2$",
     "x_hat": r"$\hat{x}_i = \frac{x_i - \mu}{\sqrt{\sigma^2 + \epsilon}}$",
-    "y": r"$y_i = \gamma\,\hat{x}_i + \beta$", "gamma": r"$\gamma$", "beta": r"$\beta$",
-    "L": r"$L$"}
+    "y": r"$y_i = \gamma\,\hat{x}_i + \beta$",
+    "gamma": r"$\gamma$",
+    "beta": r"$\beta$",
+    "L": r"$L$",
+}
 _GRADIENTS = {
-    "x": r"$\frac{\partial L}{\partial x_i}$", "mean": r"$\frac{\partial L}{\partial \mu}$",
+    "x": r"$\frac{\partial L}{\partial x_i}$",
+    "mean": r"$\frac{\partial L}{\partial \mu}$",
     "var": r"$\frac{\partial L}{\partial \sigma^2}$",
-    "x_hat": r"$\frac{\partial L}{\partial \hat{x}_i}$", "y": r"$\frac{\partial L}{\partial y_i}$",
+    "x_hat": r"$\frac{\partial L}{\partial \hat{x}_i}$",
+    "y": r"$\frac{\partial L}{\partial y_i}$",
     "gamma": r"$\frac{\partial L}{\partial \gamma}$",
-    "beta": r"$\frac{\partial L}{\partial \beta}$", "L": r"$1$"}
+    "beta": r"$\frac{\partial L}{\partial \beta}$",
+    "L": r"$1$",
+}
 # (from, to): the factor that the chain rule multiplies by on the way back, where it is written
 # (beside the middle of the edge), and how much the edge is bent.
 _EDGES = {
@@ -31,8 +47,11 @@ _EDGES = {
     ("x", "x_hat"): (r"$\frac{1}{\sqrt{\sigma^2 + \epsilon}}$", (0, -1.62), 0.42),
     ("mean", "var"): ("0 (step 4)", (0.62, -0.3), 0),
     ("mean", "x_hat"): (r"$\frac{-1}{\sqrt{\sigma^2 + \epsilon}}$", (0, -0.44), 0),
-    ("var", "x_hat"): (r"$-\frac{1}{2}\,\frac{x_i - \mu}{(\sigma^2 + \epsilon)^{3/2}}$",
-                       (1.15, 0.34), 0),
+    ("var", "x_hat"): (
+        r"$-\frac{1}{2}\,\frac{x_i - \mu}{(\sigma^2 + \epsilon)^{3/2}}$",
+        (1.15, 0.34),
+        0,
+    ),
     ("x_hat", "y"): (r"$\gamma$", (0, 0.3), 0),
     ("gamma", "y"): (r"$\hat{x}_i$", (0.32, 0), 0),
     ("beta", "y"): (r"$1$", (0.25, 0), 0),
@@ -48,8 +67,9 @@ def plot_computation_graph():
     """
     figure, (forward, backward) = panels(2, 1, size=(10, 8.6))
     _graph(forward, _FORMULAS, "Forward: what is computed from what", back=False)
-    _graph(backward, _GRADIENTS, "Backward: multiply along an arrow, add where arrows meet",
-           back=True)
+    _graph(
+        backward, _GRADIENTS, "Backward: multiply along an arrow, add where arrows meet", back=True
+    )
     return figure
 
 
@@ -58,21 +78,43 @@ def _graph(axes, texts, title, back):
     axes.set_xlim(-0.9, 11.2)
     axes.set_ylim(-2.25, 2.6)
     axes.set_title(title, loc="left")
-    boxes = {name: _box(axes, _PLACES[name], text, 17 if back and name != "L" else 14,
-                        _ORANGE if back else "black") for name, text in texts.items()}
+    boxes = {
+        name: _box(
+            axes,
+            _PLACES[name],
+            text,
+            17 if back and name != "L" else 14,
+            _ORANGE if back else "black",
+        )
+        for name, text in texts.items()
+    }
     for (tail, head), (label, (dx, dy), bend) in _EDGES.items():
         start, end = (head, tail) if back else (tail, head)
-        _arrow(axes, _PLACES[start], _PLACES[end], boxes[start], boxes[end],
-               bend=-bend if back else bend, dashed=back, color=_ORANGE if back else "black")
+        _arrow(
+            axes,
+            _PLACES[start],
+            _PLACES[end],
+            boxes[start],
+            boxes[end],
+            bend=-bend if back else bend,
+            dashed=back,
+            color=_ORANGE if back else "black",
+        )
         if back and label:
             x, y = ((a + b) / 2 for a, b in zip(_PLACES[tail], _PLACES[head]))
             axes.text(x + dx, y + dy, label, ha="center", va="center", fontsize=13)
 
 
 def _box(axes, place, text, size, color="black", fill="white"):
-    return axes.text(*place, text, ha="center", va="center", fontsize=size, zorder=3,
-                     bbox={"boxstyle": "round,pad=0.4", "facecolor": fill, "edgecolor": color,
-                           "linewidth": 1.4})
+    return axes.text(
+        *place,
+        text,
+        ha="center",
+        va="center",
+        fontsize=size,
+        zorder=3,
+        bbox={"boxstyle": "round,pad=0.4", "facecolor": fill, "edgecolor": color, "linewidth": 1.4},
+    )
 
 
 def _arrow(axes, start, end, start_box, end_box, bend=0, dashed=False, color="black"):
@@ -82,15 +124,26 @@ def _arrow(axes, start, end, start_box, end_box, bend=0, dashed=False, color="bl
     # How large the boxes are is known only once their text is drawn; so they do the clipping, and
     # the arrows are drawn after them.
     arrow = FancyArrowPatch(
-        start, end, arrowstyle="-|>", mutation_scale=14, linewidth=1.5, color=color,
-        linestyle=(0, (4, 2)) if dashed else "-", connectionstyle=f"arc3,rad={bend}",
-        patchA=start_box.get_bbox_patch(), patchB=end_box.get_bbox_patch(), shrinkA=2, shrinkB=2,
-        zorder=4)
+        start,
+        end,
+        arrowstyle="-|>",
+        mutation_scale=14,
+        linewidth=1.5,
+        color=color,
+        linestyle=(0, (4, 2)) if dashed else "-",
+        connectionstyle=f"arc3,rad={bend}",
+        patchA=start_box.get_bbox_patch(),
+        patchB=end_box.get_bbox_patch(),
+        shrinkA=2,
+        shrinkB=2,
+        zorder=4,
+    )
     axes.add_patch(arrow)
     return arrow
 
 
 # ------------------------------------------------------------------------- the gradient's geometry
+
 
 def plot_projection(X, dY):
     """Batch normalization of a batch of three numbers, drawn exactly: a Figure of two panels.
@@ -108,10 +161,12 @@ def plot_projection(X, dY):
     if X.shape != (3,) or dY.shape != (3,):
         raise ValueError(f"X and dY must be three numbers each, got shapes {X.shape}, {dY.shape}")
     if np.ptp(X) == 0:
-        raise ValueError(f"the three numbers of X are all equal ({X[0]:g}): they have no direction "
-                         "in the plane, and x_hat is zero")
+        raise ValueError(
+            f"the three numbers of X are all equal ({X[0]:g}): they have no direction "
+            "in the plane, and x_hat is zero"
+        )
     centred = X - X.mean()
-    x_hat = centred / np.sqrt((centred ** 2).mean())
+    x_hat = centred / np.sqrt((centred**2).mean())
     flat = dY - dY.mean()
     tangent = flat - x_hat * (flat * x_hat).mean()
     point, hat, flat, tangent = (plane @ v for v in (centred, x_hat, flat, tangent))
@@ -120,8 +175,9 @@ def plot_projection(X, dY):
     reach = 1.2 * max(math.sqrt(3), *(abs(v).max() for v in (point, hat + flat, hat + tangent)))
     for axes in (left, right):
         turn = np.linspace(0, 2 * np.pi, 200)
-        axes.plot(math.sqrt(3) * np.cos(turn), math.sqrt(3) * np.sin(turn), color=_GREY,
-                  linewidth=1.2)
+        axes.plot(
+            math.sqrt(3) * np.cos(turn), math.sqrt(3) * np.sin(turn), color=_GREY, linewidth=1.2
+        )
         axes.plot(0, 0, "+", color="black")
         axes.plot(*hat, "o", color="black", markersize=8, zorder=4)
         axes.set_aspect("equal")
@@ -143,13 +199,25 @@ def plot_projection(X, dY):
     right.plot(*zip((0, 0), hat), color=_GREY, linewidth=1)
     right.plot(*zip(hat + flat, hat + tangent), color="black", linewidth=1, linestyle=":")
     for vector, color, dashes, name in (
-            (flat, _GREY, (0, (1, 1.2)), "arrives (less its mean)"),
-            (tangent, _ORANGE, "-", r"goes on (less its part along $\hat{x}$, too)")):
+        (flat, _GREY, (0, (1, 1.2)), "arrives (less its mean)"),
+        (tangent, _ORANGE, "-", r"goes on (less its part along $\hat{x}$, too)"),
+    ):
         right.plot([], [], color=color, linestyle=dashes, linewidth=2.2, label=name)
-        right.annotate("", xy=hat + vector, xytext=hat, zorder=3,
-                       arrowprops={"arrowstyle": "-|>", "color": color, "linestyle": dashes,
-                                   "linewidth": 2.2, "mutation_scale": 16, "shrinkA": 0,
-                                   "shrinkB": 0})
+        right.annotate(
+            "",
+            xy=hat + vector,
+            xytext=hat,
+            zorder=3,
+            arrowprops={
+                "arrowstyle": "-|>",
+                "color": color,
+                "linestyle": dashes,
+                "linewidth": 2.2,
+                "mutation_scale": 16,
+                "shrinkA": 0,
+                "shrinkB": 0,
+            },
+        )
     _beside(right, hat, r"$\hat{x}$", _right_of(ray), "black")
     right.legend(loc="lower center", fontsize=10, handlelength=2.6)
     return figure
@@ -164,12 +232,19 @@ def _right_of(direction):
 def _beside(axes, place, text, direction, color, distance=0.2):
     """Text beside a point, on the side that `direction` (of length 1) points to."""
     x, y = (p + distance * d for p, d in zip(place, direction))
-    axes.text(x, y, text, color=color, fontsize=12,
-              ha="left" if direction[0] > 0.3 else "right" if direction[0] < -0.3 else "center",
-              va="bottom" if direction[1] > 0.3 else "top" if direction[1] < -0.3 else "center")
+    axes.text(
+        x,
+        y,
+        text,
+        color=color,
+        fontsize=12,
+        ha="left" if direction[0] > 0.3 else "right" if direction[0] < -0.3 else "center",
+        va="bottom" if direction[1] > 0.3 else "top" if direction[1] < -0.3 else "center",
+    )
 
 
 # ------------------------------------------------------------------------------ what a layer keeps
+
 
 def plot_layer():
     """What a layer has that a function lacks: a Figure. Who reads, who writes, what is saved."""
@@ -181,17 +256,45 @@ def plot_layer():
     def rectangle(x, y, width, height, text, fill, dashes="-", size=11, va="center"):
         from matplotlib.patches import FancyBboxPatch
 
-        axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0.02",
-                                      facecolor=fill, edgecolor="black", linestyle=dashes,
-                                      linewidth=1.3, zorder=1))
-        axes.text(x + width / 2, y + height / 2 if va == "center" else y + height - 0.1, text,
-                  ha="center", va=va, fontsize=size, zorder=3)
+        axes.add_patch(
+            FancyBboxPatch(
+                (x, y),
+                width,
+                height,
+                boxstyle="round,pad=0.02",
+                facecolor=fill,
+                edgecolor="black",
+                linestyle=dashes,
+                linewidth=1.3,
+                zorder=1,
+            )
+        )
+        axes.text(
+            x + width / 2,
+            y + height / 2 if va == "center" else y + height - 0.1,
+            text,
+            ha="center",
+            va=va,
+            fontsize=size,
+            zorder=3,
+        )
 
     def arrow(start, end, text, place, color="black", dashes="-", ha="center"):
-        axes.annotate("", xy=end, xytext=start, zorder=4,
-                      arrowprops={"arrowstyle": "-|>", "color": color, "linestyle": dashes,
-                                  "linewidth": 1.6, "mutation_scale": 14, "shrinkA": 0,
-                                  "shrinkB": 0})
+        axes.annotate(
+            "",
+            xy=end,
+            xytext=start,
+            zorder=4,
+            arrowprops={
+                "arrowstyle": "-|>",
+                "color": color,
+                "linestyle": dashes,
+                "linewidth": 1.6,
+                "mutation_scale": 14,
+                "shrinkA": 0,
+                "shrinkB": 0,
+            },
+        )
         axes.text(*place, text, color=color, fontsize=10, ha=ha, va="center", zorder=4)
 
     rectangle(1.55, 0.15, 6.9, 4.6, "the layer: a Block", "#F2F2F2", va="top", size=12)
@@ -204,17 +307,32 @@ def plot_layer():
     arrow((6.73, 0.85), (9.6, 0.85), "Y", (9.75, 0.85))
     arrow((3.3, 2.52), (4.1, 1.4), "read", (3.35, 1.95))
     arrow((6.3, 2.52), (5.7, 1.4), "read in\nprediction", (5.45, 2.0))
-    arrow((6.5, 1.4), (7.2, 2.52), "moved in training,\nby the forward pass", (6.98, 1.75),
-          _BLUE, (0, (4, 2)), "left")
+    arrow(
+        (6.5, 1.4),
+        (7.2, 2.52),
+        "moved in training,\nby the forward pass",
+        (6.98, 1.75),
+        _BLUE,
+        (0, (4, 2)),
+        "left",
+    )
     arrow((0.35, 3.05), (1.87, 3.05), "the Trainer,\nfrom their\ngradients", (0.78, 3.5), _ORANGE)
-    axes.text(5, 3.05, "save_parameters\nload_parameters\ncast, reset_ctx", ha="center",
-              va="center", fontsize=10, style="italic")
+    axes.text(
+        5,
+        3.05,
+        "save_parameters\nload_parameters\ncast, reset_ctx",
+        ha="center",
+        va="center",
+        fontsize=10,
+        style="italic",
+    )
     for start, end in (((4.22, 3.05), (4.34, 3.05)), ((5.78, 3.05), (5.66, 3.05))):
         axes.plot(*zip(start, end), color="black", linewidth=1.3)
     return figure
 
 
 # ------------------------------------------------------------------------------------- experiments
+
 
 def plot_curves(*parts, title=None, size=None, legend="below"):
     """Curves side by side, the same names in every panel: a Figure.
@@ -225,8 +343,9 @@ def plot_curves(*parts, title=None, size=None, legend="below"):
     legend : 'below' the panels, or 'inside' the first.
     """
     names = list(dict.fromkeys(name for part in parts for name in part["curves"]))
-    figure, axes = panels(1, len(parts), size=size or (5 * len(parts), 4.2), title=title,
-                          squeeze=False)
+    figure, axes = panels(
+        1, len(parts), size=size or (5 * len(parts), 4.2), title=title, squeeze=False
+    )
     handles = {}
     for ax, part in zip(axes[0], parts):
         for name, values in part["curves"].items():
@@ -235,11 +354,18 @@ def plot_curves(*parts, title=None, size=None, legend="below"):
             if not part.get("markers"):
                 style.pop("marker")
             # Thin lines over thick ones, so that two equal curves are both seen.
-            handles[name], = ax.plot(x, y, label=name, zorder=9 - style["linewidth"], **style)
+            (handles[name],) = ax.plot(x, y, label=name, zorder=9 - style["linewidth"], **style)
         for value, text in part.get("lines", ()):
             ax.axhline(value, color=_GREY, linewidth=1)
-            ax.annotate(text, (1, value), xycoords=("axes fraction", "data"), ha="right",
-                        va="bottom", fontsize=9, color=_GREY)
+            ax.annotate(
+                text,
+                (1, value),
+                xycoords=("axes fraction", "data"),
+                ha="right",
+                va="bottom",
+                fontsize=9,
+                color=_GREY,
+            )
         ax.set_title(part["title"], loc="left")
         ax.set_xlabel(part["xlabel"])
         ax.set_ylabel(part["ylabel"])
@@ -252,8 +378,15 @@ def plot_curves(*parts, title=None, size=None, legend="below"):
         if "xticks" in part:
             ax.set_xticks(part["xticks"])
     if legend == "below" and len(names) > 1:
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center",
-                      ncol=min(len(names), 4), handlelength=3.2, fontsize=11, frameon=False)
+        figure.legend(
+            handles.values(),
+            handles.keys(),
+            loc="outside lower center",
+            ncol=min(len(names), 4),
+            handlelength=3.2,
+            fontsize=11,
+            frameon=False,
+        )
     elif len(names) > 1:
         axes[0][0].legend(handlelength=3.2, fontsize=10)
     return figure

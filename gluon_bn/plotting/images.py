@@ -14,14 +14,15 @@ def plot_images(rows, labels=None, title=None, columns=None):
     rows = np.asarray(rows)
     rows = rows.reshape(*rows.shape[:2], *rows.shape[-2:])
     count, across, height, width = rows.shape
-    figure, axes = panels(size=(0.7 * across + 1.8, 0.7 * count + (0.5 if title else 0.1)),
-                          title=title)
+    figure, axes = panels(
+        size=(0.7 * across + 1.8, 0.7 * count + (0.5 if title else 0.1)), title=title
+    )
     gap = 1  # a pixel of white between two images
     sheet = np.ones((count * (height + gap) - gap, across * (width + gap) - gap))
     for i, row in enumerate(rows):
         for j, image in enumerate(row):
             top, left = i * (height + gap), j * (width + gap)
-            sheet[top:top + height, left:left + width] = image
+            sheet[top : top + height, left : left + width] = image
     axes.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.grid(visible=False)
     for side in axes.spines.values():
@@ -48,8 +49,15 @@ def plot_confusion(counts, labels, title=None):
     axes.grid(visible=False)
     for (i, j), value in np.ndenumerate(share):
         if value >= 0.5:
-            axes.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=9,
-                      color="white" if value > 50 else "black")
+            axes.text(
+                j,
+                i,
+                f"{value:.0f}",
+                ha="center",
+                va="center",
+                fontsize=9,
+                color="white" if value > 50 else "black",
+            )
     axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
     axes.set_yticks(range(len(labels)), labels)
     axes.set_xlabel("seen by the classifier, % of a row")

@@ -13,11 +13,13 @@ _GREY, _BLUE, _ORANGE = "#666666", "#0072B2", "#E69F00"
 
 # The options --------------------------------------------------------------------------------------
 
-KNOBS = (("which values?", ("data_format", "batch_weights")),
-         ("mean, variance", ("is_training",)),
-         ("x̂", ("epsilon", "renorm", "renorm_clipping", "adjustment")),
-         ("γ x̂ + β", ("scale", "center", "param_initializers", "param_regularizers")),
-         ("activation", ("activation_fn",)))
+KNOBS = (
+    ("which values?", ("data_format", "batch_weights")),
+    ("mean, variance", ("is_training",)),
+    ("x̂", ("epsilon", "renorm", "renorm_clipping", "adjustment")),
+    ("γ x̂ + β", ("scale", "center", "param_initializers", "param_regularizers")),
+    ("activation", ("activation_fn",)),
+)
 MEMORY = ("decay", "zero_debias_moving_mean", "fused", "updates_collections", "renorm_decay")
 
 
@@ -35,14 +37,20 @@ def plot_knobs(title=None, stages=KNOBS, memory=MEMORY):
         _arrow(panel, (left - gap, 0.4), (left, 0.4))
         for row, option in enumerate(options):
             y = 1.75 + 0.5 * (len(options) - 1 - row)
-            panel.text(left + width / 2, y, option, ha="center", va="center", family="monospace",
-                       fontsize=10)
+            panel.text(
+                left + width / 2,
+                y,
+                option,
+                ha="center",
+                va="center",
+                family="monospace",
+                fontsize=10,
+            )
         panel.plot([left + width / 2] * 2, [0.85, 1.5], color=_GREY, linewidth=1)
     right = len(stages) * (width + gap) - gap
     _arrow(panel, (right, 0.4), (right + gap, 0.4))
     panel.text(-gap - 0.1, 0.4, "X", ha="right", va="center", fontsize=14, fontweight="bold")
-    panel.text(right + gap + 0.1, 0.4, "Y", ha="left", va="center", fontsize=14,
-               fontweight="bold")
+    panel.text(right + gap + 0.1, 0.4, "Y", ha="left", va="center", fontsize=14, fontweight="bold")
     left = width + gap
     _box(panel, left, -1.9, width, 0.95, "running\nstatistics", bold=True, hatch="//")
     _arrow(panel, (left + 0.55, 0), (left + 0.55, -0.95))
@@ -50,32 +58,77 @@ def plot_knobs(title=None, stages=KNOBS, memory=MEMORY):
     panel.text(left + 0.42, -0.48, "training", ha="right", va="center", fontsize=9)
     panel.text(left + width - 0.42, -0.48, "prediction", ha="left", va="center", fontsize=9)
     for row, option in enumerate(memory):
-        panel.text(left + width + 0.25 + 3.6 * (row % 2), -1.15 - 0.45 * (row // 2) - 0.1, option,
-                   va="center", family="monospace", fontsize=10)
+        panel.text(
+            left + width + 0.25 + 3.6 * (row % 2),
+            -1.15 - 0.45 * (row // 2) - 0.1,
+            option,
+            va="center",
+            family="monospace",
+            fontsize=10,
+        )
     panel.set_xlim(-0.95, right + gap + 0.45)
     panel.set_ylim(-2.5, 3.6)
     return figure
 
 
-def _box(panel, left, bottom, width, height, text, bold=False, hatch=None, colour="white",
-         fontsize=11):
+def _box(
+    panel, left, bottom, width, height, text, bold=False, hatch=None, colour="white", fontsize=11
+):
     from matplotlib.patches import FancyBboxPatch
 
     shape = {"boxstyle": "round,pad=0.03", "linewidth": 1.4 if bold else 1}
-    panel.add_patch(FancyBboxPatch((left, bottom), width, height, facecolor=colour, zorder=2,
-                                   edgecolor="#BBBBBB" if hatch else "black", hatch=hatch, **shape))
+    panel.add_patch(
+        FancyBboxPatch(
+            (left, bottom),
+            width,
+            height,
+            facecolor=colour,
+            zorder=2,
+            edgecolor="#BBBBBB" if hatch else "black",
+            hatch=hatch,
+            **shape,
+        )
+    )
     if hatch:
-        panel.add_patch(FancyBboxPatch((left, bottom), width, height, facecolor="none", zorder=3,
-                                       edgecolor="black", **shape))
-    panel.text(left + width / 2, bottom + height / 2, text, ha="center", va="center", zorder=4,
-               fontsize=fontsize, fontweight="bold" if bold else "normal",
-               bbox={"boxstyle": "round,pad=0.12", "facecolor": colour, "edgecolor": "none"})
+        panel.add_patch(
+            FancyBboxPatch(
+                (left, bottom),
+                width,
+                height,
+                facecolor="none",
+                zorder=3,
+                edgecolor="black",
+                **shape,
+            )
+        )
+    panel.text(
+        left + width / 2,
+        bottom + height / 2,
+        text,
+        ha="center",
+        va="center",
+        zorder=4,
+        fontsize=fontsize,
+        fontweight="bold" if bold else "normal",
+        bbox={"boxstyle": "round,pad=0.12", "facecolor": colour, "edgecolor": "none"},
+    )
 
 
 def _arrow(panel, start, end):
-    panel.annotate("", xy=end, xytext=start, zorder=1, arrowprops={
-        "arrowstyle": "-|>", "color": "black", "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0,
-        "mutation_scale": 13})
+    panel.annotate(
+        "",
+        xy=end,
+        xytext=start,
+        zorder=1,
+        arrowprops={
+            "arrowstyle": "-|>",
+            "color": "black",
+            "linewidth": 1.3,
+            "shrinkA": 0,
+            "shrinkB": 0,
+            "mutation_scale": 13,
+        },
+    )
 
 
 def plot_padding(X, lengths, title=None, channel=0):
@@ -91,9 +144,17 @@ def plot_padding(X, lengths, title=None, channel=0):
     picture = panel.imshow(values, cmap="cividis", aspect="auto", interpolation="nearest")
     for row, length in enumerate(np.asarray(lengths, dtype=int)):
         if length < steps:
-            panel.barh(row, steps - length, 0.94, left=length - 0.5, color="white", hatch="///",
-                       edgecolor="#999999", linewidth=0.5,
-                       label="padding" if not panel.patches else None)
+            panel.barh(
+                row,
+                steps - length,
+                0.94,
+                left=length - 0.5,
+                color="white",
+                hatch="///",
+                edgecolor="#999999",
+                linewidth=0.5,
+                label="padding" if not panel.patches else None,
+            )
     panel.set_yticks(range(examples))
     panel.set_ylabel("sequence")
     panel.set_xlabel("position")
@@ -112,8 +173,7 @@ def plot_gammas(gammas, title=None, threshold=None):
     figure, panel = panels(1, 1, (8, 4), title)
     for index, (label, values) in enumerate(gammas.items()):
         values = np.sort(np.abs(values))[::-1]
-        panel.plot(np.arange(1, len(values) + 1), values, label=label,
-                   **thin(index, len(values)))
+        panel.plot(np.arange(1, len(values) + 1), values, label=label, **thin(index, len(values)))
     if threshold is not None:
         panel.axhline(threshold, color=_GREY, linewidth=1)
         panel.text(1, threshold, f"{threshold:g}", color=_GREY, va="bottom", fontsize=9)
@@ -126,15 +186,27 @@ def plot_gammas(gammas, title=None, threshold=None):
 
 # After training -----------------------------------------------------------------------------------
 
+
 def plot_folding(title=None):
     """A convolution and its batch norm, in training, in prediction, and folded: a Figure."""
     figure, panel = panels(1, 1, (9.5, 4.2), title)
     panel.set_axis_off()
-    rows = (("training", 2.0, (("u = W x + c", "white", None),
-                              ("y = γ (u − μ) / σ + β\nμ, σ of the batch", "white", "//"))),
-            ("prediction", 1.0, (("u = W x + c", "white", None),
-                                ("y = a u + b\na, b fixed", "#DDDDDD", None))),
-            ("folded", 0.0, (("y = (a W) x + (a c + b)", "#DDDDDD", None),)))
+    rows = (
+        (
+            "training",
+            2.0,
+            (
+                ("u = W x + c", "white", None),
+                ("y = γ (u − μ) / σ + β\nμ, σ of the batch", "white", "//"),
+            ),
+        ),
+        (
+            "prediction",
+            1.0,
+            (("u = W x + c", "white", None), ("y = a u + b\na, b fixed", "#DDDDDD", None)),
+        ),
+        ("folded", 0.0, (("y = (a W) x + (a c + b)", "#DDDDDD", None),)),
+    )
     for name, y, boxes in rows:
         panel.text(-0.35, y + 0.3, name, ha="right", va="center", fontsize=12, fontweight="bold")
         panel.text(0.05, y + 0.3, "x", ha="right", va="center", fontsize=13)
@@ -154,8 +226,11 @@ def plot_folding(title=None):
     return figure
 
 
-CONTEST = {"auto": ("ours", _BLUE, ""), "gluon": ("Gluon's", "#DDDDDD", ".."),
-           "folded": ("folded", _ORANGE, "//")}
+CONTEST = {
+    "auto": ("ours", _BLUE, ""),
+    "gluon": ("Gluon's", "#DDDDDD", ".."),
+    "folded": ("folded", _ORANGE, "//"),
+}
 
 
 def plot_folding_speed(milliseconds, title=None, images=256):
@@ -163,8 +238,9 @@ def plot_folding_speed(milliseconds, title=None, images=256):
 
     milliseconds : a dict, network -> {'auto', 'gluon', 'folded': milliseconds}, any of the three.
     """
-    figure, axes = panels(1, len(milliseconds), (max(3.4 * len(milliseconds), 5), 3.4), title,
-                          squeeze=False)
+    figure, axes = panels(
+        1, len(milliseconds), (max(3.4 * len(milliseconds), 5), 3.4), title, squeeze=False
+    )
     for panel, (network, times) in zip(axes[0], milliseconds.items()):
         for place, (name, value) in enumerate(times.items()):
             label, colour, hatch = CONTEST.get(name, (name, "white", ""))
@@ -187,8 +263,10 @@ def plot_swing(exact, running, losses, title=None, xlabel="step"):
     axes[0].plot(*_curve(losses), **{**STYLES[0], "marker": ""})
     axes[0].set_title("Training loss", loc="left")
     axes[0].set_ylabel("cross entropy (nats)")
-    for label, values, style in (("running statistics", running, STYLES[0]),
-                                 ("recalibrated", exact, STYLES[2])):
+    for label, values, style in (
+        ("running statistics", running, STYLES[0]),
+        ("recalibrated", exact, STYLES[2]),
+    ):
         steps, accuracy = _curve(values)
         axes[1].plot(steps, 100 * accuracy, label=label, **style)
     axes[1].set_title("Test accuracy", loc="left")

@@ -26,6 +26,7 @@ NORMS = {
 
 # The cube -----------------------------------------------------------------------------------------
 
+
 def plot_cubes(sets, title=None):
     """Which values are averaged together, as Wu and He (2018, figure 2) draw it: a Figure.
 
@@ -38,12 +39,19 @@ def plot_cubes(sets, title=None):
     for index, (panel, (name, together)) in enumerate(zip(axes[0], sets.items())):
         together = np.asarray(together, dtype=bool)
         if together.ndim != 3:
-            raise ValueError(f"the set of {name!r} must be an array (N, C, P), got shape "
-                             f"{together.shape}")
+            raise ValueError(
+                f"the set of {name!r} must be an array (N, C, P), got shape {together.shape}"
+            )
         _draw_cube(panel, together, labels=index == 0)
         panel.set_title(name)
-        panel.text(together.shape[1] / 2, -together.shape[2] - 1.25,
-                   f"m = {together.sum()} of {together.size}", ha="center", va="top", fontsize=10)
+        panel.text(
+            together.shape[1] / 2,
+            -together.shape[2] - 1.25,
+            f"m = {together.sum()} of {together.size}",
+            ha="center",
+            va="top",
+            fontsize=10,
+        )
     low = min(panel.dataLim.y0 for panel in axes[0]) - 1.8
     for panel in axes[0]:
         panel.set_ylim(low, panel.dataLim.y1 + 0.4)
@@ -57,20 +65,37 @@ def _draw_cube(panel, together, labels):
 
     examples, channels, positions = together.shape
     faces = (
-        [((0, c, p), (c * _RIGHT + p * _DOWN, _RIGHT, _DOWN))
-         for c in range(channels) for p in range(positions)],
-        [((n, channels - 1, p), (channels * _RIGHT + n * _BACK + p * _DOWN, _BACK, _DOWN))
-         for n in range(examples) for p in range(positions)],
-        [((n, c, 0), (n * _BACK + c * _RIGHT, _BACK, _RIGHT))
-         for n in range(examples) for c in range(channels)])
+        [
+            ((0, c, p), (c * _RIGHT + p * _DOWN, _RIGHT, _DOWN))
+            for c in range(channels)
+            for p in range(positions)
+        ],
+        [
+            ((n, channels - 1, p), (channels * _RIGHT + n * _BACK + p * _DOWN, _BACK, _DOWN))
+            for n in range(examples)
+            for p in range(positions)
+        ],
+        [
+            ((n, c, 0), (n * _BACK + c * _RIGHT, _BACK, _RIGHT))
+            for n in range(examples)
+            for c in range(channels)
+        ],
+    )
     for shade, cells in zip((1.0, 0.75, 0.88), faces):
         for cell, (corner, one, other) in cells:
             marked = together[cell]
-            panel.add_patch(Polygon(
-                [corner, corner + one, corner + one + other, corner + other], closed=True,
-                facecolor=[shade * part for part in to_rgb(_BLUE if marked else "#FFFFFF")],
-                hatch="///" if marked else None, edgecolor="white" if marked else "#999999",
-                linewidth=0.8, zorder=3 if marked else 2, gid="averaged" if marked else "other"))
+            panel.add_patch(
+                Polygon(
+                    [corner, corner + one, corner + one + other, corner + other],
+                    closed=True,
+                    facecolor=[shade * part for part in to_rgb(_BLUE if marked else "#FFFFFF")],
+                    hatch="///" if marked else None,
+                    edgecolor="white" if marked else "#999999",
+                    linewidth=0.8,
+                    zorder=3 if marked else 2,
+                    gid="averaged" if marked else "other",
+                )
+            )
     panel.set_aspect("equal")
     panel.set_axis_off()
     width, height = channels + examples * _BACK[0], positions + examples * _BACK[1]
@@ -85,8 +110,10 @@ def _draw_cube(panel, together, labels):
 
 # The size of the batch ----------------------------------------------------------------------------
 
-QUANTITIES = {"error": ("Test error", "images classified wrongly (%)", 100),
-              "train_loss": ("Training loss", "cross entropy (nats)", 1)}
+QUANTITIES = {
+    "error": ("Test error", "images classified wrongly (%)", 100),
+    "train_loss": ("Training loss", "cross entropy (nats)", 1),
+}
 
 
 def plot_batch_sizes(runs, title=None, quantities=("error", "train_loss"), norms=None):
@@ -103,13 +130,20 @@ def plot_batch_sizes(runs, title=None, quantities=("error", "train_loss"), norms
     for name in norms:
         if name not in present:
             raise ValueError(f"there is no run with norm {name!r}; there are {', '.join(present)}")
-    figure, axes = panels(1, len(quantities), (1.5 + 4.6 * len(quantities), 4.4), title,
-                          squeeze=False)
+    figure, axes = panels(
+        1, len(quantities), (1.5 + 4.6 * len(quantities), 4.4), title, squeeze=False
+    )
     for panel, quantity in zip(axes[0], quantities):
         name, unit, scale = QUANTITIES[quantity]
         for index, norm in enumerate(norms):
-            _curve(panel, [run for run in runs if run["norm"] == norm], quantity, scale, norm,
-                   0.05 * (index - (len(norms) - 1) / 2))
+            _curve(
+                panel,
+                [run for run in runs if run["norm"] == norm],
+                quantity,
+                scale,
+                norm,
+                0.05 * (index - (len(norms) - 1) / 2),
+            )
         sizes = sorted({run["batch_size"] for run in runs})
         panel.set_xticks(np.log2(sizes), [str(size) for size in sizes])
         panel.invert_xaxis()
@@ -135,12 +169,23 @@ def _curve(panel, runs, quantity, scale, norm, shift):
     middle = np.array([v.mean() for v in values])
     low, high = [v.min() for v in values], [v.max() for v in values]
     reach = np.maximum([middle - low, high - middle], 0)  # rounding
-    panel.errorbar(np.log2(sizes) + shift, middle, reach, label=label, color=colour,
-                   linestyle=dashes, marker=marker, markersize=6, linewidth=1.8, capsize=2.5,
-                   elinewidth=1.1)
+    panel.errorbar(
+        np.log2(sizes) + shift,
+        middle,
+        reach,
+        label=label,
+        color=colour,
+        linestyle=dashes,
+        marker=marker,
+        markersize=6,
+        linewidth=1.8,
+        capsize=2.5,
+        elinewidth=1.1,
+    )
 
 
 # The noise of a small batch -----------------------------------------------------------------------
+
 
 def plot_noise(measured, predicted, title=None):
     """How far the mean and variance of batches scatter, measured and predicted: a Figure.
@@ -151,17 +196,33 @@ def plot_noise(measured, predicted, title=None):
     """
     figure, axes = panels(1, 2, (10, 3.9), title)
     styles = [NORMS[name][1:] for name in ("batch", "layer", "group", "instance")]
-    for column, (panel, name, unit) in enumerate((
+    for column, (panel, name, unit) in enumerate(
+        (
             (axes[0], "of the batch mean", r"in units of $\sigma$"),
-            (axes[1], "of the batch variance", r"in units of $\sigma^2$"))):
+            (axes[1], "of the batch variance", r"in units of $\sigma^2$"),
+        )
+    ):
         for index, (label, points) in enumerate(measured.items()):
             colour, _, marker = styles[index % len(styles)]
-            panel.plot(list(points), [v[column] for v in points.values()], color=colour,
-                       linestyle="", marker=marker, markersize=7, label=label)
+            panel.plot(
+                list(points),
+                [v[column] for v in points.values()],
+                color=colour,
+                linestyle="",
+                marker=marker,
+                markersize=7,
+                label=label,
+            )
         for index, (label, points) in enumerate(predicted.items()):
             _, dashes, _ = styles[(index + 1) % len(styles)]
-            panel.plot(list(points), [v[column] for v in points.values()], color=_GREY,
-                       linestyle=dashes, linewidth=1.4, label=label)
+            panel.plot(
+                list(points),
+                [v[column] for v in points.values()],
+                color=_GREY,
+                linestyle=dashes,
+                linewidth=1.4,
+                label=label,
+            )
         panel.set_xscale("log", base=2)
         panel.set_yscale("log")
         sizes = sorted({size for points in measured.values() for size in points})

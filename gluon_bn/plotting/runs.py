@@ -8,8 +8,10 @@ def plot_run(metrics):
 
     metrics : the record of a run, the content of its metrics.json.
     """
-    figure, (left, right) = _two_panels(f"{metrics['model']}, norm={metrics['norm']}, trained on "
-                                        f"{describe_dataset(metrics['dataset'])}")
+    figure, (left, right) = _two_panels(
+        f"{metrics['model']}, norm={metrics['norm']}, trained on "
+        f"{describe_dataset(metrics['dataset'])}"
+    )
     _curve(left, metrics, "train_loss", "training", STYLES[2])
     _curve(right, metrics, "train_accuracy", "training", STYLES[2], scale=100)
     _curve(right, metrics, "test_accuracy", "test", STYLES[0], scale=100)
@@ -25,7 +27,8 @@ def plot_runs(runs, labels=None, title=None):
     """
     first = runs[0]
     figure, (left, right) = _two_panels(
-        title or f"{first['model']} on {describe_dataset(first['dataset'])}")
+        title or f"{first['model']} on {describe_dataset(first['dataset'])}"
+    )
     labels = labels or [run["norm"] for run in runs]
     for index, (run, label, style) in enumerate(zip(runs, labels, _styles(runs))):
         _curve(left, run, "train_loss", label, style, zorder=2 + index)
@@ -46,8 +49,10 @@ def _styles(runs):
 
 def describe_dataset(dataset):
     """`{"name", "train", "test"}` in words; the stand-in is always called by its name."""
-    name = {"fashion-mnist": "Fashion-MNIST",
-            "stand-in": "the stand-in data (not Fashion-MNIST)"}.get(dataset["name"])
+    name = {
+        "fashion-mnist": "Fashion-MNIST",
+        "stand-in": "the stand-in data (not Fashion-MNIST)",
+    }.get(dataset["name"])
     return f"{name or dataset['name']}, {dataset['train']:,} training images"
 
 
@@ -64,8 +69,11 @@ def _two_panels(title):
 
 
 def _curve(axes, metrics, key, label, style, scale=1, zorder=2):
-    points = [(record["epoch"], scale * record[key])
-              for record in metrics["epochs"] if record.get(key) is not None]
+    points = [
+        (record["epoch"], scale * record[key])
+        for record in metrics["epochs"]
+        if record.get(key) is not None
+    ]
     if points:
         axes.plot(*zip(*points), label=label, zorder=zorder, **style)
 
@@ -87,6 +95,13 @@ def _finish(axes, title, unit, *runs):
 
 def _legend(figure, axes):
     handles, names = axes.get_legend_handles_labels()
-    figure.legend(handles, names, loc="lower center", ncol=len(names), handlelength=3.2,
-                  fontsize=11, frameon=False)
+    figure.legend(
+        handles,
+        names,
+        loc="lower center",
+        ncol=len(names),
+        handlelength=3.2,
+        fontsize=11,
+        frameon=False,
+    )
     return figure

@@ -4,15 +4,30 @@
 STYLES = (
     {"color": "#000000", "linestyle": (0, (1, 1.2)), "marker": "s", "linewidth": 1.8},
     {"color": "#E69F00", "linestyle": "-", "marker": "o", "linewidth": 4.5, "markersize": 9},
-    {"color": "#0072B2", "linestyle": (0, (4, 2)), "marker": "x", "linewidth": 1.8,
-     "markersize": 8, "markeredgewidth": 1.8},
+    {
+        "color": "#0072B2",
+        "linestyle": (0, (4, 2)),
+        "marker": "x",
+        "linewidth": 1.8,
+        "markersize": 8,
+        "markeredgewidth": 1.8,
+    },
     {"color": "#009E73", "linestyle": (0, (5, 1, 1, 1)), "marker": "^", "linewidth": 1.8},
     {"color": "#CC79A7", "linestyle": (0, (3, 1, 1, 1, 1, 1)), "marker": "D", "linewidth": 1.8},
 )
 SETTINGS = {
-    "font.size": 11, "axes.titlesize": 12, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.grid": True, "grid.color": "#DDDDDD", "grid.linewidth": 0.8, "axes.axisbelow": True,
-    "legend.frameon": False, "lines.markersize": 6, "figure.dpi": 100, "savefig.dpi": 150,
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "lines.markersize": 6,
+    "figure.dpi": 100,
+    "savefig.dpi": 150,
 }
 
 
