@@ -1,5 +1,7 @@
 """The table of batch_norm_backward."""
-# fmt: off  a table is read by its rows
+
+# A table is read by its rows.
+# fmt: off
 
 from gluon_bn.check.exercise import Mistake
 from gluon_bn.check.mistakes import NAMED, changes, statistics, wrong_axes
@@ -24,278 +26,131 @@ def f(dY, X, gamma, eps):
 
 DVAR, DMEAN = " + dvar * 2 * (X - mean) / m", " + dmean / m"
 SUMMED = "(dY * X_hat).sum(axis=axes, keepdims=True)"
-COUNTS = (
-    ("X.shape[0]", "The number of examples"),
-    ("(X.size // X.shape[0] // X.shape[1])", "The number of positions, H W,"),
-    ("X.size", "The number of all values of X, channels and all,"),
-    ("(m - 1)", "A number one less than m"),
-)
-COUNTED = (
-    "{} stands where m belongs{}. m counts the values that the mean of a channel is taken over."
-)
-ADDED = (
-    "There is one {} for each channel: the gradients of all places where it takes part are "
-    "added up."
-)
+COUNTS = (("X.shape[0]", "The number of examples"),
+          ("(X.size // X.shape[0] // X.shape[1])", "The number of positions, H W,"),
+          ("X.size", "The number of all values of X, channels and all,"),
+          ("(m - 1)", "A number one less than m"))
+COUNTED = "{} stands where m belongs{}. m counts the values that the mean of a channel is taken " \
+          "over."
+ADDED = ("There is one {} for each channel: the gradients of all places where it takes part are "
+         "added up.")
 AVERAGED = "It is averaged over the batch. A parameter serves all values of a channel: they add up."
 PART = "The part that comes through the {} {}."
 
 BACKWARD = (
-    Mistake(
-        "gradient not through mean and variance",
-        f"dX_hat / std{DVAR}{DMEAN}",
-        "dX_hat / std",
-        "Mean and variance are treated as constants. Both were computed from X, and the "
-        "gradient has to come back through both.",
-    ),
+    Mistake("gradient not through mean and variance", f"dX_hat / std{DVAR}{DMEAN}", "dX_hat / std",
+            "Mean and variance are treated as constants. Both were computed from X, and the "
+            "gradient has to come back through both."),
     *changes(
         DVAR,
-        (
-            "gradient not through the variance",
-            "",
-            "The way through the variance is missing: every x moves it, and it scales every y.",
-        ),
-        (
-            "sign of the variance term",
-            DVAR.replace("+", "-"),
-            PART.format(
-                "variance", "has the wrong sign. A power of a negative exponent is differentiated"
-            ),
-        ),
-        (
-            "variance term not divided by m",
-            DVAR.replace(" / m", ""),
-            PART.format("variance", "is m times too large: the variance is a mean of m squares"),
-        ),
+        ("gradient not through the variance", "",
+         "The way through the variance is missing: every x moves it, and it scales every y."),
+        ("sign of the variance term", DVAR.replace("+", "-"), PART.format(
+            "variance", "has the wrong sign. A power of a negative exponent is differentiated")),
+        ("variance term not divided by m", DVAR.replace(" / m", ""), PART.format(
+            "variance", "is m times too large: the variance is a mean of m squares")),
         ("gamma twice", f"{DVAR} * gamma", PART.format("variance", "holds gamma twice")),
-        (
-            "X for X - mean",
-            " + dvar * 2 * X / m",
-            "The gradient of the variance is multiplied with X; it is the distance from the mean.",
-        ),
-        *(
-            (
-                "variance term",
-                f"{DVAR} * {factor}",
-                PART.format(
-                    "variance",
-                    f"has a factor too many ({factor}). Derive it once more, step by step",
-                ),
-            )
-            for factor in (
-                "0.5",
-                "2",
-                "-2",
-                "0.5 * m",
-                "1 / m",
-                "v",
-                "v ** 0.5",
-                "v ** -0.5",
-                "v ** -1",
-                "v ** 3",
-            )
-        ),
-    ),
+        ("X for X - mean", " + dvar * 2 * X / m",
+         "The gradient of the variance is multiplied with X; it is the distance from the mean."),
+        *(("variance term", f"{DVAR} * {factor}", PART.format(
+            "variance", f"has a factor too many ({factor}). Derive it once more, step by step"))
+          for factor in ("0.5", "2", "-2", "0.5 * m", "1 / m", "v", "v ** 0.5", "v ** -0.5",
+                         "v ** -1", "v ** 3"))),
     *changes(
         DMEAN,
-        (
-            "gradient not through the mean",
-            "",
-            "The way through the mean is missing: every x moves it, and it moves every y.",
-        ),
+        ("gradient not through the mean", "",
+         "The way through the mean is missing: every x moves it, and it moves every y."),
         ("sign of the mean term", " - dmean / m", PART.format("mean", "has the wrong sign")),
-        (
-            "mean term not divided by m",
-            " + dmean",
-            PART.format("mean", "is m times too large: one x moves the mean by 1/m"),
-        ),
+        ("mean term not divided by m", " + dmean", PART.format(
+            "mean", "is m times too large: one x moves the mean by 1/m")),
         ("gamma twice", f"{DMEAN} * gamma", PART.format("mean", "holds gamma twice")),
-        *(
-            (
-                "mean term",
-                f"{DMEAN} * {factor}",
-                PART.format(
-                    "mean", f"has a factor too many ({factor}). Derive it once more, step by step"
-                ),
-            )
-            for factor in ("2", "1 / m")
-        ),
-    ),
+        *(("mean term", f"{DMEAN} * {factor}", PART.format(
+            "mean", f"has a factor too many ({factor}). Derive it once more, step by step"))
+          for factor in ("2", "1 / m"))),
     *changes(
         "dmean = -(dX_hat / std)",
         ("no gamma", "dmean = -(dY / std)", PART.format("mean", "lacks gamma")),
-        (
-            "not divided by the deviation",
-            "dmean = -dX_hat",
-            PART.format("mean", "lacks a division by the standard deviation"),
-        ),
-    ),
+        ("not divided by the deviation", "dmean = -dX_hat", PART.format(
+            "mean", "lacks a division by the standard deviation"))),
     *changes(
         "dvar = (dX_hat * (X - mean))",
         ("no gamma", "dvar = (dY * (X - mean))", PART.format("variance", "lacks gamma")),
-        (
-            "X for X - mean",
-            "dvar = (dX_hat * X)",
-            PART.format(
-                "variance", "sums X times the gradient where the distance from the mean belongs"
-            ),
-        ),
-    ),
-    Mistake(
-        "X for X - mean",
-        "    dvar = ",
-        "    mean = 0 * mean\n    dvar = ",
-        PART.format("variance", "takes X where its distance from the mean belongs"),
-    ),
+        ("X for X - mean", "dvar = (dX_hat * X)", PART.format(
+            "variance", "sums X times the gradient where the distance from the mean belongs"))),
+    Mistake("X for X - mean", "    dvar = ", "    mean = 0 * mean\n    dvar = ", PART.format(
+        "variance", "takes X where its distance from the mean belongs")),
     *changes(
         "dX = dX_hat / std",
-        (
-            "direct way missing",
-            "dX = 0",
-            "The direct way is missing: x also stands in the normalized value itself.",
-        ),
-        *(
-            (name, f"dX = {code}", "The part that comes straight from the normalized value " + said)
-            for name, code, said in (
-                ("not divided by the deviation", "dX_hat", "lacks a division by the deviation."),
-                (
-                    "direct way divided by m",
-                    "dX_hat / std / m",
-                    "is divided by m. Each y has one x "
-                    "of its own: nothing is averaged on that way.",
-                ),
-                ("no gamma", "dY / std", "lacks gamma."),
-            )
-        ),
-    ),
+        ("direct way missing", "dX = 0",
+         "The direct way is missing: x also stands in the normalized value itself."),
+        *((name, f"dX = {code}", "The part that comes straight from the normalized value " + said)
+          for name, code, said in (
+              ("not divided by the deviation", "dX_hat", "lacks a division by the deviation."),
+              ("direct way divided by m", "dX_hat / std / m", "is divided by m. Each y has one x "
+               "of its own: nothing is averaged on that way."),
+              ("no gamma", "dY / std", "lacks gamma.")))),
     *changes(
         "dX_hat = gamma * dY",
-        (
-            "no gamma",
-            "dX_hat = dY",
-            "gamma is missing in dX. It stands between Y and the normalized values, so the gradient "
-            "passes it on the way back.",
-        ),
+        ("no gamma", "dX_hat = dY",
+         "gamma is missing in dX. It stands between Y and the normalized values, so the gradient "
+         "passes it on the way back."),
         ("gamma twice", "dX_hat = gamma * gamma * dY", "gamma is multiplied into dX twice."),
-        (
-            "divided by gamma",
-            "dX_hat = dY / gamma",
-            "dX is divided by gamma; it is multiplied, on the way back as on the way there.",
-        ),
-    ),
+        ("divided by gamma", "dX_hat = dY / gamma",
+         "dX is divided by gamma; it is multiplied, on the way back as on the way there.")),
     *changes(
         "return dX, dgamma, dbeta",
-        (
-            "dgamma and dbeta swapped",
-            "return dX, dbeta, dgamma",
-            "dgamma and dbeta come back in each other's place.",
-        ),
-        *(
-            (name, f"return {factor} * dX, dgamma, dbeta", said)
-            for name, factor, said in (
-                ("sign turned", "-1", "Every sign of dX is turned round."),
-                (
-                    "divided by m",
-                    "1 / m",
-                    "All of dX is divided by m. Only the parts through mean and variance are.",
-                ),
-                ("times m", "m", "All of dX is m times too large."),
-                ("not divided by the deviation", "std", "dX lacks a division by the deviation."),
-                (
-                    "divided by the variance",
-                    "1 / std",
-                    "dX is divided by variance plus epsilon; by its root, once, would be right.",
-                ),
-                (
-                    "multiplied by the deviation",
-                    "v",
-                    "dX is multiplied by the standard deviation where it is divided by it.",
-                ),
-            )
-        ),
-    ),
+        ("dgamma and dbeta swapped", "return dX, dbeta, dgamma",
+         "dgamma and dbeta come back in each other's place."),
+        *((name, f"return {factor} * dX, dgamma, dbeta", said) for name, factor, said in (
+            ("sign turned", "-1", "Every sign of dX is turned round."),
+            ("divided by m", "1 / m",
+             "All of dX is divided by m. Only the parts through mean and variance are."),
+            ("times m", "m", "All of dX is m times too large."),
+            ("not divided by the deviation", "std", "dX lacks a division by the deviation."),
+            ("divided by the variance", "1 / std",
+             "dX is divided by variance plus epsilon; by its root, once, would be right."),
+            ("multiplied by the deviation", "v",
+             "dX is multiplied by the standard deviation where it is divided by it.")))),
     *changes(
         "v = var + eps",
-        (
-            "no epsilon",
-            "v = var + 0 * eps",
-            "There is no epsilon in it: forward and backward divide by the same number.",
-        ),
-        (
-            "epsilon outside the root",
-            "v = (nd.sqrt(var) + eps) ** 2",
-            "Epsilon is added outside the root; it stands beside the variance.",
-        ),
-        (
-            "no root",
-            "v = (var + eps) ** 2",
-            "What stands for the standard deviation is the variance: the root is missing.",
-        ),
-        *(
-            ("epsilon hard-coded", f"v = var + {eps}", f"Epsilon is {eps:g} whatever is passed.")
-            for eps in (1e-5, 1e-3)
-        ),
-    ),
-    *(
-        Mistake(
-            "another number for m",
-            right,
-            right + f"; m = {count}" if "=" in right else right.replace("/ m", f"/ {count}"),
-            COUNTED.format(said, where),
-        )
-        for right, where in (
-            ("m = X.size // mean.size", ""),
-            (DMEAN, ", in the part that comes through the mean"),
-            (DVAR, ", in the part that comes through the variance"),
-        )
-        for count, said in COUNTS
-    ),
+        ("no epsilon", "v = var + 0 * eps",
+         "There is no epsilon in it: forward and backward divide by the same number."),
+        ("epsilon outside the root", "v = (nd.sqrt(var) + eps) ** 2",
+         "Epsilon is added outside the root; it stands beside the variance."),
+        ("no root", "v = (var + eps) ** 2",
+         "What stands for the standard deviation is the variance: the root is missing."),
+        *(("epsilon hard-coded", f"v = var + {eps}", f"Epsilon is {eps:g} whatever is passed.")
+          for eps in (1e-5, 1e-3))),
+    *(Mistake("another number for m", right, right + f"; m = {count}" if "=" in right else
+              right.replace("/ m", f"/ {count}"), COUNTED.format(said, where))
+      for right, where in (("m = X.size // mean.size", ""),
+                           (DMEAN, ", in the part that comes through the mean"),
+                           (DVAR, ", in the part that comes through the variance"))
+      for count, said in COUNTS),
     *changes(
         SUMMED,
-        (
-            "X for x_hat",
-            SUMMED.replace("X_hat", "X"),
-            "dgamma takes X itself where gamma multiplies the normalized values.",
-        ),
-        (
-            "X - mean for x_hat",
-            SUMMED.replace("X_hat", "(X - mean)"),
-            "dgamma takes X - mean where gamma multiplies normalized values: a division is missing.",
-        ),
-        (
-            "dbeta for dgamma",
-            SUMMED.replace(" * X_hat", ""),
-            "dgamma is the sum of dY: that is dbeta. gamma multiplies the normalized values, and they "
-            "appear in its gradient.",
-        ),
+        ("X for x_hat", SUMMED.replace("X_hat", "X"),
+         "dgamma takes X itself where gamma multiplies the normalized values."),
+        ("X - mean for x_hat", SUMMED.replace("X_hat", "(X - mean)"),
+         "dgamma takes X - mean where gamma multiplies normalized values: a division is missing."),
+        ("dbeta for dgamma", SUMMED.replace(" * X_hat", ""),
+         "dgamma is the sum of dY: that is dbeta. gamma multiplies the normalized values, and they "
+         "appear in its gradient."),
         ("dY missing", SUMMED.replace("dY * ", ""), "dY does not take part in dgamma."),
         ("sign turned", f"-{SUMMED}", "The sign is turned round."),
         ("gamma too many", f"gamma * {SUMMED}", "gamma itself does not take part in dgamma."),
         ("mean for the sum", SUMMED.replace("sum", "mean"), AVERAGED),
-        ("not summed over the batch", "dY * X_hat", ADDED.format("gamma")),
-    ),
+        ("not summed over the batch", "dY * X_hat", ADDED.format("gamma"))),
     *changes(
         "dbeta = dY.sum(axis=axes, keepdims=True)",
         ("mean for the sum", "dbeta = dY.mean(axis=axes, keepdims=True)", AVERAGED),
-        (
-            "gamma too many",
-            "dbeta = gamma * dY.sum(axis=axes, keepdims=True)",
-            "gamma does not take part in dbeta.",
-        ),
+        ("gamma too many", "dbeta = gamma * dY.sum(axis=axes, keepdims=True)",
+         "gamma does not take part in dbeta."),
         ("sign turned", "dbeta = -dY.sum(axis=axes, keepdims=True)", "The sign is turned round."),
-        ("not summed over the batch", "dbeta = dY", ADDED.format("beta")),
-    ),
+        ("not summed over the batch", "dbeta = dY", ADDED.format("beta"))),
     *statistics,
-    *changes(
-        "(0, 2, 3)",
-        *(
-            (
-                wrong_axes(kind),
-                str(axes),
-                f"Sums and means are taken {said}. They are taken over all "
-                "that shares a mean: batch and positions.",
-            )
-            for axes, (kind, said) in list(NAMED.items())[:6]
-        ),
-    ),
+    *changes("(0, 2, 3)", *(
+        (wrong_axes(kind), str(axes), f"Sums and means are taken {said}. They are taken over all "
+         "that shares a mean: batch and positions.")
+        for axes, (kind, said) in list(NAMED.items())[:6])),
 )

@@ -1,6 +1,8 @@
 """The table of batch_norm, conditional or not: what it shares with others, its two modes, its
 moving statistics, and the rows of the labels."""
-# fmt: off  a table is read by its rows
+
+# A table is read by its rows.
+# fmt: off
 
 from gluon_bn.check.exercise import Mistake
 from gluon_bn.check.mistakes import (
@@ -35,109 +37,62 @@ def f(X, gamma, beta, moving_mean, moving_var, eps, momentum):
 
 
 def in_training(things):
-    return (
-        f"In training X is normalized by the moving{things}. There it takes those of the batch "
-        "it is in; the moving ones are for prediction. Is the mode asked for too early, when "
-        "the layer is made? Or inside autograd.pause(), which switches training off as well?"
-    )
+    return (f"In training X is normalized by the moving{things}. There it takes those of the batch "
+            "it is in; the moving ones are for prediction. Is the mode asked for too early, when "
+            "the layer is made? Or inside autograd.pause(), which switches training off as well?")
 
 
 def in_prediction(things):
-    return (
-        f"In prediction X is normalized by the{things} of its own batch. Then an answer "
-        "depends on what else is in the batch; the moving ones are there for this."
-    )
+    return (f"In prediction X is normalized by the{things} of its own batch. Then an answer "
+            "depends on what else is in the batch; the moving ones are there for this.")
 
 
 OWN = f"mean = {MEAN}\n        var = {VAR}"
 modes = (
     *changes(
         "    X_hat = ",
-        (
-            "moving statistics in training",
-            "    mean, var = moving_mean, moving_var\n    X_hat = ",
-            in_training(" statistics"),
-        ),
-        (
-            "moving statistics in training",
-            "    mean = moving_mean\n    X_hat = ",
-            in_training(" mean"),
-        ),
-        (
-            "moving statistics in training",
-            "    var = moving_var\n    X_hat = ",
-            in_training(" variance"),
-        ),
-        (
-            "updated moving statistics used",
-            "    mean, var = new_mean, new_var\n    X_hat = ",
-            "The moving statistics are moved first and X is normalized by the result. In training X "
-            "is normalized by the statistics of its own batch, in prediction by the moving ones as "
-            "they are.",
-        ),
-    ),
+        ("moving statistics in training",
+         "    mean, var = moving_mean, moving_var\n    X_hat = ", in_training(" statistics")),
+        ("moving statistics in training", "    mean = moving_mean\n    X_hat = ",
+         in_training(" mean")),
+        ("moving statistics in training", "    var = moving_var\n    X_hat = ",
+         in_training(" variance")),
+        ("updated moving statistics used", "    mean, var = new_mean, new_var\n    X_hat = ",
+         "The moving statistics are moved first and X is normalized by the result. In training X "
+         "is normalized by the statistics of its own batch, in prediction by the moving ones as "
+         "they are.")),
     *changes(
         "        mean, var = moving_mean, moving_var",
         ("batch statistics in prediction", f"        {OWN}", in_prediction(" statistics")),
-        (
-            "batch statistics in prediction",
-            f"        mean, var = {MEAN}, moving_var",
-            in_prediction(" mean"),
-        ),
-        (
-            "batch statistics in prediction",
-            f"        {OWN}\n        mean = moving_mean",
-            in_prediction(" variance"),
-        ),
-    ),
+        ("batch statistics in prediction", f"        mean, var = {MEAN}, moving_var",
+         in_prediction(" mean")),
+        ("batch statistics in prediction",
+         f"        {OWN}\n        mean = moving_mean", in_prediction(" variance"))),
     *changes(
         "if autograd.is_training()",
-        (
-            "training and prediction exchanged",
-            "if not autograd.is_training()",
-            "Training and prediction have changed places: the moving statistics are used in training, "
-            "those of the batch in prediction. Look at the condition.",
-        ),
-        (
-            "is_recording for is_training",
-            "if autograd.is_recording()",
-            "Whether autograd records and whether the network trains are two questions. Inside "
-            "autograd.train_mode() without record(), and inside record(train_mode=False), yours takes "
-            "the wrong one for the other.",
-        ),
-    ),
+        ("training and prediction exchanged", "if not autograd.is_training()",
+         "Training and prediction have changed places: the moving statistics are used in training, "
+         "those of the batch in prediction. Look at the condition."),
+        ("is_recording for is_training", "if autograd.is_recording()",
+         "Whether autograd records and whether the network trains are two questions. Inside "
+         "autograd.train_mode() without record(), and inside record(train_mode=False), yours takes "
+         "the wrong one for the other.")),
     *changes(
         VAR,
-        (
-            "variance around the moving mean",
-            "((X - moving_mean) ** 2).mean(axis=axes, keepdims=True)",
-            "The variance measures distances from the moving mean. In training they are taken from "
-            "the mean of this batch.",
-        ),
-        (
-            "cancellation",
-            "(X ** 2).mean(axis=axes, keepdims=True) - mean ** 2",
-            "Y is right for ordinary inputs but loses its digits here. A difference of two large and "
-            "nearly equal numbers does that, as in E[x^2] - E[x]^2: take the mean away before "
-            "squaring.",
-        ),
-    ),
-    *changes(
-        "    axes = ",
-        *(
-            (
-                f"{said} before normalizing",
-                f"    {code}\n    axes = ",
-                f"{said} is applied before X is "
-                "normalized. The normalization takes that out again; it belongs after it.",
-            )
-            for said, code in (
-                ("gamma and beta", "X, gamma, beta = gamma * X + beta, gamma * 0 + 1, beta * 0"),
-                ("gamma", "X, gamma = gamma * X, gamma * 0 + 1"),
-                ("beta", "X, beta = X + beta, beta * 0"),
-            )
-        ),
-    ),
+        ("variance around the moving mean",
+         "((X - moving_mean) ** 2).mean(axis=axes, keepdims=True)",
+         "The variance measures distances from the moving mean. In training they are taken from "
+         "the mean of this batch."),
+        ("cancellation", "(X ** 2).mean(axis=axes, keepdims=True) - mean ** 2",
+         "Y is right for ordinary inputs but loses its digits here. A difference of two large and "
+         "nearly equal numbers does that, as in E[x^2] - E[x]^2: take the mean away before "
+         "squaring.")),
+    *changes("    axes = ", *(
+        (f"{said} before normalizing", f"    {code}\n    axes = ", f"{said} is applied before X is "
+         "normalized. The normalization takes that out again; it belongs after it.")
+        for said, code in (("gamma and beta", "X, gamma, beta = gamma * X + beta, gamma * 0 + 1, "
+                            "beta * 0"), ("gamma", "X, gamma = gamma * X, gamma * 0 + 1"),
+                           ("beta", "X, beta = X + beta, beta * 0")))),
 )
 
 # --------------------------------------------------------------------------- the moving statistics
@@ -153,243 +108,129 @@ def moving(s):
     return (
         *changes(
             rule,
-            (
-                "momentum reversed",
-                f"(1 - momentum) * moving_{s} + momentum",
-                "The weights have changed places. Here momentum is the weight of the past, 1 - "
-                "momentum that of this batch, as in Gluon and TensorFlow (in PyTorch and the newer "
-                "d2l it is the other way round).",
-            ),
-            *(
-                (
-                    "momentum hard-coded",
-                    f"{past:g} * moving_{s} + {1 - past:g}",
-                    f"The past weighs {past:g} whatever momentum is passed. Use the argument.",
-                )
-                for past in (0.9, 0.1, 0.99, 0.01, 0.5, 0.999)
-            ),
-            (
-                "moving statistics not updated",
-                f"moving_{s} + 0",
-                "After a call in training each is what it was before. Without an update, prediction "
-                "never learns what the data look like.",
-            ),
-            (
-                "moving statistics replaced",
-                f"0 * moving_{s} + 1",
-                "It is replaced by that of the batch. It takes a step towards it instead.",
-            ),
-            *(
-                (
-                    "weights do not sum to one",
-                    weights,
-                    f"{said}. The two weights of an average sum to one.",
-                )
-                for weights, said in (
-                    (
-                        f"moving_{s} + (1 - momentum)",
-                        "The past keeps its full weight: it grows without end",
-                    ),
-                    (f"momentum * moving_{s} + 1", "The batch is added with its full weight"),
-                    (
-                        f"momentum * moving_{s} + momentum",
-                        "Past and batch have one weight, momentum",
-                    ),
-                    (
-                        f"(1 - momentum) * moving_{s} + (1 - momentum)",
-                        "Past and batch have one weight, 1 - momentum",
-                    ),
-                    (f"moving_{s} + 1", "Past and batch are summed without weights"),
-                )
-            ),
-            (
-                "past forgotten",
-                f"0 * moving_{s} + (1 - momentum)",
-                "Only the batch's part of the average is kept; the past is missing.",
-            ),
-            (
-                "batch forgotten",
-                f"momentum * moving_{s} + 0",
-                "It only shrinks: what is added for the batch is nothing, or zero, as the mean of "
-                "values that are normalized already would be.",
-            ),
-            (
-                "batch subtracted",
-                f"momentum * moving_{s} - (1 - momentum)",
-                "The batch's part is subtracted; it is added.",
-            ),
-            (
-                "updated twice",
-                f"momentum ** 2 * moving_{s} + (1 - momentum ** 2)",
-                "It takes two steps towards the batch in one call.",
-            ),
-            ("moving statistics lost", f"0 * moving_{s} + 0", "It is zero after the call."),
-        ),
+            ("momentum reversed", f"(1 - momentum) * moving_{s} + momentum",
+             "The weights have changed places. Here momentum is the weight of the past, 1 - "
+             "momentum that of this batch, as in Gluon and TensorFlow (in PyTorch and the newer "
+             "d2l it is the other way round)."),
+            *(("momentum hard-coded", f"{past:g} * moving_{s} + {1 - past:g}",
+               f"The past weighs {past:g} whatever momentum is passed. Use the argument.")
+              for past in (0.9, 0.1, 0.99, 0.01, 0.5, 0.999)),
+            ("moving statistics not updated", f"moving_{s} + 0",
+             "After a call in training each is what it was before. Without an update, prediction "
+             "never learns what the data look like."),
+            ("moving statistics replaced", f"0 * moving_{s} + 1",
+             "It is replaced by that of the batch. It takes a step towards it instead."),
+            *(("weights do not sum to one", weights, f"{said}. The two weights of an average sum "
+               "to one.") for weights, said in (
+                (f"moving_{s} + (1 - momentum)", "The past keeps its full weight: it grows without "
+                 "end"),
+                (f"momentum * moving_{s} + 1", "The batch is added with its full weight"),
+                (f"momentum * moving_{s} + momentum", "Past and batch have one weight, momentum"),
+                (f"(1 - momentum) * moving_{s} + (1 - momentum)",
+                 "Past and batch have one weight, 1 - momentum"),
+                (f"moving_{s} + 1", "Past and batch are summed without weights"))),
+            ("past forgotten", f"0 * moving_{s} + (1 - momentum)",
+             "Only the batch's part of the average is kept; the past is missing."),
+            ("batch forgotten", f"momentum * moving_{s} + 0",
+             "It only shrinks: what is added for the batch is nothing, or zero, as the mean of "
+             "values that are normalized already would be."),
+            ("batch subtracted", f"momentum * moving_{s} - (1 - momentum)",
+             "The batch's part is subtracted; it is added."),
+            ("updated twice", f"momentum ** 2 * moving_{s} + (1 - momentum ** 2)",
+             "It takes two steps towards the batch in one call."),
+            ("moving statistics lost", f"0 * moving_{s} + 0", "It is zero after the call.")),
         *changes(
             f" * {s}\n",
-            (
-                "statistics of Y stored",
-                f" * {form.format(X_hat)}\n",
-                "What is stored is taken from the output Y. Prediction needs that of X, what comes "
-                "in.",
-            ),
-            (
-                "gamma and beta before normalizing",
-                f" * {form.format('X')}\n",
-                "What is stored is taken from X after gamma and beta. They come last; the statistics "
-                "are those of X.",
-            ),
-            (
-                "mean and variance swapped",
-                " * var\n" if s == "mean" else " * mean\n",
-                "The variance goes into the moving mean."
-                if s == "mean"
-                else "The mean goes into the moving variance.",
-            ),
-        ),
-    )
+            ("statistics of Y stored", f" * {form.format(X_hat)}\n",
+             "What is stored is taken from the output Y. Prediction needs that of X, what comes "
+             "in."),
+            ("gamma and beta before normalizing", f" * {form.format('X')}\n",
+             "What is stored is taken from X after gamma and beta. They come last; the statistics "
+             "are those of X."),
+            ("mean and variance swapped", " * var\n" if s == "mean" else " * mean\n",
+             "The variance goes into the moving mean." if s == "mean" else
+             "The mean goes into the moving variance.")))
 
 
 stored = changes(
     " * var\n",
-    (
-        "unbiased variance stored",
-        " * var * m / (m - 1)\n",
-        "The variance that is stored is divided by m - 1 = {m1}, not m = {m}. PyTorch keeps that one; "
-        "Gluon, d2l and this course keep the biased one, which also normalizes the batch "
-        "(docs/conventions.md).",
-    ),
-    (
-        "std stored",
-        " * nd.sqrt(var)\n",
-        "The standard deviation goes into the moving variance. It holds the variance; prediction "
-        "takes the root.",
-    ),
-    (
-        "epsilon stored",
-        " * (var + eps)\n",
-        "Epsilon is stored in the moving variance, and prediction adds it once more. Keep the "
-        "variance alone.",
-    ),
-    (
-        "std stored",
-        " * nd.sqrt(var + eps)\n",
-        "The root of variance plus epsilon goes into the moving variance. It holds the variance "
-        "alone; prediction takes the root.",
-    ),
-    (
-        "std stored",
-        " / nd.sqrt(var + eps)\n",
-        "The inverse of the standard deviation goes into the moving variance. It holds the variance.",
-    ),
-    (
-        "normalized statistics stored",
-        " * (var / (var + eps))\n",
-        "What is stored is taken from the normalized X (there the mean is 0 and the variance near 1 "
-        "whatever came in). Prediction needs those of X itself.",
-    ),
-    (
-        "variance around the moving mean",
-        " * ((X - new_mean) ** 2).mean(axis=axes, keepdims=True)\n",
-        "The variance that is stored is taken around the moving mean. In training it is the spread "
-        "around the mean of this batch.",
-    ),
-)
+    ("unbiased variance stored", " * var * m / (m - 1)\n",
+     "The variance that is stored is divided by m - 1 = {m1}, not m = {m}. PyTorch keeps that one; "
+     "Gluon, d2l and this course keep the biased one, which also normalizes the batch "
+     "(docs/conventions.md)."),
+    ("std stored", " * nd.sqrt(var)\n",
+     "The standard deviation goes into the moving variance. It holds the variance; prediction "
+     "takes the root."),
+    ("epsilon stored", " * (var + eps)\n",
+     "Epsilon is stored in the moving variance, and prediction adds it once more. Keep the "
+     "variance alone."),
+    ("std stored", " * nd.sqrt(var + eps)\n",
+     "The root of variance plus epsilon goes into the moving variance. It holds the variance "
+     "alone; prediction takes the root."),
+    ("std stored", " / nd.sqrt(var + eps)\n",
+     "The inverse of the standard deviation goes into the moving variance. It holds the variance."),
+    ("normalized statistics stored", " * (var / (var + eps))\n",
+     "What is stored is taken from the normalized X (there the mean is 0 and the variance near 1 "
+     "whatever came in). Prediction needs those of X itself."),
+    ("variance around the moving mean",
+     " * ((X - new_mean) ** 2).mean(axis=axes, keepdims=True)\n",
+     "The variance that is stored is taken around the moving mean. In training it is the spread "
+     "around the mean of this batch."))
 
 returned = changes(
     "return Y, new_mean, new_var",
-    (
-        "mean and variance swapped",
-        "return Y, new_var, new_mean",
-        "The moving mean and the moving variance come back in each other's place.",
-    ),
-) + changes(
+    ("mean and variance swapped", "return Y, new_var, new_mean",
+     "The moving mean and the moving variance come back in each other's place.")) + changes(
     "        new_mean, new_var = moving_mean, moving_var",
-    (
-        "moving statistics updated in prediction",
-        f"        mean = {MEAN}\n        var = {VAR}\n"
-        "        new_mean = momentum * moving_mean + (1 - momentum) * mean\n"
-        "        new_var = momentum * moving_var + (1 - momentum) * var\n"
-        "        mean, var = moving_mean, moving_var",
-        "In prediction it moves towards the batch. There the statistics are read, never written: an "
-        "answer must not change the next one.",
-    ),
-)
+    ("moving statistics updated in prediction",
+     f"        mean = {MEAN}\n        var = {VAR}\n"
+     "        new_mean = momentum * moving_mean + (1 - momentum) * mean\n"
+     "        new_var = momentum * moving_var + (1 - momentum) * var\n"
+     "        mean, var = moving_mean, moving_var",
+     "In prediction it moves towards the batch. There the statistics are read, never written: an "
+     "answer must not change the next one."))
 
-BATCH_NORM = (
-    *modes,
-    *formula,
-    *channels,
-    *statistics,
-    *over_axes,
-    *returned,
-    *moving("mean"),
-    *moving("var"),
-    *stored,
-    *cut,
-)
+BATCH_NORM = (*modes, *formula, *channels, *statistics, *over_axes, *returned, *moving("mean"),
+              *moving("var"), *stored, *cut)
 
 # ------------------------------------------------------------------------------ the rows of labels
 
-CONDITIONAL_SOURCE = SOURCE.replace("f(X, ", "f(X, labels, ").replace(
-    "    axes = ",
-    """\
+CONDITIONAL_SOURCE = SOURCE.replace("f(X, ", "f(X, labels, ").replace("    axes = ", """\
     rows = (X.shape[0], X.shape[1]) + (1,) * (X.ndim - 2)
     gamma = nd.take(gamma, labels).reshape(rows)
     beta = nd.take(beta, labels).reshape(rows)
-    axes = """,
-    1,
-)
+    axes = """, 1)
 
 ROWS = (  # (name, which row an example gets, as text)
     ("labels ignored", "0 * labels", "row 0, whatever the label"),
-    (
-        "labels ignored",
-        "0 * labels + 4",
-        "the last row (or that of the largest label), whatever its own",
-    ),
+    ("labels ignored", "0 * labels + 4", "the last row (or that of the largest label), whatever "
+     "its own"),
     ("labels shifted by one", "labels + 1", "the row after that of the label"),
     ("labels shifted by one", "(labels + 1) % 5", "the row after that of the label"),
     ("labels shifted by one", "labels - 1", "the row before that of the label"),
     ("labels shifted by one", "(labels + 4) % 5", "the row before that of the label"),
     ("one label for all", "0 * labels + labels[0]", "the row of the first label of the batch"),
     ("one label for all", "0 * labels + labels[-1]", "the row of the last label of the batch"),
-    (
-        "labels sorted",
-        "nd.take(labels, labels.argsort())",
-        "the row of another example, as if labels were sorted",
-    ),
-    (
-        "labels ignored",
-        "nd.arange(len(labels), dtype='int32') % 5",
-        "the row of its position in the batch",
-    ),
+    ("labels sorted", "nd.take(labels, labels.argsort())",
+     "the row of another example, as if labels were sorted"),
+    ("labels ignored", "nd.arange(len(labels), dtype='int32') % 5",
+     "the row of its position in the batch"),
     ("classes reversed", "4 - labels", "the row counted from the end"),
     ("batch reversed", "labels[::-1]", "the row of the example at the mirrored position"),
-    ("labels clipped", "nd.minimum(labels, 3)", "its row, clipped to the last but one"),
-)
-WHOLE = (
-    (
-        "labels ignored",
-        "{0}.mean(axis=0, keepdims=True)",
-        "the mean of all rows, whatever the label",
-    ),
-    ("labels ignored", "{0}.sum(axis=0, keepdims=True)", "the sum of all rows, whatever the label"),
-)
+    ("labels clipped", "nd.minimum(labels, 3)", "its row, clipped to the last but one"))
+WHOLE = (("labels ignored", "{0}.mean(axis=0, keepdims=True)", "the mean of all rows, whatever "
+          "the label"),
+         ("labels ignored", "{0}.sum(axis=0, keepdims=True)", "the sum of all rows, whatever the "
+          "label"))
 
 
 def rows():
     for name, label, said in ROWS + WHOLE:
         for part in ("gamma and beta", "gamma", "beta"):
-            sentence = (
-                f"Of {part}, an example gets {said}. It should be the row with the number "
-                "of its own label."
-            )
-            take = (
-                f"nd.take({part}, {label})"
-                if "{0}" not in label
-                else (f"nd.take(0 * {part} + {label.format(part)}, labels)")
-            )
+            sentence = (f"Of {part}, an example gets {said}. It should be the row with the number "
+                        "of its own label.")
+            take = f"nd.take({part}, {label})" if "{0}" not in label else (
+                f"nd.take(0 * {part} + {label.format(part)}, labels)")
             if part == "gamma and beta" and "{0}" not in label:
                 yield Mistake(name, "    rows = ", f"    labels = {label}\n    rows = ", sentence)
             elif part == "gamma and beta":
@@ -406,16 +247,8 @@ PER_CLASS = """\
         mean = nd.dot(same, mean).reshape(rows)
         var = (X - mean) ** 2 if X.ndim == 2 else ((X - mean) ** 2).mean(axis=(2, 3))
         var = nd.dot(same, var).reshape(rows)"""
-CONDITIONAL = (
-    *rows(),
-    *changes(
-        f"        {OWN}",
-        (
-            "statistics per class",
-            PER_CLASS,
-            "Each class is normalized by statistics of its own. Conditional batch norm shares the "
-            "statistics of the whole batch; only gamma and beta belong to a class.",
-        ),
-    ),
-    *BATCH_NORM,
-)
+CONDITIONAL = (*rows(), *changes(
+    f"        {OWN}",
+    ("statistics per class", PER_CLASS,
+     "Each class is normalized by statistics of its own. Conditional batch norm shares the "
+     "statistics of the whole batch; only gamma and beta belong to a class.")), *BATCH_NORM)

@@ -8,7 +8,9 @@ differently. `formula` and `statistics` serve several exercises, whose solutions
 
 Likely mistakes stand first: pairs are tried of the first of each name and line.
 """
-# fmt: off  a table is read by its rows
+
+# A table is read by its rows.
+# fmt: off
 
 from gluon_bn.check.exercise import Mistake
 
@@ -27,177 +29,81 @@ def changes(right, *entries):
 formula = (
     *changes(
         "nd.sqrt(var + eps)",
-        (
-            "no epsilon",
-            "nd.sqrt(var)",
-            "There is no epsilon in it. A channel that is constant in a batch has variance 0, and "
-            "without epsilon its output is not a number.",
-        ),
-        (
-            "epsilon outside the root",
-            "(nd.sqrt(var) + eps)",
-            "Epsilon is added after the root, to the standard deviation. It belongs under the root, "
-            "beside the variance; for small variances the two differ much.",
-        ),
-        (
-            "no root",
-            "(var + eps)",
-            "X is divided by the variance (plus epsilon). What has its unit is the root of that.",
-        ),
-        (
-            "std for the variance",
-            "nd.sqrt(nd.sqrt(var) + eps)",
-            "The standard deviation stands where the variance belongs: one root too many.",
-        ),
-        (
-            "no root, no epsilon",
-            "var",
-            "X is divided by the variance itself: the root is missing, and epsilon too.",
-        ),
-        (
-            "variance squared",
-            "nd.sqrt(var ** 2 + eps)",
-            "The variance is squared once more before it is used.",
-        ),
-        (
-            "epsilon squared",
-            "nd.sqrt(var + eps ** 2)",
-            "Epsilon is squared on its way. It is added to the variance as it is.",
-        ),
-        (
-            "epsilon outside the root",
-            "(nd.sqrt(var) + eps ** 0.5)",
-            "Variance and epsilon are rooted one by one. The root is taken once, of their sum.",
-        ),
-        (
-            "epsilon subtracted",
-            "nd.sqrt(var - eps)",
-            "Epsilon is subtracted under the root. It is to keep the divisor away from zero.",
-        ),
-        (
-            "epsilon as a bound",
-            "nd.sqrt(nd.maximum(var, eps))",
-            "Epsilon is used as a lower bound of the variance. It is added, for every channel.",
-        ),
-        (
-            "no root",
-            "(var + eps) ** 2",
-            "X is divided by the square of variance plus epsilon. Its root belongs there.",
-        ),
-        (
-            "epsilon twice",
-            "nd.sqrt(var + 2 * eps)",
-            "Epsilon is in it twice. It is added to the variance once, in one place.",
-        ),
-        (
-            "epsilon twice",
-            "(nd.sqrt(var + eps) + eps)",
-            "Epsilon is added under the root and once more after it. Under the root is enough.",
-        ),
-    ),
+        ("no epsilon", "nd.sqrt(var)",
+         "There is no epsilon in it. A channel that is constant in a batch has variance 0, and "
+         "without epsilon its output is not a number."),
+        ("epsilon outside the root", "(nd.sqrt(var) + eps)",
+         "Epsilon is added after the root, to the standard deviation. It belongs under the root, "
+         "beside the variance; for small variances the two differ much."),
+        ("no root", "(var + eps)",
+         "X is divided by the variance (plus epsilon). What has its unit is the root of that."),
+        ("std for the variance", "nd.sqrt(nd.sqrt(var) + eps)",
+         "The standard deviation stands where the variance belongs: one root too many."),
+        ("no root, no epsilon", "var",
+         "X is divided by the variance itself: the root is missing, and epsilon too."),
+        ("variance squared", "nd.sqrt(var ** 2 + eps)",
+         "The variance is squared once more before it is used."),
+        ("epsilon squared", "nd.sqrt(var + eps ** 2)",
+         "Epsilon is squared on its way. It is added to the variance as it is."),
+        ("epsilon outside the root", "(nd.sqrt(var) + eps ** 0.5)",
+         "Variance and epsilon are rooted one by one. The root is taken once, of their sum."),
+        ("epsilon subtracted", "nd.sqrt(var - eps)",
+         "Epsilon is subtracted under the root. It is to keep the divisor away from zero."),
+        ("epsilon as a bound", "nd.sqrt(nd.maximum(var, eps))",
+         "Epsilon is used as a lower bound of the variance. It is added, for every channel."),
+        ("no root", "(var + eps) ** 2",
+         "X is divided by the square of variance plus epsilon. Its root belongs there."),
+        ("epsilon twice", "nd.sqrt(var + 2 * eps)",
+         "Epsilon is in it twice. It is added to the variance once, in one place."),
+        ("epsilon twice", "(nd.sqrt(var + eps) + eps)",
+         "Epsilon is added under the root and once more after it. Under the root is enough.")),
     *changes(
         " / nd.sqrt(var + eps)",
-        (
-            "epsilon outside the root",
-            " / nd.sqrt(var) + eps",
-            "Epsilon is added to the quotient, after the division. Are the parentheses right?",
-        ),
-        (
-            "multiplied by the deviation",
-            " * nd.sqrt(var + eps)",
-            "X is multiplied by the standard deviation. Dividing by it brings the spread to one.",
-        ),
-        (
-            "not divided by the deviation",
-            "",
-            "The mean is taken away, but nothing is divided by the standard deviation.",
-        ),
-    ),
-    *changes(
-        "var + eps",
-        *(
-            (
-                "epsilon hard-coded",
-                f"var + {value}",
-                f"Epsilon is {value:g} whatever is passed. Use the argument.",
-            )
-            for value in (1e-5, 1e-12, 1e-3, 1e-8, 1e-6, 1e-4, 1e-2, 1.0)
-        ),
-    ),
+        ("epsilon outside the root", " / nd.sqrt(var) + eps",
+         "Epsilon is added to the quotient, after the division. Are the parentheses right?"),
+        ("multiplied by the deviation", " * nd.sqrt(var + eps)",
+         "X is multiplied by the standard deviation. Dividing by it brings the spread to one."),
+        ("not divided by the deviation", "",
+         "The mean is taken away, but nothing is divided by the standard deviation.")),
+    *changes("var + eps", *(
+        ("epsilon hard-coded", f"var + {value}",
+         f"Epsilon is {value:g} whatever is passed. Use the argument.")
+        for value in (1e-5, 1e-12, 1e-3, 1e-8, 1e-6, 1e-4, 1e-2, 1.0))),
     *changes(
         "X_hat = (X - mean)",
         ("mean not subtracted", "X_hat = X", "The mean is not subtracted before the division."),
         ("mean added", "X_hat = (X + mean)", "The mean is added to X; it is to be taken away."),
-        (
-            "sign turned",
-            "X_hat = (mean - X)",
-            "X is subtracted from the mean: every sign comes out turned round.",
-        ),
-        (
-            "parentheses",
-            "X_hat = X - mean",
-            "Only the mean is divided by the standard deviation, not X: a division binds more "
-            "closely than a subtraction. Are the parentheses right?",
-        ),
-    ),
-    Mistake(
-        "mean and variance swapped",
-        "    X_hat = ",
-        "    mean, var = var, mean\n    X_hat = ",
-        "Mean and variance have changed places: the variance is subtracted, and the root taken "
-        "of the mean. Look at the order in which they are passed on.",
-    ),
+        ("sign turned", "X_hat = (mean - X)",
+         "X is subtracted from the mean: every sign comes out turned round."),
+        ("parentheses", "X_hat = X - mean",
+         "Only the mean is divided by the standard deviation, not X: a division binds more "
+         "closely than a subtraction. Are the parentheses right?")),
+    Mistake("mean and variance swapped", "    X_hat = ", "    mean, var = var, mean\n    X_hat = ",
+            "Mean and variance have changed places: the variance is subtracted, and the root taken "
+            "of the mean. Look at the order in which they are passed on."),
     *changes(
         "gamma * X_hat + beta",
-        (
-            "no gamma",
-            "X_hat + beta",
-            "gamma has no effect: the normalized values are shifted, but not scaled.",
-        ),
-        (
-            "no beta",
-            "gamma * X_hat",
-            "beta has no effect: the normalized values are scaled, but not shifted.",
-        ),
-        (
-            "gamma and beta swapped",
-            "beta * X_hat + gamma",
-            "gamma and beta have changed places. Look at the order in which they are passed on.",
-        ),
-        (
-            "shifted before scaling",
-            "gamma * (X_hat + beta)",
-            "beta is added before gamma multiplies, so gamma scales beta as well.",
-        ),
-        (
-            "no gamma, no beta",
-            "X_hat + 0 * gamma",
-            "gamma and beta have no effect: the layer cannot undo its normalization (chapter 2).",
-        ),
+        ("no gamma", "X_hat + beta",
+         "gamma has no effect: the normalized values are shifted, but not scaled."),
+        ("no beta", "gamma * X_hat",
+         "beta has no effect: the normalized values are scaled, but not shifted."),
+        ("gamma and beta swapped", "beta * X_hat + gamma",
+         "gamma and beta have changed places. Look at the order in which they are passed on."),
+        ("shifted before scaling", "gamma * (X_hat + beta)",
+         "beta is added before gamma multiplies, so gamma scales beta as well."),
+        ("no gamma, no beta", "X_hat + 0 * gamma",
+         "gamma and beta have no effect: the layer cannot undo its normalization (chapter 2)."),
         ("beta subtracted", "gamma * X_hat - beta", "beta is subtracted; it is added."),
-        (
-            "divided by gamma",
-            "X_hat / gamma + beta",
-            "The normalized values are divided by gamma; it multiplies them.",
-        ),
-        (
-            "gamma added",
-            "X_hat + gamma + beta",
-            "gamma is added like beta; it multiplies the normalized values.",
-        ),
-        (
-            "one plus gamma",
-            "(1 + gamma) * X_hat + beta",
-            "The values are scaled by 1 + gamma. Here gamma starts at one and is the factor itself.",
-        ),
+        ("divided by gamma", "X_hat / gamma + beta",
+         "The normalized values are divided by gamma; it multiplies them."),
+        ("gamma added", "X_hat + gamma + beta",
+         "gamma is added like beta; it multiplies the normalized values."),
+        ("one plus gamma", "(1 + gamma) * X_hat + beta",
+         "The values are scaled by 1 + gamma. Here gamma starts at one and is the factor itself."),
         ("gamma twice", "gamma * gamma * X_hat + beta", "gamma is multiplied in twice."),
-        (
-            "gamma without its sign",
-            "gamma.abs() * X_hat + beta",
-            "gamma counts without its sign. It may become negative, and then it turns values round.",
-        ),
-        ("beta twice", "gamma * X_hat + 2 * beta", "beta is added twice."),
-    ),
+        ("gamma without its sign", "gamma.abs() * X_hat + beta",
+         "gamma counts without its sign. It may become negative, and then it turns values round."),
+        ("beta twice", "gamma * X_hat + 2 * beta", "beta is added twice.")),
 )
 
 FIRST = "All channels get {} of the first one. Each has its own."
@@ -205,58 +111,27 @@ channels = changes(  # of gamma and beta where they are laid along axis 1
     "gamma * X_hat + beta",
     ("gamma wrongly broadcast", "gamma.slice_axis(1, 0, 1) * X_hat + beta", FIRST.format("gamma")),
     ("beta wrongly broadcast", "gamma * X_hat + beta.slice_axis(1, 0, 1)", FIRST.format("beta")),
-    (
-        "gamma and beta wrongly broadcast",
-        "gamma.slice_axis(1, 0, 1) * X_hat + beta.slice_axis(1, 0, 1)",
-        FIRST.format("gamma and beta"),
-    ),
-    (
-        "gamma and beta wrongly broadcast",
-        "gamma.flip(axis=1) * X_hat + beta.flip(axis=1)",
-        "gamma and beta meet the channels in reverse order.",
-    ),
-    (
-        "gamma and beta wrongly broadcast",
-        "gamma.reshape(-1) * X_hat + beta.reshape(-1)",
-        "gamma and beta are laid along the last axis of X. The channels are on axis 1.",
-    ),
-)
+    ("gamma and beta wrongly broadcast", "gamma.slice_axis(1, 0, 1) * X_hat + "
+     "beta.slice_axis(1, 0, 1)", FIRST.format("gamma and beta")),
+    ("gamma and beta wrongly broadcast", "gamma.flip(axis=1) * X_hat + beta.flip(axis=1)",
+     "gamma and beta meet the channels in reverse order."),
+    ("gamma and beta wrongly broadcast", "gamma.reshape(-1) * X_hat + beta.reshape(-1)",
+     "gamma and beta are laid along the last axis of X. The channels are on axis 1."))
 
-CONSTANT = (
-    "No gradient flows through {}: treated as a constant. It was computed from X, and the "
-    "gradient has to go back that way too (chapter 3)."
-)
+CONSTANT = ("No gradient flows through {}: treated as a constant. It was computed from X, and the "
+            "gradient has to go back that way too (chapter 3).")
 cut = (  # what leaves Y as it is, but not its gradients
-    *(
-        Mistake(
-            f"gradient not through {said}",
-            "    X_hat = ",
-            f"    {code}\n    X_hat = ",
-            CONSTANT.format(said),
-        )
-        for said, code in (
-            ("the mean", "mean = mean.detach()"),
-            ("the variance", "var = var.detach()"),
-            ("mean and variance", "mean, var = mean.detach(), var.detach()"),
-        )
-    ),
-    *(
-        Mistake(
-            f"no gradient for {name}",
-            "    X_hat = ",
-            f"    {name} = {name}.detach()\n    X_hat = ",
-            f"The gradient of {name} is zero: it would never be learned. Is it read out of the "
-            "array before it is used?",
-        )
-        for name in ("gamma", "beta")
-    ),
-    Mistake(
-        "gradient cut",
-        "    axes = ",
-        "    X = X.detach()\n    axes = ",
-        "The gradient of X is zero everywhere: the way from Y back to X is cut.",
-    ),
-)
+    *(Mistake(f"gradient not through {said}", "    X_hat = ", f"    {code}\n    X_hat = ",
+              CONSTANT.format(said))
+      for said, code in (("the mean", "mean = mean.detach()"),
+                         ("the variance", "var = var.detach()"),
+                         ("mean and variance", "mean, var = mean.detach(), var.detach()"))),
+    *(Mistake(f"no gradient for {name}", "    X_hat = ",
+              f"    {name} = {name}.detach()\n    X_hat = ",
+              f"The gradient of {name} is zero: it would never be learned. Is it read out of the "
+              "array before it is used?") for name in ("gamma", "beta")),
+    Mistake("gradient cut", "    axes = ", "    X = X.detach()\n    axes = ",
+            "The gradient of X is zero everywhere: the way from Y back to X is cut."))
 
 # ---------------------------------------------------------------------------------- the statistics
 
@@ -264,104 +139,59 @@ DIVISOR = "The squared deviations are divided by {}, but m = {{m}} of them were 
 statistics = (
     *changes(
         VAR,
-        (
-            "unbiased variance",
-            f"{SUM} / (m - 1)",
-            "The variance is divided by m - 1 = {m1}. Batch norm divides by m = {m}: it wants the "
-            "spread of this batch itself, not an estimate for others.",
-        ),
-        (
-            "std for the variance",
-            f"nd.sqrt({VAR})",
-            "The standard deviation stands where the variance belongs: one root too many.",
-        ),
+        ("unbiased variance", f"{SUM} / (m - 1)",
+         "The variance is divided by m - 1 = {m1}. Batch norm divides by m = {m}: it wants the "
+         "spread of this batch itself, not an estimate for others."),
+        ("std for the variance", f"nd.sqrt({VAR})",
+         "The standard deviation stands where the variance belongs: one root too many."),
         ("divided by N", f"{SUM} / X.shape[0]", DIVISOR.format("the number of examples")),
-        ("variance squared", f"{VAR} ** 2", "The variance is squared once more before it is used."),
-        (
-            "sum for the mean",
-            SUM,
-            "The squared deviations are summed, not averaged: the division by m = {m} is missing.",
-        ),
-        (
-            "averaged before squaring",
-            "(X - mean).mean(axis=axes, keepdims=True) ** 2",
-            "The distances from the mean are averaged first, which gives 0. Square each before.",
-        ),
-        (
-            "mean not squared in the variance",
-            "(X ** 2).mean(axis=axes, keepdims=True) - mean",
-            "From the mean of the squares the mean itself is subtracted. Which power of it has the "
-            "unit of a square? (Better: take the mean away before squaring.)",
-        ),
-        (
-            "divided by the channels",
-            f"{SUM} / X.shape[1]",
-            DIVISOR.format("the number of channels"),
-        ),
-    ),
+        ("variance squared", f"{VAR} ** 2",
+         "The variance is squared once more before it is used."),
+        ("sum for the mean", SUM,
+         "The squared deviations are summed, not averaged: the division by m = {m} is missing."),
+        ("averaged before squaring", "(X - mean).mean(axis=axes, keepdims=True) ** 2",
+         "The distances from the mean are averaged first, which gives 0. Square each before."),
+        ("mean not squared in the variance", "(X ** 2).mean(axis=axes, keepdims=True) - mean",
+         "From the mean of the squares the mean itself is subtracted. Which power of it has the "
+         "unit of a square? (Better: take the mean away before squaring.)"),
+        ("divided by the channels", f"{SUM} / X.shape[1]",
+         DIVISOR.format("the number of channels"))),
     *changes(
         "((X - mean) ** 2)",
-        (
-            "mean not subtracted in the variance",
-            "(X ** 2)",
-            "The variance is the mean of the squares of X. It is about distances from the mean: is "
-            "the mean taken away before squaring?",
-        ),
-        (
-            "absolute deviation",
-            "(X - mean).abs()",
-            "The absolute distances from the mean are averaged. They are squared before.",
-        ),
-        (
-            "wrong axes: everything",
-            "((X - X.mean()) ** 2)",
-            "The variance is taken around one mean of everything. It is about distances from the mean "
-            "of the same channel.",
-        ),
-    ),
+        ("mean not subtracted in the variance", "(X ** 2)",
+         "The variance is the mean of the squares of X. It is about distances from the mean: is "
+         "the mean taken away before squaring?"),
+        ("absolute deviation", "(X - mean).abs()",
+         "The absolute distances from the mean are averaged. They are squared before."),
+        ("wrong axes: everything", "((X - X.mean()) ** 2)",
+         "The variance is taken around one mean of everything. It is about distances from the mean "
+         "of the same channel.")),
     *changes(
         MEAN,
-        (
-            "sum for the mean",
-            "X.sum(axis=axes, keepdims=True)",
-            "Where the mean belongs, the sum is used: the division by m = {m} is missing.",
-        ),
-        (
-            "divided by N",
-            "X.sum(axis=axes, keepdims=True) / X.shape[0]",
-            "For the mean, the sum is divided by the number of examples, but m = {m} were summed.",
-        ),
-    ),
+        ("sum for the mean", "X.sum(axis=axes, keepdims=True)",
+         "Where the mean belongs, the sum is used: the division by m = {m} is missing."),
+        ("divided by N", "X.sum(axis=axes, keepdims=True) / X.shape[0]",
+         "For the mean, the sum is divided by the number of examples, but m = {m} were summed.")),
 )
 
 NAMED = {  # axes -> (kind, how it is said)
-    (2, 3): (
-        "per instance",
-        "over the pixels of each example (that is instance normalization), axes (2, 3)",
-    ),
+    (2, 3): ("per instance", "over the pixels of each example (that is instance normalization), "
+             "axes (2, 3)"),
     (1, 2, 3): ("per example", "over each example (that is layer normalization), axes (1, 2, 3)"),
-    (0, 1, 2, 3): (
-        "everything",
-        "over everything at once, one for the whole batch, axes (0, 1, 2, 3)",
-    ),
-    (0,): (
-        "batch only",
-        "over the batch only, so that each position of the image has its own, axis 0",
-    ),
+    (0, 1, 2, 3): ("everything", "over everything at once, one for the whole batch, axes "
+                   "(0, 1, 2, 3)"),
+    (0,): ("batch only", "over the batch only, so that each position of the image has its own, "
+           "axis 0"),
     (1,): ("over the channels", "over the channels, one for each pixel, axis 1"),
     (0, 1, 2): ("", "over all axes but the last, as if the channels came last, axes (0, 1, 2)"),
-    **{
-        axes: ("", f"over axes {axes}")
-        for axes in ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (0, 1, 3), (2,), (3,))
-    },
+    **{axes: ("", f"over axes {axes}") for axes in (
+        (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (0, 1, 3), (2,), (3,))},
 }
-PARTS = {
-    "tuple(range(1, X.ndim))": ("per example", "over each example"),
-    "tuple(range(X.ndim))": ("everything", "over everything at once"),
-    "0": ("batch only", "over the batch only"),
-    "1": ("over the channels", "over the channels"),
-    "(2, 3)": ("per instance", "over the pixels of each example"),
-}
+PARTS = {"tuple(range(1, X.ndim))": ("per example", "over each example"),
+         "tuple(range(X.ndim))": ("everything", "over everything at once"),
+         "0": ("batch only", "over the batch only"),
+         "1": ("over the channels", "over the channels"),
+         "(2, 3)": ("per instance", "over the pixels of each example")}
 
 
 def wrong_axes(kind):
@@ -370,65 +200,30 @@ def wrong_axes(kind):
 
 PAIR = "Batch norm has one pair for each channel, taken over {right}: batch and positions."
 over_axes = (
-    *changes(
-        "(0, 2, 3)",
-        *(
-            (
-                wrong_axes(kind),
-                str(axes),
-                f"Mean and variance are taken {said}. " + PAIR.format(right="axes (0, 2, 3)"),
-            )
-            for axes, (kind, said) in NAMED.items()
-        ),
-    ),
-    *changes(
-        "(0,)",
-        *(
-            (
-                wrong_axes(kind),
-                axes,
-                f"Mean and variance are taken {said}. " + PAIR.format(right="axis 0"),
-            )
-            for kind, axes, said in (
-                ("per example", "(1,)", "over each example (that is layer normalization), axis 1"),
-                ("everything", "(0, 1)", "over everything at once, axes (0, 1)"),
-            )
-        ),
-    ),
-    *(
-        Mistake(
-            wrong_axes(kind),
-            right,
-            right.replace("axis=axes", f"axis={axes}"),
-            f"The {part} is taken {said}. It is taken over the same as the {other}: batch and "
-            "positions, one value for each channel.",
-        )
-        for axes, (kind, said) in PARTS.items()
-        for part, right, other in (
-            ("mean", f"mean = {MEAN}", "variance"),
-            ("variance", "** 2).mean(axis=axes, keepdims=True)", "mean"),
-        )
-    ),
+    *changes("(0, 2, 3)", *(
+        (wrong_axes(kind), str(axes), f"Mean and variance are taken {said}. "
+         + PAIR.format(right="axes (0, 2, 3)")) for axes, (kind, said) in NAMED.items())),
+    *changes("(0,)", *(
+        (wrong_axes(kind), axes, f"Mean and variance are taken {said}. "
+         + PAIR.format(right="axis 0"))
+        for kind, axes, said in (
+            ("per example", "(1,)", "over each example (that is layer normalization), axis 1"),
+            ("everything", "(0, 1)", "over everything at once, axes (0, 1)")))),
+    *(Mistake(wrong_axes(kind), right, right.replace("axis=axes", f"axis={axes}"),
+              f"The {part} is taken {said}. It is taken over the same as the {other}: batch and "
+              "positions, one value for each channel.")
+      for axes, (kind, said) in PARTS.items()
+      for part, right, other in (("mean", f"mean = {MEAN}", "variance"),
+                                 ("variance", "** 2).mean(axis=axes, keepdims=True)", "mean"))),
     *changes(
         "keepdims=True",
-        (
-            "statistics wrongly broadcast",
-            "keepdims=False",
-            "The mean and variance of the channels are laid along the last axis of X, where "
-            "broadcasting puts a vector. The channels are on axis 1: keep the averaged axes.",
-        ),
-    ),
+        ("statistics wrongly broadcast", "keepdims=False",
+         "The mean and variance of the channels are laid along the last axis of X, where "
+         "broadcasting puts a vector. The channels are on axis 1: keep the averaged axes.")),
     *changes(
         VAR,
-        (
-            "divided by the positions",
-            f"{SUM} / (X.shape[2] * X.shape[3])",
-            DIVISOR.format("the number of positions, H W") + " The examples count as well.",
-        ),
-        (
-            "divided by N",
-            f"{VAR} * X.shape[2] * X.shape[3] * X.shape[0] / (X.shape[0] - 1)",
-            DIVISOR.format("the number of examples less one"),
-        ),
-    ),
+        ("divided by the positions", f"{SUM} / (X.shape[2] * X.shape[3])",
+         DIVISOR.format("the number of positions, H W") + " The examples count as well."),
+        ("divided by N", f"{VAR} * X.shape[2] * X.shape[3] * X.shape[0] / (X.shape[0] - 1)",
+         DIVISOR.format("the number of examples less one"))),
 )

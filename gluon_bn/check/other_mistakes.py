@@ -1,5 +1,7 @@
 """The tables of the smaller exercises: moments, normalize, layer_norm, group_norm, recalibrate."""
-# fmt: off  a table is read by its rows
+
+# A table is read by its rows.
+# fmt: off
 
 from gluon_bn.check.exercise import Mistake
 from gluon_bn.check.mistakes import MEAN, SUM, VAR, changes, channels, cut, formula, statistics
@@ -16,89 +18,42 @@ def f(X, axis):
 """
 MOMENTS = (
     *statistics,
-    *changes(
-        VAR,
-        (
-            "divided by N",
-            f"{SUM} / (X.shape[0] - 1)",
-            "The squared deviations are divided by the length of the first axis less one, "
-            "but m = {m} of them were summed.",
-        ),
-        *(
-            (
-                "epsilon in the variance",
-                f"{VAR} + {value}",
+    *changes(VAR, ("divided by N", f"{SUM} / (X.shape[0] - 1)",
+                   "The squared deviations are divided by the length of the first axis less one, "
+                   "but m = {m} of them were summed."),
+             *(("epsilon in the variance", f"{VAR} + {value}",
                 f"{value:g} is added to the variance. Epsilon belongs to the division that comes "
-                "later; the variance stays as it is.",
-            )
-            for value in (1e-5, 1e-3, 1e-6, 1e-2)
-        ),
-        (
-            "cancellation",
-            "(X ** 2).mean(axis=axes, keepdims=True) - mean ** 2",
-            "The variance is right for ordinary inputs but loses its digits here. A difference "
-            "of two large and nearly equal numbers does that, as in E[x^2] - E[x]^2: take the "
-            "mean away before squaring.",
-        ),
-    ),
-    *changes(
-        "axes = axis",
-        (
-            "wrong axes: the complement",
-            "axes = tuple(a for a in range(X.ndim) if a not in axis)",
-            "The axes that are passed are kept and the others averaged away. It is the ones that "
-            "are passed that go.",
-        ),
-        (
-            "wrong axes: everything",
-            "axes = tuple(range(X.ndim))",
-            "It averages over every axis at once. Only those that are passed are averaged away.",
-        ),
-        (
-            "axis ignored",
-            "axes = tuple(a for a in range(X.ndim) if a != 1)",
-            "It averages over all axes but 1, whatever is passed. Use the argument.",
-        ),
-        (
-            "wrong axes: per example",
-            "axes = tuple(range(1, X.ndim))",
-            "It averages over each example, whatever is passed. The axes that are passed are the "
-            "ones to be averaged away.",
-        ),
-        (
-            "wrong axes: batch only",
-            "axes = (0,)",
-            "It averages over the batch only, whatever is passed. The axes that are passed are "
-            "the ones to be averaged away.",
-        ),
-        (
-            "wrong axes: the first only",
-            "axes = axis[:1]",
-            "Only the first of the axes is averaged over.",
-        ),
-        (
-            "wrong axes: the last only",
-            "axes = axis[-1:]",
-            "Only the last of the axes is averaged over.",
-        ),
-    ),
-    *changes(
-        "return mean, var",
-        (
-            "mean and variance swapped",
-            "return var, mean",
-            "The variance comes back first and the mean second; it is to be the other way round.",
-        ),
-        *(
-            (
-                "gradient cut",
-                f"return {parts}",
-                "The gradient of mean and variance with respect "
-                "to X is not theirs: somewhere the way back to X is cut.",
-            )
-            for parts in ("mean.detach() + 0 * mean, var", "mean, var.detach() + 0 * var")
-        ),
-    ),
+                "later; the variance stays as it is.") for value in (1e-5, 1e-3, 1e-6, 1e-2)),
+             ("cancellation", "(X ** 2).mean(axis=axes, keepdims=True) - mean ** 2",
+              "The variance is right for ordinary inputs but loses its digits here. A difference "
+              "of two large and nearly equal numbers does that, as in E[x^2] - E[x]^2: take the "
+              "mean away before squaring.")),
+    *changes("axes = axis",
+             ("wrong axes: the complement",
+              "axes = tuple(a for a in range(X.ndim) if a not in axis)",
+              "The axes that are passed are kept and the others averaged away. It is the ones that "
+              "are passed that go."),
+             ("wrong axes: everything", "axes = tuple(range(X.ndim))",
+              "It averages over every axis at once. Only those that are passed are averaged away."),
+             ("axis ignored", "axes = tuple(a for a in range(X.ndim) if a != 1)",
+              "It averages over all axes but 1, whatever is passed. Use the argument."),
+             ("wrong axes: per example", "axes = tuple(range(1, X.ndim))",
+              "It averages over each example, whatever is passed. The axes that are passed are the "
+              "ones to be averaged away."),
+             ("wrong axes: batch only", "axes = (0,)",
+              "It averages over the batch only, whatever is passed. The axes that are passed are "
+              "the ones to be averaged away."),
+             ("wrong axes: the first only", "axes = axis[:1]",
+              "Only the first of the axes is averaged over."),
+             ("wrong axes: the last only", "axes = axis[-1:]",
+              "Only the last of the axes is averaged over.")),
+    *changes("return mean, var",
+             ("mean and variance swapped", "return var, mean",
+              "The variance comes back first and the mean second; it is to be the other way "
+              "round."),
+             *(("gradient cut", f"return {parts}", "The gradient of mean and variance with respect "
+                "to X is not theirs: somewhere the way back to X is cut.")
+               for parts in ("mean.detach() + 0 * mean, var", "mean, var.detach() + 0 * var"))),
 )
 
 NORMALIZE_SOURCE = """
@@ -109,35 +64,17 @@ def f(X, mean, var, beta, gamma, eps):
     return Y
 """
 NORMALIZE = (
-    *formula,
-    *channels,
-    *changes(
-        "    X_hat = ",
-        *(
-            (
-                "arguments ignored",
-                f"    mean, var = {pair}\n    X_hat = ",
-                f"The {said} passed in have no effect: it computes its own from X. In prediction they are "
-                "given.",
-            )
-            for pair, said in (
-                (
-                    f"{MEAN}, ((X - {MEAN}) ** 2).mean(axis=axes, keepdims=True)",
-                    "mean and variance",
-                ),
-                (f"{MEAN}, var", "mean"),
-                (f"mean, ((X - {MEAN}) ** 2).mean(axis=axes, keepdims=True)", "variance"),
-            )
-        ),
-        *(
-            (
-                "gradient cut",
-                f"    {name} = {name}.detach()\n    X_hat = ",
-                f"The gradient of {name} is zero: somewhere the way back to it is cut.",
-            )
-            for name in ("X", "mean", "var", "beta", "gamma")
-        ),
-    ),
+    *formula, *channels,
+    *changes("    X_hat = ", *(
+        ("arguments ignored", f"    mean, var = {pair}\n    X_hat = ",
+         f"The {said} passed in have no effect: it computes its own from X. In prediction they are "
+         "given.") for pair, said in (
+             (f"{MEAN}, ((X - {MEAN}) ** 2).mean(axis=axes, keepdims=True)", "mean and variance"),
+             (f"{MEAN}, var", "mean"),
+             (f"mean, ((X - {MEAN}) ** 2).mean(axis=axes, keepdims=True)", "variance"))), *(
+        ("gradient cut", f"    {name} = {name}.detach()\n    X_hat = ",
+         f"The gradient of {name} is zero: somewhere the way back to it is cut.")
+        for name in ("X", "mean", "var", "beta", "gamma"))),
 )
 
 LAYER_NORM_SOURCE = """
@@ -150,40 +87,20 @@ def f(X, gamma, beta, eps):
     Y = gamma * X_hat + beta
     return Y
 """
-OF_LAYER = (
-    "Mean and variance are taken {}. Layer norm has one pair for each position of each "
-    "example, taken over its channels, the last axis."
-)
+OF_LAYER = ("Mean and variance are taken {}. Layer norm has one pair for each position of each "
+            "example, taken over its channels, the last axis.")
 # Without a mode there is no telling a wrong variance from a wrong use of it.
-batchless = tuple(
-    m for m in statistics if m.name not in ("std for the variance", "variance squared")
-)
-LAYER_NORM = (
-    *formula,
-    *batchless,
-    *cut,
-    *changes(
-        "axes = X.ndim - 1",
-        *(
-            (name, f"axes = {axes}", OF_LAYER.format(said))
-            for name, axes, said in (
-                ("wrong axes: the batch", "0", "over the batch, axis 0"),
-                (
-                    "wrong axes: as batch norm",
-                    "tuple(range(X.ndim - 1))",
-                    "over all axes but the last, as batch norm does when the channels come last",
-                ),
-                ("wrong axes: everything", "tuple(range(X.ndim))", "over everything at once"),
-                (
-                    "wrong axes: per example",
-                    "tuple(range(1, X.ndim))",
-                    "over all of an example, its positions too",
-                ),
-                ("wrong axes: the positions", "(1,)", "over the positions, axis 1"),
-            )
-        ),
-    ),
-)
+batchless = tuple(m for m in statistics if m.name not in ("std for the variance",
+                                                          "variance squared"))
+LAYER_NORM = (*formula, *batchless, *cut, *changes("axes = X.ndim - 1", *(
+    (name, f"axes = {axes}", OF_LAYER.format(said)) for name, axes, said in (
+        ("wrong axes: the batch", "0", "over the batch, axis 0"),
+        ("wrong axes: as batch norm", "tuple(range(X.ndim - 1))",
+         "over all axes but the last, as batch norm does when the channels come last"),
+        ("wrong axes: everything", "tuple(range(X.ndim))", "over everything at once"),
+        ("wrong axes: per example", "tuple(range(1, X.ndim))",
+         "over all of an example, its positions too"),
+        ("wrong axes: the positions", "(1,)", "over the positions, axis 1")))))
 
 GROUP_NORM_SOURCE = """
 def f(X, gamma, beta, num_groups, eps):
@@ -199,39 +116,18 @@ def f(X, gamma, beta, num_groups, eps):
     return Y.reshape(shape)
 """
 OF_GROUP = " Group norm has one pair for each group of channels of each example."
-GROUP_NORM = (
-    *formula,
-    *batchless,
-    *cut,
-    *changes(
-        "groups = X.shape, num_groups",
-        (
-            "one group for all",
-            "groups = X.shape, 1",
-            "Mean and variance are taken over all channels of an example: that is one group."
-            + OF_GROUP,
-        ),
-        (
-            "one channel a group",
-            "groups = X.shape, X.shape[1]",
-            "Each channel is normalized for itself: that is instance norm." + OF_GROUP,
-        ),
-        (
-            "groups and their size exchanged",
-            "groups = X.shape, X.shape[1] // num_groups",
-            "num_groups is taken for the number of channels in a group. It is that of the groups; each "
-            "has C / num_groups channels.",
-        ),
-    ),
-    *changes(
-        "axes = (2,)",
-        (
-            "batch averaged, too",
-            "axes = (0, 2)",
-            "Mean and variance are taken over the examples of the batch, too." + OF_GROUP,
-        ),
-    ),
-)
+GROUP_NORM = (*formula, *batchless, *cut, *changes(
+    "groups = X.shape, num_groups",
+    ("one group for all", "groups = X.shape, 1",
+     "Mean and variance are taken over all channels of an example: that is one group." + OF_GROUP),
+    ("one channel a group", "groups = X.shape, X.shape[1]",
+     "Each channel is normalized for itself: that is instance norm." + OF_GROUP),
+    ("groups and their size exchanged",
+     "groups = X.shape, X.shape[1] // num_groups",
+     "num_groups is taken for the number of channels in a group. It is that of the groups; each "
+     "has C / num_groups channels.")), *changes(
+    "axes = (2,)", ("batch averaged, too", "axes = (0, 2)",
+                    "Mean and variance are taken over the examples of the batch, too." + OF_GROUP)))
 
 RECALIBRATE_SOURCE = """
 def f(batches):
@@ -245,81 +141,38 @@ def f(batches):
     return mean, var
 """
 RECALIBRATE = (
-    *changes(
-        "n * (v + (m - mean) ** 2)",
-        (
-            "variance of the means forgotten",
-            "n * v",
-            "The variances within the batches are averaged, but the batches' means differ, too: "
-            "equation (2) of chapter 11 adds (mean_b - mean)^2 to each.",
-        ),
-        (
-            "unbiased variance",
-            "n * v * n / (n - 1)",
-            "The variances of the batches are averaged with the factor n / (n - 1), equation (1) "
-            "of chapter 11. It is right on average, for batches drawn at random; the exact one "
-            "adds the variance of the means, equation (2).",
-        ),
-        (
-            "variance of the means subtracted",
-            "n * (v - (m - mean) ** 2)",
-            "The variance of the means is subtracted; it is added.",
-        ),
-        (
-            "mean not subtracted in the variance",
-            "n * (v + m ** 2)",
-            "That is the mean of the squares. The variance is about distances from the mean.",
-        ),
-        (
-            "variance of the means alone",
-            "n * (m - mean) ** 2",
-            "Only the variance of the means is there; the one within the batches is missing.",
-        ),
-        (
-            "std for the variance",
-            "n * (v + (m - mean) ** 2) ** 0.5",
-            "Standard deviations are averaged. It is the variances that add up.",
-        ),
-    ),
-    *changes(
-        "sizes = [X.size / X.shape[1] for X in batches]",
-        (
-            "batches not weighted",
-            "sizes = [1 for X in batches]",
-            "All batches count the same. One of more values has to count for more: the weight "
-            "is n_b / n, equation (2) of chapter 11.",
-        ),
-    ),
-    *changes(
-        "    axes = ",
-        (
-            "last batch only",
-            "    batches = batches[-1:]\n    axes = ",
-            "Only the last batch is in it. Is the result overwritten in the loop?",
-        ),
-        (
-            "first batch only",
-            "    batches = batches[:1]\n    axes = ",
-            "Only the first batch is in it. Does the loop return too early?",
-        ),
-        (
-            "last batch forgotten",
-            "    batches = batches[:-1]\n    axes = ",
-            "The last, smaller batch is left out.",
-        ),
-    ),
-    Mistake(
-        "moving average",
-        "    return mean, var",
-        "    mean, var = 0 * mean, 0 * var + 1\n    for m, v in zip(means, vars):\n"
-        "        mean, var = 0.9 * mean + 0.1 * m, 0.9 * var + 0.1 * v\n    return mean, var",
-        "That is the moving average with momentum 0.9, which forgets the first batches. Exact "
-        "statistics count all values the same, equation (2) of chapter 11.",
-    ),
-    Mistake(
-        "mean and variance swapped",
-        "return mean, var",
-        "return var, mean",
-        "The variance comes back first and the mean second; it is the other way round.",
-    ),
+    *changes("n * (v + (m - mean) ** 2)",
+             ("variance of the means forgotten", "n * v",
+              "The variances within the batches are averaged, but the batches' means differ, too: "
+              "equation (2) of chapter 11 adds (mean_b - mean)^2 to each."),
+             ("unbiased variance", "n * v * n / (n - 1)",
+              "The variances of the batches are averaged with the factor n / (n - 1), equation (1) "
+              "of chapter 11. It is right on average, for batches drawn at random; the exact one "
+              "adds the variance of the means, equation (2)."),
+             ("variance of the means subtracted", "n * (v - (m - mean) ** 2)",
+              "The variance of the means is subtracted; it is added."),
+             ("mean not subtracted in the variance", "n * (v + m ** 2)",
+              "That is the mean of the squares. The variance is about distances from the mean."),
+             ("variance of the means alone", "n * (m - mean) ** 2",
+              "Only the variance of the means is there; the one within the batches is missing."),
+             ("std for the variance", "n * (v + (m - mean) ** 2) ** 0.5",
+              "Standard deviations are averaged. It is the variances that add up.")),
+    *changes("sizes = [X.size / X.shape[1] for X in batches]",
+             ("batches not weighted", "sizes = [1 for X in batches]",
+              "All batches count the same. One of more values has to count for more: the weight "
+              "is n_b / n, equation (2) of chapter 11.")),
+    *changes("    axes = ",
+             ("last batch only", "    batches = batches[-1:]\n    axes = ",
+              "Only the last batch is in it. Is the result overwritten in the loop?"),
+             ("first batch only", "    batches = batches[:1]\n    axes = ",
+              "Only the first batch is in it. Does the loop return too early?"),
+             ("last batch forgotten", "    batches = batches[:-1]\n    axes = ",
+              "The last, smaller batch is left out.")),
+    Mistake("moving average", "    return mean, var",
+            "    mean, var = 0 * mean, 0 * var + 1\n    for m, v in zip(means, vars):\n"
+            "        mean, var = 0.9 * mean + 0.1 * m, 0.9 * var + 0.1 * v\n    return mean, var",
+            "That is the moving average with momentum 0.9, which forgets the first batches. Exact "
+            "statistics count all values the same, equation (2) of chapter 11."),
+    Mistake("mean and variance swapped", "return mean, var", "return var, mean",
+            "The variance comes back first and the mean second; it is the other way round."),
 )
