@@ -22,7 +22,7 @@ from gluon_bn.reductions import sum_over
 
 __all__ = ["OPTIONS", "batch_norm", "supports"]
 
-OPTIONS = ("axis", "unbiased")
+OPTIONS = ("axis", "unbiased", "workers")
 
 
 @checked.kernel

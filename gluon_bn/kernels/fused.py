@@ -34,7 +34,7 @@ WIDE = 512  # columns, from which a loop over them is fast
 ALONE = 1 << 15  # values, below which a second thread costs more than it brings
 LARGEST = np.finfo(np.float32).max
 
-OPTIONS = ("axis", "unbiased", "skip_nonfinite")
+OPTIONS = ("axis", "unbiased", "skip_nonfinite", "workers")
 
 
 def supports(X):
@@ -296,9 +296,11 @@ def batch_norm(
     axis=1,
     unbiased=False,
     skip_nonfinite=False,
+    workers=None,
 ):
     """`gluon_bn.batch_norm`, but the moving statistics are moved in place, without an operator of
-    MXNet; `skip_nonfinite` leaves those of a channel whose batch statistics are not finite."""
+    MXNet; `skip_nonfinite` leaves those of a channel whose batch statistics are not finite.
+    `workers`: who has the rest of the batch (`gluon_bn.workers.sync.Call`), None for nobody."""
     training, n = autograd.is_training(), X.size // X.shape[axis]
     view = View(X.shape, axis, gamma.size // X.shape[axis])
     kept = Kept(X, view.shape)
@@ -310,6 +312,10 @@ def batch_norm(
         view.run(moments_rows, moments_columns, x, k, s1, s2)
         rest = view.gather(s1) / n  # the mean is near + rest
         var = np.maximum(view.gather(s2) / n - rest * rest, 0)
+        mean = near + rest
+        if workers is not None:
+            n, mean, var = workers.moments(n, mean, var, memory(moving_mean, (-1,)))
+            rest = mean - near
         if var.max() > LARGEST:  # more than float32 holds, and 1 / var less: the loops take float64
             kind = np.float64
             k = view.indexed(near, kind)
@@ -335,8 +341,11 @@ def batch_norm(
             dx = memory(dX, view.shape)
             if training:
                 # dX = g scale dY - scale/n sum(g dY) - scale/n x_hat sum(g dY x_hat)
-                p = -(g * dgamma).sum(axis=0) * scale * scale / n
-                q = -(g * dbeta).sum(axis=0) * scale / n - p * rest
+                products, sums = (g * dgamma).sum(axis=0), (g * dbeta).sum(axis=0)
+                if workers is not None:
+                    products, sums = workers.gradients(products, sums)
+                p = -products * scale * scale / n
+                q = -sums * scale / n - p * rest
                 view.run(
                     gradient_rows,
                     gradient_columns,
@@ -355,7 +364,6 @@ def batch_norm(
 
     differentiable([X, gamma, beta], [Y], backward)
     if training:
-        mean = near + rest
         moved = np.isfinite(np.array([mean, var], X.dtype)).all(axis=0) | (not skip_nonfinite)
         var = var * n / max(n - 1, 1) if unbiased else var
         for moving, value in ((moving_mean, mean), (moving_var, var)):

@@ -1,0 +1,217 @@
+"""The workers of one run: which one this is, how many there are, what all of them have to know.
+
+A worker is a process. `mpiexec` or `srun` starts all of them with the same command, and MPI carries
+what they tell each other. What is called here on one worker has to be called on all of them, in the
+same order: they wait for each other.
+
+MPI itself waits for ever for a worker that does not come. So what could differ is compared at the
+start (`World.compare`), and a worker that ends before the others ends them, too.
+"""
+
+import atexit
+import os
+import sys
+import time
+
+import numpy as np
+
+# How many workers a launcher says that it started: MPICH and what descends from it, Open MPI, Slurm.
+SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+
+# The tests run more workers than there are cores. Nobody else should: MPI waits busily.
+OVERSUBSCRIBE = "GLUON_BN_OVERSUBSCRIBE"
+
+PATIENCE = 5  # seconds that a worker which is done waits for the others to be done
+
+NO_MPI = (
+    "several workers need mpi4py and an MPI, and {error}: pip install 'gluon-bn[workers]' brings "
+    "both, mpi4py and MPICH"
+)
+
+
+class WorkersError(RuntimeError):
+    """The workers cannot go on together. All of them raise it; the first one says it."""
+
+
+def world():
+    """The `World` of this process. MPI starts with the first call, if a launcher started several.
+
+    Raises WorkersError if there should be several workers and MPI does not work.
+    """
+    global _world
+    if _world is None:
+        _world = World(_communicator() if started() > 1 else None)
+    return _world
+
+
+_world = None
+
+
+def started():
+    """How many workers the launcher of this process started, 1 without a launcher. No MPI needed."""
+    return max(int(os.environ.get(name) or 1) for name in SIZES)
+
+
+def _communicator():
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py found no MPI
+        raise WorkersError(NO_MPI.format(error=str(error).splitlines()[0])) from None
+    if MPI.Query_thread() < MPI.THREAD_MULTIPLE:
+        raise WorkersError(
+            "this MPI does not let several threads talk (MPI_THREAD_MULTIPLE), and the backward "
+            "pass of MXNet runs on threads of its own: pip install mpich brings one that does"
+        )
+    if MPI.COMM_WORLD.size != started():
+        raise WorkersError(
+            f"the launcher started {started()} workers, but MPI sees {MPI.COMM_WORLD.size}: mpiexec "
+            "or srun belongs to another MPI than the one mpi4py uses, "
+            f"{MPI.Get_library_version().splitlines()[0]}. Use the mpiexec beside "
+            f"{sys.executable}, or srun --mpi=pmi2"
+        )
+    return MPI.COMM_WORLD
+
+
+class World:
+    """All workers of a run, seen from one of them.
+
+    rank : which one this is, from 0.  size : how many there are.
+    idle : set by who trains while this worker's part of a batch is empty. It then computes on some
+        other example, for the others wait for it in each layer, and adds nothing to any sum.
+    """
+
+    def __init__(self, comm=None):
+        self.rank, self.size = (0, 1) if comm is None else (comm.rank, comm.size)
+        self.idle = False
+        if comm is None:
+            return
+        from gluon_bn.kernels import function  # noqa: F401  its way out has to come after ours
+
+        self.comm, self._leaving = comm.Dup(), comm.Dup()
+        self._excepthook, sys.excepthook = sys.excepthook, self._end_all
+        atexit.register(self._leave_together)
+
+    def part(self, n):
+        """The slice of n examples that is this worker's; their lengths differ by one at most."""
+        return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
+
+    def sum(self, values):
+        """The sum over all workers, a float64 array, the same to the last bit on each of them."""
+        values = np.ascontiguousarray(values, np.float64)
+        if self.size == 1:
+            return values
+        total = np.empty_like(values)
+        self.comm.Allreduce(values, total)
+        return total
+
+    def add_up(self, values):
+        """The same in place, in the type of the array, for what is large."""
+        if self.size > 1:
+            from mpi4py import MPI
+
+            self.comm.Allreduce(MPI.IN_PLACE, values)
+
+    def from_first(self, value):
+        """What worker 0 passes here, on all of them."""
+        return value if self.size == 1 else self.comm.bcast(value)
+
+    def copy_first(self, values):
+        """The numbers of worker 0's array, in place."""
+        if self.size > 1:
+            self.comm.Bcast(values)
+
+    def compare(self, **facts):
+        """Raise WorkersError on all workers unless all of them pass the same values."""
+        if self.size == 1:
+            return
+        everyone = self.comm.allgather(facts)
+        for rank, theirs in enumerate(everyone):
+            for name in [*everyone[0], *theirs]:
+                if everyone[0].get(name) != theirs.get(name):
+                    raise WorkersError(
+                        f"the workers differ in {name}: worker 0 has "
+                        f"{_difference(everyone[0].get(name), theirs.get(name))}, worker {rank} "
+                        f"has {_difference(theirs.get(name), everyone[0].get(name))}. Start all of "
+                        "them with the same command, on the same data"
+                    )
+
+    def wait(self):
+        """Until all workers are here. Unlike other waits of MPI, this one leaves the cores alone."""
+        if self.size > 1:
+            arrived = self.comm.Ibarrier()
+            while not arrived.Test():
+                time.sleep(0.002)
+
+    def threads(self):
+        """How many threads this worker should compute with: its share of its machine's cores.
+
+        Raises WorkersError where there are more workers than cores.
+        """
+        from gluon_bn import runtime
+
+        if self.size == 1:
+            return None
+        from mpi4py import MPI
+
+        machine = self.comm.Split_type(MPI.COMM_TYPE_SHARED)
+        usable = machine.allgather(_usable_cores())
+        together = set().union(*usable)  # an mpiexec may have given each worker a core of its own
+        cores = runtime.cores() if together == usable[machine.rank] else len(together)
+        share = cores // machine.size
+        least, workers, on = self.comm.allreduce((share, machine.size, cores), MPI.MIN)
+        machine.Free()
+        if not least and not os.environ.get(OVERSUBSCRIBE):
+            raise WorkersError(too_many(workers, on))
+        return max(1, min(share, len(usable[self.comm.rank % len(usable)])))
+
+    # How all of them end ---------------------------------------------------------------------
+
+    def _end_all(self, kind, error, trace):
+        """An exception that nobody caught. What all workers raise, the first one says."""
+        if not issubclass(kind, WorkersError) or self.rank == 0:
+            self._excepthook(kind, error, trace)
+        if not issubclass(kind, (WorkersError, KeyboardInterrupt)):
+            self.end_all()
+
+    def end_all(self, code=1):
+        """End every worker of the run, now."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.comm.Abort(code)
+
+    def _leave_together(self):
+        """At the end of this process. If the others do not come, they wait for this one, in vain."""
+        gone, late = self._leaving.Ibarrier(), time.monotonic() + PATIENCE
+        while not gone.Test():
+            if time.monotonic() > late:
+                print(
+                    f"Worker {self.rank} has ended before the others, so all of them end.",
+                    file=sys.stderr,
+                )
+                self.end_all()
+            time.sleep(0.002)
+
+
+def too_many(workers, cores):
+    """The sentence that refuses more workers than cores."""
+    return (
+        f"{workers} workers on {cores} cores: a worker that waits for another keeps its core busy, "
+        "so there must not be more workers than cores. Use fewer, or more machines"
+    )
+
+
+def _usable_cores():
+    try:
+        return os.sched_getaffinity(0)
+    except AttributeError:  # not Linux
+        return set(range(os.cpu_count() or 1))
+
+
+def _difference(mine, other):
+    """A value in a message; of two long lists only where they part."""
+    if isinstance(mine, (list, tuple)) and isinstance(other, (list, tuple)):
+        for i, (a, b) in enumerate(zip(mine, other)):
+            if a != b:
+                return f"{a!r} at place {i}"
+        return f"{len(mine)} of them"
+    return repr(mine)
