@@ -453,26 +453,24 @@ def check_seed(seed):
     return int(seed)
 
 
-def check_options(
-    num_features, num_dims, axis, momentum, epsilon, activation, zero_debias, per_example=False
-):
+def check_options(layer):
     """The options of a `BatchNorm`: refuse at construction what could never work."""
-    check_count("num_features", num_features)
-    if num_dims is not None:
-        check_count("num_dims", num_dims, least=2)
-    check_channel_axis(axis, num_dims, per_example)
-    if momentum is not None:
-        check_momentum(momentum)
-    check_eps(epsilon, "epsilon")
-    if activation is not None and activation not in ACTIVATIONS:
+    check_count("num_features", layer.num_features)
+    if layer.num_dims is not None:
+        check_count("num_dims", layer.num_dims, least=2)
+    check_channel_axis(layer.axis, layer.num_dims, layer._per_example)
+    if layer.momentum is not None:
+        check_momentum(layer.momentum)
+    check_eps(layer.epsilon, "epsilon")
+    if layer.activation is not None and layer.activation not in ACTIVATIONS:
         raise ValueError(
-            f"unknown activation {activation!r}: choose None or one of "
+            f"unknown activation {layer.activation!r}: choose None or one of "
             + ", ".join(map(repr, ACTIVATIONS))
         )
-    if zero_debias and momentum in (None, 1):
+    if layer.zero_debias and layer.momentum in (None, 1):
         raise ValueError(
             f"zero_debias divides by 1 - momentum^t and needs a momentum below 1, got "
-            f"{momentum}; the average of momentum=None has no bias to remove"
+            f"{layer.momentum}; the average of momentum=None has no bias to remove"
         )
 
 

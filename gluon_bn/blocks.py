@@ -16,6 +16,7 @@ import numpy as np
 from mxnet import autograd, nd
 
 from gluon_bn import averages, kernels
+from gluon_bn.affine import PerChannel
 from gluon_bn.arguments import (
     HALVES,
     ONE_VALUE,
@@ -79,6 +80,7 @@ class BatchNorm(ArrayBlock):
     kernel: how it is computed, see `gluon_bn.kernels`; 'auto' takes the fastest that fits.
     average: how the running statistics follow the batches, if in a way that momentum and
         zero_debias do not say; see `gluon_bn.averages`.
+    affine: which gamma and beta an example is scaled and shifted by; see `gluon_bn.affine`.
 
     Inputs: X, shape (N, C, ...), float16, bfloat16, float32 or float64, `mx.nd` (sparse too) or
     `mx.np`; and optionally sample_weight, shape (N,), the weight of each example in the batch
@@ -89,7 +91,7 @@ class BatchNorm(ArrayBlock):
     """
 
     _options = ("num_features", *OPTIONS)
-    _per_example = False  # whether anything differs by example, so that axis 0 must be the batch's
+    _state_rows = ()  # what stands before the C in the shape of the statistics
 
     def __init__(
         self,
@@ -112,45 +114,38 @@ class BatchNorm(ArrayBlock):
         skip_nonfinite=True,
         kernel="auto",
         average=None,
+        affine=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_options(
-            num_features,
-            num_dims,
-            axis,
-            momentum,
-            epsilon,
-            activation,
-            zero_debias,
-            self._per_example,
-        )
-        kernels.check_name(kernel)
         self.num_features, self.num_dims, self.axis = num_features, num_dims, axis
         self.momentum, self.epsilon, self.activation = momentum, epsilon, activation
         self.center, self.scale, self.use_global_stats = center, scale, use_global_stats
         self.unbiased, self.zero_debias, self.skip_nonfinite = unbiased, zero_debias, skip_nonfinite
         self.kernel, self._warned = kernel, False
-
-        self.gamma = self._parameter("gamma", gamma_initializer, trained=scale)
-        self.beta = self._parameter("beta", beta_initializer, trained=center)
-        self.running_mean = self._parameter("running_mean", running_mean_initializer)
-        self.running_var = self._parameter("running_var", running_variance_initializer)
         self.average = average or averages.average_for(momentum, zero_debias)
-        for name, init in self.average.states.items():
-            setattr(self, name, self._parameter(name, init))
+        self.affine = affine or PerChannel()
+        self._per_example = bool(self.affine.rows)  # then axis 0 must be the batch's
+        check_options(self)
+        kernels.check_name(kernel)
 
-    def _parameter(self, name, init, trained=None):
-        return super()._parameter(name, init, trained, (*self._rows_of(name), self.num_features))
-
-    def _rows_of(self, name):
-        """What stands before the C in the shape of this parameter."""
-        return ()
+        shape = (*self.affine.rows, num_features)
+        self.gamma = self._parameter("gamma", gamma_initializer, scale, shape)
+        self.beta = self._parameter("beta", beta_initializer, center, shape)
+        states = {
+            "running_mean": running_mean_initializer,
+            "running_var": running_variance_initializer,
+            **self.average.states,
+        }
+        for name, init in states.items():
+            shape = (*self._state_rows, num_features)
+            setattr(self, name, self._parameter(name, init, None, shape))
 
     def _arguments(self):
-        """None, so that no file pretends to hold it, with an average of your own."""
-        known = getattr(averages, type(self.average).__name__, None) is type(self.average)
-        return super()._arguments() if known else None
+        """None, so that no file pretends to hold it, with a part of your own."""
+        parts = type(self.average), type(self.affine)
+        ours = {averages.__name__, PerChannel.__module__}
+        return super()._arguments() if {part.__module__ for part in parts} <= ours else None
 
     def forward(self, X, sample_weight=None):
         return super().forward(X, *(() if sample_weight is None else (sample_weight,)))
@@ -163,17 +158,12 @@ class BatchNorm(ArrayBlock):
         check_rank(X_shape, self.num_dims)  # a graph asks here only
         return super().infer_shapes(X_shape)
 
-    def __init_subclass__(cls, **kwargs):
-        """A subclass that computes in a way of its own is drawn in a graph as an operator that
-        calls it, not as the native one, unless it says how (`graph`)."""
-        super().__init_subclass__(**kwargs)
-        if {"compute", "transform", "normalize"} & set(vars(cls)) and "graph" not in vars(cls):
-            cls.graph = ArrayBlock.graph
-
     def graph(self, X, *inputs, **parameters):
         """In a hybridized network: the native kernel's own operator where it fits, no Python in
         the step; otherwise an operator that calls this Block."""
-        fits = self.average.by_kernel and not inputs and self._on_cpu()
+        fits = self.average.by_kernel and self.affine.by_kernel and not inputs and self._on_cpu()
+        of_a_subclass = type(self).compute, type(self).normalize
+        fits = fits and of_a_subclass == (BatchNorm.compute, BatchNorm.normalize)
         if not fits or self.kernel not in ("auto", "native") or kernels.why_not("native"):
             return super().graph(X, *inputs, **parameters)
         parameters = {name: s.as_nd_ndarray() for name, s in parameters.items()}
@@ -201,17 +191,14 @@ class BatchNorm(ArrayBlock):
             return True
         return all(place.device_type.startswith("cpu") for place in places)
 
-    def compute(self, X, sample_weight=None, *, gamma, beta, **running):
-        weights = None if sample_weight is None else lay_weights(sample_weight, X)
-        return self.transform(X, gamma, beta, running, weights)
-
-    def transform(self, X, gamma, beta, running, weights=None):
-        """The layer on `mx.nd` arrays, with these gamma and beta, in the mode it is in."""
+    def compute(self, X, sample_weight=None, labels=None, *, gamma, beta, **running):
+        """The layer on `mx.nd` arrays, in the mode that autograd is in."""
         x, axis = compute_type(X), self.axis % X.ndim
+        weights = None if sample_weight is None else lay_weights(sample_weight, x)
         gamma = cast(gamma if self.scale else nd.ones_like(gamma), x.dtype)
         beta = cast(beta if self.center else nd.zeros_like(beta), x.dtype)
-        mode = autograd.predict_mode() if self.use_global_stats else nullcontext()
-        with by_a_block(), mode:
+        with by_a_block(), autograd.predict_mode() if self.use_global_stats else nullcontext():
+            gamma, beta = self.affine.of(self, x, gamma, beta, running, weights, labels)
             return cast(self.normalize(x, gamma, beta, axis, running, weights), X.dtype)
 
     def normalize(self, X, gamma, beta, axis, running, weights=None):
@@ -219,7 +206,7 @@ class BatchNorm(ArrayBlock):
         training = autograd.is_training()
         weighted = training and weights is not None
         kernel = textbook if weighted else kernels.choose(self.kernel, X)
-        mean, var = cast(running["running_mean"], X.dtype), cast(running["running_var"], X.dtype)
+        mean, var = (cast(running[name], X.dtype) for name in ("running_mean", "running_var"))
         momentum, options = self.momentum or 0, {"axis": axis, "activation": self.activation}
         if training:
             by_kernel = self.average.by_kernel
@@ -259,7 +246,7 @@ class BatchNorm(ArrayBlock):
             warnings.warn(
                 f"{self.name} was given one value per channel in training, X of shape {X.shape}: "
                 f"{ONE_VALUE}",
-                stacklevel=10,
+                stacklevel=9,
             )  # who calls it
 
     def cast(self, dtype):

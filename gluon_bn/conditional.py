@@ -8,6 +8,7 @@ import numpy as np
 from mxnet import nd
 from mxnet.gluon import nn
 
+from gluon_bn.affine import PerClass
 from gluon_bn.arguments import as_nd, check_count, check_labels
 from gluon_bn.base import ArrayBlock
 from gluon_bn.blocks import OPTIONS, BatchNorm
@@ -31,15 +32,15 @@ class ConditionalBatchNorm(BatchNorm):
     """
 
     _options = (*BatchNorm._options, "num_classes", "per_class_statistics")
-    _per_example = True
 
     def __init__(
         self, num_features, num_classes, num_dims=None, *, per_class_statistics=False, **options
     ):
         check_count("num_classes", num_classes, least=1)
-        # Before the parameters are made: their shape depends on them.
+        # Before the parameters are made: their shape depends on it.
+        self._state_rows = (num_classes,) if per_class_statistics else ()
+        super().__init__(num_features, num_dims, affine=PerClass(num_classes), **options)
         self.num_classes, self.per_class_statistics = num_classes, per_class_statistics
-        super().__init__(num_features, num_dims, **options)
 
     @classmethod
     def from_batch_norm(cls, layer, num_classes, **options):
@@ -83,9 +84,6 @@ class ConditionalBatchNorm(BatchNorm):
                 as_nd(parameter.data(place))[:] = values[name][place]  # a row becomes every row
         return wide
 
-    def _rows_of(self, name):
-        return (self.num_classes,) if self.per_class_statistics or name in ("gamma", "beta") else ()
-
     def forward(self, X, labels):
         return ArrayBlock.forward(self, X, labels)
 
@@ -93,30 +91,20 @@ class ConditionalBatchNorm(BatchNorm):
         super().check(X)
         check_labels(labels, X, self.num_classes)
 
-    def compute(self, X, labels, *, gamma, beta, **running):
-        rows = nd.cast(labels, "int32")
-        gamma, beta = (self._laid(nd.take(v, rows), X) for v in (gamma, beta))
+    def compute(self, X, labels, **parameters):
         if not self.per_class_statistics:
-            return self.transform(X, gamma, beta, running)
-        # Class by class, and back into the order of the batch.
-        labels = rows.asnumpy()
-        parts, order = [], np.argsort(labels, kind="stable")
-        for label in np.unique(labels):
-            here = nd.array(np.flatnonzero(labels == label), ctx=X.context, dtype="int32")
-            own = {name: value[int(label)] for name, value in running.items()}
-            parts.append(
-                self.transform(nd.take(X, here), nd.take(gamma, here), nd.take(beta, here), own)
-            )
+            return super().compute(X, None, labels, **parameters)
+        # Class by class, each with its own statistics, and back into the order of the batch.
+        numbers = labels.asnumpy()
+        parts, order = [], np.argsort(numbers, kind="stable")
+        for number in np.unique(numbers):
+            here = nd.array(np.flatnonzero(numbers == number), ctx=X.context, dtype="int32")
+            own = {
+                n: v if n in ("gamma", "beta") else v[int(number)] for n, v in parameters.items()
+            }
+            parts.append(super().compute(nd.take(X, here), None, nd.take(labels, here), **own))
         back = nd.array(np.argsort(order), ctx=X.context, dtype="int32")
         return nd.take(nd.concat(*parts, dim=0), back)
-
-    def _laid(self, v, X):
-        """A row per example, (N, C), as (N, C, 1, 1), with the C on this layer's axis."""
-        if X.ndim == 2:
-            return v
-        shape = [1] * X.ndim
-        shape[0], shape[self.axis] = v.shape
-        return v.reshape(shape)
 
     def __repr__(self):
         return super().__repr__().replace("(", f"(num_classes={self.num_classes}, ", 1)

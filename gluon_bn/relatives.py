@@ -15,6 +15,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.nn import conv_layers
 
 from gluon_bn import functional
+from gluon_bn.affine import Renormalized
 from gluon_bn.arguments import (
     as_nd,
     cast,
@@ -202,28 +203,11 @@ class BatchRenorm(BatchNorm):
     ):
         check_renorm(r_min, r_max, d_max, renorm_momentum, options)
         variance = options.get("running_variance_initializer", "ones")
-        super().__init__(num_features, num_dims, average=Renorm(variance), **options)
+        super().__init__(
+            num_features, num_dims, average=Renorm(variance), affine=Renormalized(), **options
+        )
         self.r_min, self.r_max, self.d_max = r_min, r_max, d_max
         self.renorm_momentum = renorm_momentum
-
-    def normalize(self, X, gamma, beta, axis, running, weights=None):
-        if autograd.is_training():
-            axes = tuple(a for a in range(X.ndim) if a != axis)
-            with autograd.pause():
-                mean, var = (s.reshape(-1) for s in functional.moments(X, axes, weights))
-                r, d = functional.renorm_correction(
-                    mean,
-                    var,
-                    cast(running["renorm_mean"], X.dtype),
-                    cast(running["renorm_stddev"], X.dtype),
-                    self.epsilon,
-                    self.r_min,
-                    self.r_max,
-                    self.d_max,
-                )
-            # gamma (x_hat r + d) + beta is batch normalization with another gamma and beta.
-            gamma, beta = gamma * r, gamma * d + beta
-        return super().normalize(X, gamma, beta, axis, running, weights)
 
 
 # ------------------------------------------------------------- normalizing weights, not activations

@@ -143,6 +143,7 @@ ORDER = [
     "graph",
     "base",
     "averages",
+    "affine",
     "blocks",
     "conditional",
     "relatives",
