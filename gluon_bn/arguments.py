@@ -489,3 +489,5 @@ def check_renorm(r_min, r_max, d_max, renorm_momentum, options):
             "batch renormalization has moving averages of its own: momentum=None and "
             "zero_debias do not go with it"
         )
+    if options.get("synchronized"):
+        raise ValueError("batch renormalization of a batch on several workers is not built")

@@ -32,6 +32,7 @@ from gluon_bn.base import ArrayBlock
 from gluon_bn.checked import by_a_block
 from gluon_bn.functional import activate
 from gluon_bn.kernels import native_graph, textbook
+from gluon_bn.workers import sync
 
 OPTIONS = (
     "num_dims",
@@ -45,6 +46,7 @@ OPTIONS = (
     "unbiased",
     "zero_debias",
     "skip_nonfinite",
+    "synchronized",
     "kernel",
 )
 
@@ -77,6 +79,10 @@ class BatchNorm(ArrayBlock):
         is not lost. False lets them in, as Gluon does. Finite numbers whose variance overflows are
         the same accident (float32 holds up to 3.4e38, which is numbers of 1e19); the kernel
         'fused' then still gives the right output, the others NaN.
+    synchronized: True takes the statistics of the whole batch where several workers have a part of
+        it each (`gluon_bn.workers`). All workers make their layers in the same order, and call them
+        in training equally often. Alone it is the ordinary layer. With the kernels 'fused' and
+        'analytic', without sample_weight.
     kernel: how it is computed, see `gluon_bn.kernels`; 'auto' takes the fastest that fits.
     average: how the running statistics follow the batches, if in a way that momentum and
         zero_debias do not say; see `gluon_bn.averages`.
@@ -112,6 +118,7 @@ class BatchNorm(ArrayBlock):
         running_mean_initializer="zeros",
         running_variance_initializer="ones",
         skip_nonfinite=True,
+        synchronized=False,
         kernel="auto",
         average=None,
         affine=None,
@@ -122,7 +129,7 @@ class BatchNorm(ArrayBlock):
         self.momentum, self.epsilon, self.activation = momentum, epsilon, activation
         self.center, self.scale, self.use_global_stats = center, scale, use_global_stats
         self.unbiased, self.zero_debias, self.skip_nonfinite = unbiased, zero_debias, skip_nonfinite
-        self.kernel, self._warned = kernel, False
+        self.synchronized, self.kernel, self._warned = synchronized, kernel, False
         self.average = average or averages.average_for(momentum, zero_debias)
         self.affine = affine or PerChannel()
         self._per_example = bool(self.affine.rows)  # then axis 0 must be the batch's
@@ -140,6 +147,7 @@ class BatchNorm(ArrayBlock):
         for name, init in states.items():
             shape = (*self._state_rows, num_features)
             setattr(self, name, self._parameter(name, init, None, shape))
+        self._channel = sync.channel(kernel) if synchronized else None
 
     def _arguments(self):
         """None, so that no file pretends to hold it, with a part of your own."""
@@ -152,6 +160,8 @@ class BatchNorm(ArrayBlock):
 
     def check(self, X, sample_weight=None):
         axis = check_batch(X, self.axis, self.num_dims, self.channels, self._per_example)
+        if sample_weight is not None and self.synchronized:
+            raise ValueError("sample_weight does not go with synchronized=True: leave one of them")
         check_weights(sample_weight, X, tuple(a for a in range(X.ndim) if a != axis), axis)
 
     def infer_shapes(self, X_shape):
@@ -163,7 +173,11 @@ class BatchNorm(ArrayBlock):
         the step; otherwise an operator that calls this Block."""
         fits = self.average.by_kernel and self.affine.by_kernel and not inputs and self._on_cpu()
         of_a_subclass = type(self).compute, type(self).normalize
-        fits = fits and of_a_subclass == (BatchNorm.compute, BatchNorm.normalize)
+        fits = (
+            fits
+            and self._channel is None
+            and of_a_subclass == (BatchNorm.compute, BatchNorm.normalize)
+        )
         if not fits or self.kernel not in ("auto", "native") or kernels.why_not("native"):
             return super().graph(X, *inputs, **parameters)
         parameters = {name: s.as_nd_ndarray() for name, s in parameters.items()}
@@ -205,7 +219,10 @@ class BatchNorm(ArrayBlock):
         """Call `batch_norm` of the kernel, and keep the statistics that it hands back."""
         training = autograd.is_training()
         weighted = training and weights is not None
-        kernel = textbook if weighted else kernels.choose(self.kernel, X)
+        workers = self._channel.call() if training and self._channel else None
+        if workers is not None and workers.idle:  # X stands for examples that are not there, and
+            X = 0 * X + X.detach()  # its gradient is zero; asked for, or the others would wait
+        kernel = textbook if weighted else kernels.choose(self.kernel, X, workers and "workers")
         mean, var = (cast(running[name], X.dtype) for name in ("running_mean", "running_var"))
         momentum, options = self.momentum or 0, {"axis": axis, "activation": self.activation}
         if training:
@@ -214,6 +231,7 @@ class BatchNorm(ArrayBlock):
                 mean, var, momentum = nd.zeros_like(mean), nd.zeros_like(var), 0
             options.update(
                 weights=weights,
+                workers=workers,
                 unbiased=self.unbiased,
                 skip_nonfinite=self.skip_nonfinite and by_kernel,
                 may_add="add" in (self.gamma.grad_req, self.beta.grad_req),
@@ -241,7 +259,7 @@ class BatchNorm(ArrayBlock):
                 old[:] = value if finite is None else nd.where(finite, value, old)
 
     def _warn_if_single(self, X, axis):
-        if not self._warned and X.size == X.shape[axis]:
+        if not self._warned and X.size == X.shape[axis] and self._channel is None:
             self._warned = True
             warnings.warn(
                 f"{self.name} was given one value per channel in training, X of shape {X.shape}: "
@@ -269,6 +287,7 @@ class BatchNorm(ArrayBlock):
             "activation": None,
             "unbiased": False,
             "zero_debias": False,
+            "synchronized": False,
         }
         shown.update({k: getattr(self, k) for k, v in usual.items() if getattr(self, k) != v})
         shown["kernel"] = self.kernel

@@ -35,6 +35,7 @@ class Channel:
     def __init__(self, here):
         self.world, self.comm = here, here.comm.Dup()
         self.numbers = itertools.count()
+        here.leave_first()
 
     def call(self):
         """The next call of the layer; within a graph's operator, the one that it is about."""
@@ -59,8 +60,18 @@ class Channel:
         return parts.sum(axis=0)
 
 
-def channel():
-    """A `Channel` for a new layer, or None for a lone worker."""
+def channel(kernel):
+    """A `Channel` for a new layer with this kernel, or None for a lone worker.
+
+    Raises ValueError for a kernel that does not add its sums up over workers.
+    """
+    from gluon_bn import kernels
+
+    if kernel != "auto" and "workers" not in kernels.get(kernel).OPTIONS:
+        raise ValueError(
+            f"the kernel {kernel!r} cannot take the statistics of several workers: use 'auto', "
+            "'fused' or 'analytic' with synchronized=True"
+        )
     here = world()
     return Channel(here) if here.size > 1 else None
 

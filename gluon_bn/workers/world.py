@@ -76,8 +76,7 @@ class World:
     """All workers of a run, seen from one of them.
 
     rank : which one this is, from 0.  size : how many there are.
-    idle : set by who trains while this worker's part of a batch is empty. It then computes on some
-        other example, for the others wait for it in each layer, and adds nothing to any sum.
+    idle : this worker's part of the batch is empty (see `take`).
     """
 
     def __init__(self, comm=None):
@@ -85,15 +84,24 @@ class World:
         self.idle = False
         if comm is None:
             return
-        from gluon_bn.kernels import function  # noqa: F401  its way out has to come after ours
-
         self.comm, self._leaving = comm.Dup(), comm.Dup()
         self._excepthook, sys.excepthook = sys.excepthook, self._end_all
-        atexit.register(self._leave_together)
+        self.leave_first()
 
     def part(self, n):
         """The slice of n examples that is this worker's; their lengths differ by one at most."""
         return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
+
+    def take(self, *arrays):
+        """This worker's part of a batch: of X and y, for instance.
+
+        A last batch may have fewer examples than there are workers. One that gets none computes on
+        the first example, for the others wait for it in each layer, and is `idle`: it adds nothing
+        to a sum of statistics, and its loss has to be multiplied by zero.
+        """
+        part = self.part(len(arrays[0]))
+        self.idle = part.start == part.stop
+        return tuple(array[0:1] if self.idle else array[part] for array in arrays)
 
     def sum(self, values):
         """The sum over all workers, a float64 array, the same to the last bit on each of them."""
@@ -178,6 +186,12 @@ class World:
         sys.stdout.flush()
         sys.stderr.flush()
         self.comm.Abort(code)
+
+    def leave_first(self):
+        """At its end this process waits for the others before it does anything else. (MXNet would
+        wait for what still computes, and that may be waiting for a worker that will not come.)"""
+        atexit.unregister(self._leave_together)
+        atexit.register(self._leave_together)
 
     def _leave_together(self):
         """At the end of this process. If the others do not come, they wait for this one, in vain."""
