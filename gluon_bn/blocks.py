@@ -92,6 +92,7 @@ class BatchNorm(ArrayBlock):
 
     _options = ("num_features", *OPTIONS)
     _state_rows = ()  # what stands before the C in the shape of the statistics
+    _per_example = False  # whether anything differs by example, so that axis 0 must be the batch's
 
     def __init__(
         self,
@@ -125,7 +126,7 @@ class BatchNorm(ArrayBlock):
         self.kernel, self._warned = kernel, False
         self.average = average or averages.average_for(momentum, zero_debias)
         self.affine = affine or PerChannel()
-        self._per_example = bool(self.affine.rows)  # then axis 0 must be the batch's
+        self._per_example = self._per_example or bool(self.affine.rows)
         check_options(self)
         kernels.check_name(kernel)
 

@@ -4,7 +4,7 @@
     norm='gluon'       gluon.nn.BatchNorm
     norm='none'        no normalization
     norm='layer'       a relative of batch norm: 'layer', 'instance', 'group', 'pixel', 'renorm',
-                       or the name of its class, such as 'LayerNorm'
+                       'rms', 'ghost', or the name of its class, such as 'LayerNorm'
     norm=function      your own: norm(num_features, num_dims) returns a Block
 
 `num_features` is the number of channels, `num_dims` the rank of the input: 4 after a convolution
@@ -72,7 +72,7 @@ def make_norm(norm):
         return lambda num_features, num_dims: nn.BatchNorm(in_channels=num_features)
     if norm in KERNELS and norm in norm_names():
         return lambda num_features, num_dims: BatchNorm(num_features, num_dims, kernel=norm)
-    relative = norm.lower().replace("batchrenorm", "renorm")
+    relative = norm.lower().replace("batchrenorm", "renorm").replace("ghostbatch", "ghost")
     relative = relative if relative in RELATIVES else relative.removesuffix("norm")
     if relative in RELATIVES:
         return RELATIVES[relative]
@@ -122,4 +122,6 @@ RELATIVES = {
     "group": _group,
     "pixel": lambda num_features, num_dims: relatives.PixelNorm(),
     "renorm": lambda num_features, num_dims: relatives.BatchRenorm(num_features, num_dims),
+    "rms": lambda num_features, num_dims: relatives.RMSNorm(1, in_channels=num_features),
+    "ghost": lambda num_features, num_dims: relatives.GhostBatchNorm(num_features, num_dims),
 }
