@@ -10,6 +10,7 @@ built with `gluon.nn.BatchNorm`, and the other way round.
 
 import warnings
 from contextlib import nullcontext
+from inspect import signature
 
 import mxnet as mx
 import numpy as np
@@ -34,19 +35,9 @@ from gluon_bn.functional import activate
 from gluon_bn.kernels import native_graph, textbook
 
 OPTIONS = (
-    "num_dims",
-    "axis",
-    "momentum",
-    "epsilon",
-    "center",
-    "scale",
-    "use_global_stats",
-    "activation",
-    "unbiased",
-    "zero_debias",
-    "skip_nonfinite",
-    "kernel",
-)
+    "axis momentum epsilon num_dims center scale use_global_stats activation unbiased zero_debias "
+    "skip_nonfinite kernel"
+).split()
 
 
 class BatchNorm(ArrayBlock):
@@ -168,20 +159,9 @@ class BatchNorm(ArrayBlock):
         if not fits or self.kernel not in ("auto", "native") or kernels.why_not("native"):
             return super().graph(X, *inputs, **parameters)
         parameters = {name: s.as_nd_ndarray() for name, s in parameters.items()}
+        options = {name: getattr(self, name) for name in native_graph.OPTIONS}
         Y = native_graph.batch_norm_symbol(
-            X.as_nd_ndarray(),
-            **parameters,
-            eps=self.epsilon,
-            momentum=self.momentum,
-            axis=self.axis,
-            unbiased=self.unbiased,
-            center=self.center,
-            scale=self.scale,
-            use_global_stats=self.use_global_stats,
-            skip_nonfinite=self.skip_nonfinite,
-            activation=self.activation,
-            num_dims=self.num_dims,
-            vectors=True,
+            X.as_nd_ndarray(), **parameters, eps=self.epsilon, vectors=True, **options
         )
         return Y.as_np_ndarray() if isinstance(X, mx.sym.np._Symbol) else Y
 
@@ -247,8 +227,8 @@ class BatchNorm(ArrayBlock):
             warnings.warn(
                 f"{self.name} was given one value per channel in training, X of shape {X.shape}: "
                 f"{ONE_VALUE}",
-                stacklevel=9,
-            )  # who calls it
+                stacklevel=9,  # who calls it
+            )
 
     def cast(self, dtype):
         """Parameters and statistics stay in float32 when the network goes to float16, as Gluon's:
@@ -256,21 +236,9 @@ class BatchNorm(ArrayBlock):
         super().cast("float32" if np.dtype(dtype) in HALVES else dtype)
 
     def __repr__(self):
-        shown = {
-            "num_features": self.channels or None,
-            "axis": self.axis,
-            "momentum": self.momentum,
-            "epsilon": self.epsilon,
-        }
-        usual = {
-            "num_dims": None,
-            "center": True,
-            "scale": True,
-            "use_global_stats": False,
-            "activation": None,
-            "unbiased": False,
-            "zero_debias": False,
-        }
-        shown.update({k: getattr(self, k) for k, v in usual.items() if getattr(self, k) != v})
-        shown["kernel"] = self.kernel
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
+        usual, shown = signature(BatchNorm).parameters, [f"num_features={self.channels or None}"]
+        for name in OPTIONS:
+            value, always = getattr(self, name), name in ("axis", "momentum", "epsilon", "kernel")
+            if always or value != usual[name].default:
+                shown.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
