@@ -1,9 +1,9 @@
 """Batch normalization, built from scratch in MXNet Gluon.
 
-The mathematics is in `gluon_bn.functional`, the layers in `gluon_bn.blocks`, `conditional` and
-`relatives`, other bodies of `batch_norm` in `gluon_bn.kernels`. Importing this package
-changes no global state, and is quick: a module is loaded, and MXNet with it, when you first ask for
-something in it.
+The mathematics is in `gluon_bn.functional`, the layers in `gluon_bn.blocks`, `conditional`,
+`relatives` and `weight_norms`, other bodies of `batch_norm` in `gluon_bn.kernels`. Importing this
+package changes no global state, and is quick: a module is loaded, and MXNet with it, when you first
+ask for something in it.
 """
 
 import importlib
@@ -27,13 +27,14 @@ _NAMES = {
     "conditional": ("ConditionalBatchNorm",),
     "relatives": (
         "BatchRenorm",
+        "GhostBatchNorm",
         "GroupNorm",
         "InstanceNorm",
         "LayerNorm",
         "PixelNorm",
-        "SpectralNorm",
-        "WeightNorm",
+        "RMSNorm",
     ),
+    "weight_norms": ("SpectralNorm", "WeightNorm"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -170,11 +170,14 @@ def check_axis(axis, ndim):
 
 def check_channel_axis(axis, num_dims=None, per_example=False):
     """The axis of a layer that has not seen X yet, though it may know its rank."""
-    check_axis(axis, num_dims or 32)  # 32: the highest rank MXNet has
+    _not_the_batch(check_axis(axis, num_dims or 32), per_example)  # 32: MXNet's highest rank
+
+
+def _not_the_batch(axis, per_example, got=""):
     if per_example and axis == 0:
         raise ValueError(
-            "axis 0 is the batch here: each example is treated by itself, so the "
-            "channels must be on another axis, usually 1"
+            "axis 0 is the batch here: each example is treated by itself, so the channels must be "
+            f"on another axis, axis=1 for (N, C, ...) or axis=-1 for (N, ..., C){got}"
         )
 
 
@@ -201,12 +204,7 @@ def check_batch(X, axis, num_dims=None, channels=None, per_example=False):
     check_rank(X.shape, num_dims)
     check_array("X", X)
     axis = check_axis(axis, X.ndim)
-    if per_example and axis == 0:
-        raise ValueError(
-            "axis 0 is the batch here: each example is treated by itself, so the "
-            "channels must be on another axis, axis=1 for (N, C, ...) or axis=-1 for "
-            f"(N, ..., C); got axis=0 for shape {X.shape}"
-        )
+    _not_the_batch(axis, per_example, f"; got axis=0 for shape {X.shape}")
     if channels and X.shape[axis] != channels:
         raise ValueError(
             f"this layer has {channels} channels, but X has {X.shape[axis]} on axis "
@@ -243,9 +241,13 @@ def check_groups(num_groups, X):
         )
 
 
+def check_number(name, value):
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+
+
 def check_eps(eps, name="eps"):
-    if not isinstance(eps, Real) or isinstance(eps, bool):
-        raise TypeError(f"{name} must be a number, got {eps!r}")
+    check_number(name, eps)
     if not 0 < eps < float("inf"):
         raise ValueError(
             f"{name} must be greater than 0: it keeps a constant channel from a "
@@ -254,8 +256,7 @@ def check_eps(eps, name="eps"):
 
 
 def check_momentum(momentum, name="momentum"):
-    if not isinstance(momentum, Real) or isinstance(momentum, bool):
-        raise TypeError(f"{name} must be a number, got {momentum!r}")
+    check_number(name, momentum)
     if not 0 <= momentum <= 1:
         raise ValueError(
             f"{name} must be in [0, 1]: it is the weight of the past in the moving "
@@ -477,10 +478,10 @@ def check_options(layer):
 def check_renorm(r_min, r_max, d_max, renorm_momentum, options):
     """The options of a `BatchRenorm`."""
     for name, bound in (("r_min", r_min), ("r_max", r_max), ("d_max", d_max)):
-        if bound is not None and (not isinstance(bound, Real) or isinstance(bound, bool)):
-            raise TypeError(f"{name} must be None or a number, got {bound!r}")
-        if bound is not None and not bound >= 0:
-            raise ValueError(f"{name} must be None or at least 0, got {bound}")
+        if bound is not None:
+            check_number(name, bound)
+            if not bound >= 0:
+                raise ValueError(f"{name} must be None or at least 0, got {bound}")
     if r_min is not None and r_max is not None and r_min > r_max:
         raise ValueError(f"r_min must not exceed r_max, got {r_min} and {r_max}")
     check_momentum(renorm_momentum, "renorm_momentum")
@@ -489,5 +490,3 @@ def check_renorm(r_min, r_max, d_max, renorm_momentum, options):
             "batch renormalization has moving averages of its own: momentum=None and "
             "zero_debias do not go with it"
         )
-    if options.get("synchronized"):
-        raise ValueError("batch renormalization of a batch on several workers is not built")

@@ -10,6 +10,7 @@ built with `gluon.nn.BatchNorm`, and the other way round.
 
 import warnings
 from contextlib import nullcontext
+from inspect import signature
 
 import mxnet as mx
 import numpy as np
@@ -35,20 +36,9 @@ from gluon_bn.kernels import native_graph, textbook
 from gluon_bn.workers import sync
 
 OPTIONS = (
-    "num_dims",
-    "axis",
-    "momentum",
-    "epsilon",
-    "center",
-    "scale",
-    "use_global_stats",
-    "activation",
-    "unbiased",
-    "zero_debias",
-    "skip_nonfinite",
-    "synchronized",
-    "kernel",
-)
+    "axis momentum epsilon num_dims center scale use_global_stats activation unbiased zero_debias "
+    "skip_nonfinite synchronized kernel"
+).split()
 
 
 class BatchNorm(ArrayBlock):
@@ -98,6 +88,8 @@ class BatchNorm(ArrayBlock):
 
     _options = ("num_features", *OPTIONS)
     _state_rows = ()  # what stands before the C in the shape of the statistics
+    _synchronizes = True  # whether several workers can share the statistics
+    _per_example = False  # whether anything differs by example, so that axis 0 must be the batch's
 
     def __init__(
         self,
@@ -132,7 +124,7 @@ class BatchNorm(ArrayBlock):
         self.synchronized, self.kernel, self._warned = synchronized, kernel, False
         self.average = average or averages.average_for(momentum, zero_debias)
         self.affine = affine or PerChannel()
-        self._per_example = bool(self.affine.rows)  # then axis 0 must be the batch's
+        self._per_example = self._per_example or bool(self.affine.rows)
         check_options(self)
         kernels.check_name(kernel)
 
@@ -147,7 +139,7 @@ class BatchNorm(ArrayBlock):
         for name, init in states.items():
             shape = (*self._state_rows, num_features)
             setattr(self, name, self._parameter(name, init, None, shape))
-        self._channel = sync.channel(kernel) if synchronized else None
+        self._channel = sync.channel(self) if synchronized else None
 
     def _arguments(self):
         """None, so that no file pretends to hold it, with a part of your own."""
@@ -181,20 +173,9 @@ class BatchNorm(ArrayBlock):
         if not fits or self.kernel not in ("auto", "native") or kernels.why_not("native"):
             return super().graph(X, *inputs, **parameters)
         parameters = {name: s.as_nd_ndarray() for name, s in parameters.items()}
+        options = {name: getattr(self, name) for name in native_graph.OPTIONS}
         Y = native_graph.batch_norm_symbol(
-            X.as_nd_ndarray(),
-            **parameters,
-            eps=self.epsilon,
-            momentum=self.momentum,
-            axis=self.axis,
-            unbiased=self.unbiased,
-            center=self.center,
-            scale=self.scale,
-            use_global_stats=self.use_global_stats,
-            skip_nonfinite=self.skip_nonfinite,
-            activation=self.activation,
-            num_dims=self.num_dims,
-            vectors=True,
+            X.as_nd_ndarray(), **parameters, eps=self.epsilon, vectors=True, **options
         )
         return Y.as_np_ndarray() if isinstance(X, mx.sym.np._Symbol) else Y
 
@@ -264,8 +245,8 @@ class BatchNorm(ArrayBlock):
             warnings.warn(
                 f"{self.name} was given one value per channel in training, X of shape {X.shape}: "
                 f"{ONE_VALUE}",
-                stacklevel=9,
-            )  # who calls it
+                stacklevel=9,  # who calls it
+            )
 
     def cast(self, dtype):
         """Parameters and statistics stay in float32 when the network goes to float16, as Gluon's:
@@ -273,22 +254,9 @@ class BatchNorm(ArrayBlock):
         super().cast("float32" if np.dtype(dtype) in HALVES else dtype)
 
     def __repr__(self):
-        shown = {
-            "num_features": self.channels or None,
-            "axis": self.axis,
-            "momentum": self.momentum,
-            "epsilon": self.epsilon,
-        }
-        usual = {
-            "num_dims": None,
-            "center": True,
-            "scale": True,
-            "use_global_stats": False,
-            "activation": None,
-            "unbiased": False,
-            "zero_debias": False,
-            "synchronized": False,
-        }
-        shown.update({k: getattr(self, k) for k, v in usual.items() if getattr(self, k) != v})
-        shown["kernel"] = self.kernel
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
+        usual, shown = signature(BatchNorm).parameters, [f"num_features={self.channels or None}"]
+        for name in OPTIONS:
+            value, always = getattr(self, name), name in ("axis", "momentum", "epsilon", "kernel")
+            if always or value != usual[name].default:
+                shown.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"

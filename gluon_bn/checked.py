@@ -179,6 +179,7 @@ normalize = _decorator(_anywhere)
 batch_norm = _decorator(_channels, lay_for_block=True)
 kernel = _decorator(_channels, none_is_filled=True)  # batch_norm for vectors, too
 layer_norm = _decorator(_averaged)
+rms_norm = _decorator(_averaged)
 group_norm = _decorator(_channels)
 instance_norm = _decorator(_positions_of_each_example)
 pixel_norm = _decorator(_channels_of_each_example)

@@ -179,9 +179,20 @@ def instance_norm(X, gamma, beta, eps, axis=1):
     return normalize(X, mean, var, beta, gamma, eps)
 
 
+@checked.rms_norm
+def rms_norm(X, gamma, eps, axis=-1):
+    """Every position to root mean square 1 over `axis`, times gamma (Zhang and Sennrich, 2019,
+    equation (4)): gamma X / sqrt(mean of X^2 + eps). No mean is subtracted.
+
+    gamma has one value per entry of `axis`, or is None.
+    """
+    mean_square = average(nd.square(X), axis)
+    Y = X * broadcast_like(inverse_root(mean_square, eps), X)
+    return Y if gamma is None else Y * broadcast_like(gamma, X)
+
+
 @checked.pixel_norm
 def pixel_norm(X, eps=1e-8, axis=1):
     """Every pixel's vector of channels to length sqrt(C) (Karras et al., 2018, section 4.2):
-    X / sqrt(mean over channels of X^2 + eps). No mean is subtracted, nothing is learned."""
-    mean_square = average(nd.square(X), (axis,))
-    return X * broadcast_like(inverse_root(mean_square, eps), X)
+    `rms_norm` over the channels, in which nothing is learned."""
+    return rms_norm(X, None, eps, (axis,))

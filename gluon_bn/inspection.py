@@ -12,7 +12,7 @@ leaves it as it was.
 import contextlib
 import re
 import warnings
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Optional
 
 import mxnet as mx
@@ -20,7 +20,14 @@ import numpy as np
 from mxnet import autograd, gluon, nd
 from mxnet.gluon import Block, HybridBlock, nn
 
-from gluon_bn.arguments import accepting, as_nd, cast, check_labels, check_scores
+from gluon_bn.arguments import (
+    accepting,
+    as_nd,
+    cast,
+    check_kind,
+    check_labels,
+    check_scores,
+)
 from gluon_bn.inference.networks import all_blocks
 
 __all__ = ["ActivationReport", "LayerReport", "activation_report"]
@@ -112,18 +119,7 @@ class LayerReport:
 class ActivationReport:
     """The rows of `activation_report`; printing it gives a table."""
 
-    COLUMNS = (
-        "name",
-        "kind",
-        "shape",
-        "mean",
-        "std",
-        "between",
-        "flat",
-        "dead",
-        "gradient",
-        "weight_gradient",
-    )
+    COLUMNS = tuple(column.name for column in fields(LayerReport) if column.name != "values")
 
     def __init__(self, rows):
         self.rows = list(rows)
@@ -166,7 +162,7 @@ class ActivationReport:
         """The table as a pandas.DataFrame (pandas comes with the course, not with the package)."""
         import pandas
 
-        rows = [{key: asdict(row)[key] for key in self.COLUMNS} for row in self.rows]
+        rows = [{key: getattr(row, key) for key in self.COLUMNS} for row in self.rows]
         return pandas.DataFrame(rows).set_index("name")
 
     def plot(self, title=None):
@@ -176,41 +172,18 @@ class ActivationReport:
         return plot_report(self, title)
 
     def __repr__(self):
-        table = [
-            (
-                "layer",
-                "kind",
-                "output",
-                "mean",
-                "std",
-                "between",
-                "flat",
-                "dead",
-                "gradient",
-                "weights'",
-            )
-        ]
+        table = [("layer", "kind", "output", *self.COLUMNS[3:-1], "weights'")]
         for row in self.rows:
             table.append(
-                (
-                    row.name or "(net)",
-                    row.kind,
-                    str(row.shape),
-                    *map(_number, (row.mean, row.std, row.between)),
-                    _percent(row.flat),
-                    _percent(row.dead),
-                    _number(row.gradient),
-                    _number(row.weight_gradient),
-                )
+                [row.name or "(net)", row.kind, str(row.shape)]
+                + [_number(v) for v in (row.mean, row.std, row.between)]
+                + [_percent(v) for v in (row.flat, row.dead)]
+                + [_number(v) for v in (row.gradient, row.weight_gradient)]
             )
         widths = [max(map(len, column)) for column in zip(*table)]
-        return "\n".join(
-            "  ".join(
-                cell.ljust(width) if column < 3 else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(line, widths))
-            ).rstrip()
-            for line in table
-        )
+        align = [str.ljust] * 3 + [str.rjust] * (len(widths) - 3)
+        lines = ("  ".join(f(c, w) for f, c, w in zip(align, line, widths)) for line in table)
+        return "\n".join(line.rstrip() for line in lines)
 
 
 # What the user gave -------------------------------------------------------------------------------
@@ -219,16 +192,11 @@ class ActivationReport:
 def _check(net, X, y):
     if not isinstance(net, Block):
         raise TypeError(f"net must be a Gluon Block, got {type(net).__name__}")
-    if not isinstance(X, nd.NDArray):
-        raise TypeError(
-            f"X must be an mx.nd or mx.np array, got {type(X).__name__}; "
-            "mx.nd.array(X) makes one. A batch (X, y) goes in as two arguments"
-        )
+    check_kind("X", X)
     if y is not None and (not isinstance(y, nd.NDArray) or y.shape[:1] != X.shape[:1]):
-        shape = y.shape if isinstance(y, nd.NDArray) else type(y).__name__
+        got = y.shape if isinstance(y, nd.NDArray) else type(y).__name__
         raise ValueError(
-            f"y must be an array with one label for each of the {X.shape[0]} examples "
-            f"of X, got {shape}"
+            f"y must be an array with one label for each of the {len(X)} examples of X, got {got}"
         )
     for parameter in net.collect_params().values():
         try:

@@ -1,24 +1,15 @@
 """The relatives of batch normalization, as Blocks with Gluon's signatures.
 
-`LayerNorm`, `InstanceNorm`, `GroupNorm` and `PixelNorm` average over other axes; `BatchRenorm`
-corrects the batch's statistics by the running ones; `WeightNorm` and `SpectralNorm` leave the
-activations alone and normalize the weights of a layer. The equations are in `gluon_bn.functional`;
-here are parameters and states.
+`LayerNorm`, `InstanceNorm`, `GroupNorm`, `RMSNorm` and `PixelNorm` average over other axes;
+`BatchRenorm` corrects the batch's statistics by the running ones, `GhostBatchNorm` takes those of
+a part of the batch. The equations are in `gluon_bn.functional`; here are parameters and states.
 """
 
-import copy
-from math import prod
-
-import mxnet as mx
 from mxnet import autograd, nd
-from mxnet.gluon import nn
-from mxnet.gluon.nn import conv_layers
 
 from gluon_bn import functional
 from gluon_bn.affine import Renormalized
 from gluon_bn.arguments import (
-    as_nd,
-    cast,
     check_batch,
     check_channel_axis,
     check_count,
@@ -26,12 +17,11 @@ from gluon_bn.arguments import (
     check_groups,
     check_renorm,
     check_spatial,
-    compute_type,
 )
 from gluon_bn.averages import Renorm
 from gluon_bn.base import ArrayBlock
 from gluon_bn.blocks import BatchNorm
-from gluon_bn.kernels.function import differentiable
+from gluon_bn.weight_norms import SpectralNorm, WeightNorm  # noqa: F401  relatives, too
 
 
 class _Affine(ArrayBlock):
@@ -41,10 +31,19 @@ class _Affine(ArrayBlock):
     _per_example = True  # the statistics: axis 0 must be the batch's
 
     def __init__(
-        self, epsilon, center, scale, beta_initializer, gamma_initializer, in_channels, **kwargs
+        self,
+        axis=-1,
+        epsilon=1e-5,
+        center=True,
+        scale=True,
+        beta_initializer="zeros",
+        gamma_initializer="ones",
+        in_channels=0,
+        **kwargs,
     ):
         super().__init__(**kwargs)
-        check_channel_axis(self.axis, per_example=self._per_example)
+        check_channel_axis(axis, per_example=self._per_example)
+        self.axis = axis
         check_eps(epsilon, "epsilon")
         check_count("in_channels", in_channels)
         self.epsilon, self.center, self.scale = epsilon, center, scale
@@ -69,22 +68,6 @@ class LayerNorm(_Affine):
 
     _per_example = False
 
-    def __init__(
-        self,
-        axis=-1,
-        epsilon=1e-5,
-        center=True,
-        scale=True,
-        beta_initializer="zeros",
-        gamma_initializer="ones",
-        in_channels=0,
-        **kwargs,
-    ):
-        self.axis = axis
-        super().__init__(
-            epsilon, center, scale, beta_initializer, gamma_initializer, in_channels, **kwargs
-        )
-
     def normalize(self, X, gamma, beta):
         return functional.layer_norm(X, gamma, beta, self.epsilon, self.axis)
 
@@ -103,10 +86,8 @@ class InstanceNorm(_Affine):
         in_channels=0,
         **kwargs,
     ):
-        self.axis = axis
-        super().__init__(
-            epsilon, center, scale, beta_initializer, gamma_initializer, in_channels, **kwargs
-        )
+        initializers = beta_initializer, gamma_initializer
+        super().__init__(axis, epsilon, center, scale, *initializers, in_channels, **kwargs)
 
     def check(self, X):
         super().check(X)
@@ -134,9 +115,8 @@ class GroupNorm(_Affine):
         **kwargs,
     ):
         check_count("num_groups", num_groups, least=1)
-        super().__init__(
-            epsilon, center, scale, beta_initializer, gamma_initializer, in_channels, **kwargs
-        )
+        initializers = beta_initializer, gamma_initializer
+        super().__init__(1, epsilon, center, scale, *initializers, in_channels, **kwargs)
         self.num_groups = num_groups
 
     def check(self, X):
@@ -148,6 +128,36 @@ class GroupNorm(_Affine):
 
     def __repr__(self):
         return super().__repr__().replace("(", f"(num_groups={self.num_groups}, ", 1)
+
+
+class RMSNorm(ArrayBlock):
+    """Root mean square normalization over one axis (Zhang and Sennrich, 2019, equation (4)): layer
+    normalization without the mean and without beta. epsilon is that of LLaMA; PyTorch's default is
+    the precision of the type of X."""
+
+    _options = ("axis", "epsilon", "scale")
+
+    def __init__(
+        self, axis=-1, epsilon=1e-6, scale=True, gamma_initializer="ones", in_channels=0, **kwargs
+    ):
+        super().__init__(**kwargs)
+        check_channel_axis(axis)
+        check_eps(epsilon, "epsilon")
+        check_count("in_channels", in_channels)
+        self.axis, self.epsilon, self.scale = axis, epsilon, scale
+        self.gamma = self._parameter("gamma", gamma_initializer, scale, (in_channels,))
+
+    def check(self, X):
+        check_batch(X, self.axis, None, self.channels)
+
+    def compute(self, X, gamma):
+        return functional.rms_norm(X, gamma if self.scale else None, self.epsilon, self.axis)
+
+    def __repr__(self):
+        return (
+            f"RMSNorm(axis={self.axis}, epsilon={self.epsilon}, scale={self.scale}, "
+            f"in_channels={self.channels})"
+        )
 
 
 class PixelNorm(ArrayBlock):
@@ -189,6 +199,7 @@ class BatchRenorm(BatchNorm):
     """
 
     _options = (*BatchNorm._options, "r_min", "r_max", "d_max", "renorm_momentum")
+    _synchronizes = False
 
     def __init__(
         self,
@@ -210,237 +221,36 @@ class BatchRenorm(BatchNorm):
         self.renorm_momentum = renorm_momentum
 
 
-# ------------------------------------------------------------- normalizing weights, not activations
+class GhostBatchNorm(BatchNorm):
+    """Ghost batch normalization (Hoffer et al., 2017, Algorithm 1): in training each part of the
+    batch, `ghost_size` examples of it, is normalized by its own statistics.
 
+    A large batch then has the noise of a small one. The running statistics move once for each part,
+    in order. What does not divide is shared out: a part has at least `ghost_size` examples, if the
+    batch has. In prediction it is `BatchNorm`.
 
-class _Reparametrized(ArrayBlock):
-    """A Dense, convolution or transposed convolution of Gluon, computed with another weight.
-
-    Its parameters become those of this Block, under their own names; the layer keeps what else it
-    is (strides, groups, activation).
+    Parameters: as `BatchNorm`, and ghost_size, at least 1.
     """
 
-    def __init__(self, layer, **kwargs):
-        if not isinstance(layer, (nn.Dense, conv_layers._Conv)):
-            raise TypeError(
-                "a Dense, Conv or ConvTranspose layer of Gluon is expected, got "
-                f"{type(layer).__name__}"
+    _options = (*BatchNorm._options, "ghost_size")
+    _synchronizes = False
+    _per_example = True
+
+    def __init__(self, num_features=0, num_dims=None, *, ghost_size=32, **options):
+        check_count("ghost_size", ghost_size, least=1)
+        super().__init__(num_features, num_dims, **options)
+        self.ghost_size = ghost_size
+
+    def compute(self, X, sample_weight=None, **parameters):
+        ghosts = len(X) // self.ghost_size
+        if ghosts < 2 or self.use_global_stats or not autograd.is_training():
+            return super().compute(X, sample_weight, **parameters)
+        edges = [len(X) * i // ghosts for i in range(ghosts + 1)]
+        parts = []
+        for begin, end in zip(edges, edges[1:]):
+            part, weight = (
+                a if a is None else nd.slice_axis(a, axis=0, begin=begin, end=end)
+                for a in (X, sample_weight)
             )
-        # One prefix for all its parameters, or Gluon could not load the file of a lone layer.
-        super().__init__(**{"prefix": layer.prefix, **kwargs})
-        layer = copy.copy(layer)
-        if isinstance(layer, conv_layers._Conv):
-            # Built under NumPy semantics it would call npx; `compute` gives it `mx.nd` arrays.
-            layer._op_name = layer._op_name.capitalize()
-        # The method, not the layer: a child of its own would name the parameters a second time.
-        self._layer_forward = layer.hybrid_forward
-        self.params.update(layer.params)
-        self.weight = layer.weight
-        if layer.bias is not None:
-            self.bias = layer.bias
-        self.units = layer._units if isinstance(layer, nn.Dense) else layer._channels
-        transposed = getattr(layer, "_op_name", "") == "Deconvolution"
-        self._groups = layer._kwargs["num_group"] if transposed else None
-
-    def _per_unit(self, name, init, trained=None):
-        """A parameter with one value per output; deferred as long as the weight is."""
-        known = all(n > 0 for n in self.weight.shape)
-        return self._parameter(name, init, trained, (self.units if known else 0,))
-
-    def _arguments(self):
-        """With the layer as [class, its arguments]; None for a layer that is not Gluon's own."""
-        layer = self._layer_forward.__self__
-        if not type(layer).__module__.startswith("mxnet.gluon.nn"):
-            return None
-        said = {"activation": layer.act and layer.act._act_type, "use_bias": layer.bias is not None}
-        if isinstance(layer, nn.Dense):
-            said.update(units=layer._units, flatten=layer._flatten)
-        else:
-            own = layer._kwargs
-            said.update(
-                channels=own["num_filter"],
-                kernel_size=own["kernel"],
-                strides=own["stride"],
-                padding=own["pad"],
-                dilation=own["dilate"],
-                groups=own["num_group"],
-                layout=own["layout"],
-                adj=own.get("adj"),
-                op_name=layer._op_name,
-            )
-        return {"layer": said, **super()._arguments()}
-
-    @classmethod
-    def _made_from(cls, layer, **arguments):
-        return cls((nn.Dense if "units" in layer else conv_layers._Conv)(**layer), **arguments)
-
-    def _state_names(self):
-        return [name for name in self._reg_params if name == "u"]
-
-    def infer_shapes(self, X_shape):
-        own = {name: mx.sym.var(name) for name in ("weight", "bias") if name in self._reg_params}
-        with mx.util.np_array(False):
-            graph = self._layer_forward(mx.sym, mx.sym.var("X"), **own)
-        found, (out,), _ = graph.infer_shape(X=X_shape)
-        found = dict(zip(graph.list_arguments(), found))
-        return {name: found.get(name, (self.units,)) for name in self._reg_params}, out
-
-    def rows(self, weight):
-        """The weight as a matrix with one row for each output unit or channel.
-
-        That of a transposed convolution is (in, out / groups, ...): for each group of inputs, the
-        outputs of this group.
-        """
-        if self._groups:
-            weight = weight.reshape(
-                (self._groups, -1, self.units // self._groups, prod(weight.shape[2:]))
-            ).swapaxes(1, 2)
-        return weight.reshape((self.units, -1))
-
-    def _from_rows(self, rows, shape):
-        """The weight, in its own shape, of such a matrix."""
-        if not self._groups:
-            return rows.reshape(shape)
-        rows = rows.reshape((self._groups, self.units // self._groups, -1, prod(shape[2:])))
-        # A copy: a transposed convolution rearranges its weight, and MXNet fails if that is a view.
-        return nd.identity(rows.swapaxes(1, 2).reshape(shape))
-
-    def compute(self, X, weight, bias=None, **own):
-        rows = self._reweight(compute_type(self.rows(weight)), **own)
-        weight = cast(self._from_rows(rows, weight.shape), weight.dtype)
-        call = self._on_leaves if self._groups else self._layer_forward
-        with mx.util.np_array(False):
-            return call(nd, X, weight, bias)
-
-    def _on_leaves(self, F, *inputs):
-        """The layer, differentiated by a second run on leaves of the graph.
-
-        MXNet 1.9.1 has no gradient for a transposed convolution whose weight was computed ("could
-        not execute a primitive"), only for one whose weight is a leaf.
-        """
-        inputs = [a for a in inputs if a is not None]
-        with autograd.pause():
-            Y = self._layer_forward(F, *inputs)
-        # Copies: the Trainer's step for the bias, already waiting for this gradient, would have the
-        # second run wait for it in turn.
-        kept = [a.copy() for a in inputs]
-
-        def backward(wanted, into, dY):
-            for leaf in kept:
-                leaf.attach_grad()
-            with mx.util.np_array(False), autograd.record():
-                replay = self._layer_forward(F, *kept)
-            replay.backward(dY)
-            return [leaf.grad for leaf in kept]
-
-        differentiable(inputs, [Y], backward)
-        return Y
-
-    def __repr__(self):
-        return f"{type(self).__name__}({self._layer_forward.__self__!r})"
-
-
-class WeightNorm(_Reparametrized):
-    """w = g v / ||v||, length and direction apart (Salimans and Kingma, 2016, equation (2)).
-
-    One g per output unit or channel; v is the layer's own `weight`. g starts at ||v||, so that a
-    wrapped layer starts as the same function. For Dense, Conv and ConvTranspose.
-
-    Where all of v is zero there is no direction, and ||v|| counts as 1: the output has no weights
-    (w = 0), and v has the gradient g dL/dw, by which it may leave zero.
-    """
-
-    def __init__(self, layer, **kwargs):
-        super().__init__(layer, **kwargs)
-        self.g = self._per_unit("g", _Start(self), True)
-
-    def _reweight(self, v, g):
-        return nd.broadcast_mul(v, (cast(g, v.dtype) / _lengths(v)).reshape((-1, 1)))
-
-    def _start(self, v, g):
-        as_nd(g)[:] = _lengths(v)
-
-
-def _lengths(rows):
-    """The length of each row, 1 for a row of zeros. (`nd.norm` has no gradient at zero: NaN.)"""
-    squares = nd.square(rows).sum(axis=1)
-    return nd.sqrt(squares + (squares == 0))
-
-
-class _Start(mx.init.Initializer):
-    """What a Block starts with, one value for each output, given the rows of its weight."""
-
-    def __init__(self, block):
-        super().__init__()
-        self.block = block
-
-    def _init_weight(self, name, arr):
-        weight = self.block.weight
-        weight = as_nd(weight.data(weight.list_ctx()[0])).as_in_context(arr.context)
-        self.block._start(compute_type(self.block.rows(weight)), arr)
-
-
-class SpectralNorm(_Reparametrized):
-    """w / sigma(w), the weight divided by its largest singular value (Miyato et al., 2018,
-    equation (8), Algorithm 1), which bounds the layer's Lipschitz constant by 1 for Dense layers.
-
-    sigma is followed by power iteration: the state `u`, one value per output unit or channel, is
-    found by up to 1,000 steps when the layer is initialized, takes `iterations` steps at each
-    training call and none in prediction. (A weight put in later, by `set_data` or from a file
-    without `u`, is near its bound after some training calls.) For a convolution the weight is read
-    as the matrix (out, in x height x width), as in the paper.
-
-    A matrix whose largest singular value is not above `epsilon` counts as zero: it is not divided.
-    """
-
-    _options = ("iterations", "epsilon")
-
-    def __init__(self, layer, iterations=1, epsilon=1e-12, **kwargs):
-        super().__init__(layer, **kwargs)
-        check_count("iterations", iterations, least=1)
-        check_eps(epsilon, "epsilon")
-        self.iterations, self.epsilon = iterations, epsilon
-        self.u = self._per_unit("u", _Start(self))
-
-    def _reweight(self, w, u):
-        training = autograd.is_training()
-        with autograd.pause():
-            column = self._unit(cast(u, w.dtype).reshape((-1, 1)))
-            if training:
-                for _ in range(self.iterations):
-                    row, column = self._step(w, column)
-                u[:] = cast(column.reshape(-1), u.dtype)
-            else:
-                row = self._unit(nd.dot(w, column, transpose_a=True))
-        sigma = nd.dot(column, nd.dot(w, row), transpose_a=True)
-        return nd.broadcast_div(w, sigma + (sigma <= self.epsilon))
-
-    def _step(self, w, column):
-        """One step of the power iteration.
-
-        Where w is zero along the column, as when its rows became zero, the next step starts from
-        another one; u would stay zero for good.
-        """
-        row = self._unit(nd.dot(w, column, transpose_a=True))
-        column = self._unit(nd.dot(w, row))
-        other = nd.arange(1, self.units + 1, ctx=w.context, dtype=w.dtype).reshape((-1, 1))
-        return row, column + other * (nd.norm(column).reshape((1, 1)) == 0)
-
-    def _start(self, w, u):
-        """From a random direction to near that of the largest singular value.
-
-        After k steps sigma^2 is expected to lack at most 0.871 ln(units) / (k - 1) of itself,
-        however close the singular values lie (Kuczynski and Wozniakowski, 1992): half a percent.
-        """
-        mx.init.Normal(1)._init_weight("u", u)
-        column = self._unit(cast(as_nd(u), w.dtype).reshape((-1, 1)))
-        for _ in range(1000):
-            before = column
-            column = self._unit(self._step(w, column)[1])
-            if nd.norm(column - before).asscalar() < 1e-4:
-                break
-        as_nd(u)[:] = column.reshape(-1)
-
-    def _unit(self, v):
-        """v with length 1; zeros stay zeros."""
-        return nd.broadcast_div(v, nd.maximum(nd.norm(v), 1e-37).reshape((1, 1)))
+            parts.append(super().compute(part, weight, **parameters))
+        return nd.concat(*parts, dim=0)

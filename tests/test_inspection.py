@@ -372,7 +372,9 @@ def test_errors_are_sentences():
     with pytest.raises(ValueError, match="not known yet. Call net"):
         activation_report(net, X)
     net(X)
-    with pytest.raises(TypeError, match="X must be an mx.nd or mx.np array, got ndarray"):
+    with pytest.raises(
+        TypeError, match="X must be an mx.nd.NDArray or an mx.np.ndarray, got ndarray"
+    ):
         activation_report(net, X.asnumpy())
     with pytest.raises(TypeError, match="net must be a Gluon Block, got function"):
         activation_report(lambda X: X, X)

@@ -14,10 +14,12 @@ from gluon_bn import (
     BatchNorm,
     BatchRenorm,
     ConditionalBatchNorm,
+    GhostBatchNorm,
     GroupNorm,
     InstanceNorm,
     LayerNorm,
     PixelNorm,
+    RMSNorm,
     SpectralNorm,
     WeightNorm,
     functional,
@@ -173,10 +175,64 @@ def test_pixel_norm(axis, epsilon, hybridize):
     close(dX, differences(lambda v: (reference(v) * up).sum(), x), 1e-4)
 
 
+@pytest.mark.parametrize("hybridize", [False, True])
+@pytest.mark.parametrize("axis, epsilon", [(-1, 1e-6), (1, 0.1)])
+def test_rms_norm(axis, epsilon, hybridize):
+    net, x, up = inside(RMSNorm(axis, epsilon), hybridize), values(0, 2, 3, 4), values(1, 2, 3, 4)
+    net(nd.array(x))
+    gamma = values(2, x.shape[axis])
+    net[0].gamma.set_data(nd.array(gamma))
+    lay = [1, 1, 1]
+    lay[axis] = -1
+
+    def reference(x, gamma):
+        root = np.sqrt((x**2).mean(axis, keepdims=True) + epsilon)
+        return x / root * gamma.reshape(lay)
+
+    Y, dX = train(net, x, up)
+    close(Y, reference(x.astype("float64"), gamma), 2e-5)
+    close(dX, differences(lambda v: (reference(v, gamma) * up).sum(), x), 1e-4)
+    close(net[0].gamma.grad(), differences(lambda v: (reference(x, v) * up).sum(), gamma), 1e-4)
+    pixel = PixelNorm(epsilon, axis)(nd.array(x)).asnumpy()
+    plain = RMSNorm(axis, epsilon, scale=False)
+    plain.initialize()
+    close(plain(nd.array(x)), pixel, 1e-6)
+
+
+@pytest.mark.parametrize("hybridize", [False, True])
+@pytest.mark.parametrize("kernel", ["textbook", "auto"])
+@pytest.mark.parametrize("n, size, parts", [(12, 4, [4, 4, 4]), (11, 4, [5, 6]), (3, 4, [3])])
+def test_ghost_batches_are_batches_of_gluons_layer(n, size, parts, kernel, hybridize):
+    """Training on a batch of ghosts, beside Gluon's layer on one ghost after the other."""
+    x, up = 3 * values(0, n, 3, 4) + 1, values(1, n, 3, 4)
+    net = inside(GhostBatchNorm(3, ghost_size=size, kernel=kernel), hybridize)
+    theirs = nn.BatchNorm(in_channels=3)
+    theirs.initialize()
+    Y, dX = train(net, x, up)
+    edges = np.cumsum([0, *parts])
+    found = [train(theirs, x[a:b], up[a:b]) for a, b in zip(edges, edges[1:])]
+    close(Y, np.concatenate([y.asnumpy() for y, _ in found]), 1e-4)
+    close(dX, np.concatenate([dx.asnumpy() for _, dx in found]), 1e-4)
+    for name in ("running_mean", "running_var"):
+        close(getattr(net[0], name).data(), getattr(theirs, name).data().asnumpy(), 1e-4)
+    X = nd.array(x)
+    close(net(X), theirs(X).asnumpy(), 1e-4)  # prediction
+    weights = nd.array(np.arange(1, n + 1))
+    layer, plain = GhostBatchNorm(3, ghost_size=size), BatchNorm(3)
+    for block in (layer, plain):
+        block.initialize()
+    with autograd.record():
+        ghosts = layer(X, weights)
+        first = plain(X[: edges[1]], weights[: edges[1]])
+    close(ghosts[: edges[1]], first.asnumpy(), 1e-5)
+
+
 @pytest.mark.parametrize(
     "make, shape",
     [
         (LayerNorm, (4, 6)),
+        (RMSNorm, (4, 6)),
+        (lambda: GhostBatchNorm(ghost_size=2), (4, 6)),
         (InstanceNorm, (2, 3, 4)),
         (lambda: GroupNorm(2), (2, 4, 3)),
         (PixelNorm, (2, 3)),
@@ -204,7 +260,15 @@ def test_saved_loaded_printed_and_under_numpy_semantics(make, shape, hybridize, 
 
 @pytest.mark.parametrize(
     "make",
-    [LayerNorm, lambda: GroupNorm(3), lambda: InstanceNorm(scale=True), PixelNorm, BatchRenorm],
+    [
+        LayerNorm,
+        lambda: GroupNorm(3),
+        lambda: InstanceNorm(scale=True),
+        PixelNorm,
+        lambda: RMSNorm(1),
+        BatchRenorm,
+        lambda: GhostBatchNorm(ghost_size=2),
+    ],
 )
 @pytest.mark.parametrize("dtype, tolerance", [("float16", 1e-2), ("float64", 1e-6)])
 def test_cast(make, dtype, tolerance):
@@ -229,6 +293,7 @@ def test_cast(make, dtype, tolerance):
         (InstanceNorm, nd.ones((2, 3, 2), dtype="int32"), TypeError, "int32"),
         (lambda: GroupNorm(2), nd.ones((2, 3)), ValueError, "3 channels"),
         (PixelNorm, nd.ones(3), ValueError, "rank 1"),
+        (lambda: RMSNorm(in_channels=4), nd.ones((2, 3)), ValueError, "4 channels.*3"),
         (BatchRenorm, nd.ones(3), ValueError, "rank 1"),
         (LayerNorm, nd.ones((2, 3), ctx=mx.cpu(1)), ValueError, r"cpu\(1\)"),
         (lambda: PixelNorm(), "X", TypeError, "str"),
@@ -254,6 +319,11 @@ def test_bad_input(make, X, error, names):
         (lambda: GroupNorm(0), ValueError, "num_groups.*0"),
         (lambda: GroupNorm(1.5), TypeError, "num_groups.*1.5"),
         (lambda: PixelNorm(-1), ValueError, "-1"),
+        (lambda: RMSNorm(epsilon=0), ValueError, "epsilon"),
+        (lambda: RMSNorm(axis="1"), TypeError, "axis.*'1'"),
+        (lambda: GhostBatchNorm(ghost_size=0), ValueError, "ghost_size.*0"),
+        (lambda: GhostBatchNorm(ghost_size=2.5), TypeError, "ghost_size.*2.5"),
+        (lambda: GhostBatchNorm(axis=0), ValueError, "axis 0"),
         (lambda: PixelNorm(axis=None), TypeError, "None"),
         (lambda: BatchRenorm(r_min=2, r_max=1), ValueError, "r_min.*2.*1"),
         (lambda: BatchRenorm(d_max=-1), ValueError, "d_max.*-1"),

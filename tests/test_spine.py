@@ -146,6 +146,7 @@ ORDER = [
     "affine",
     "blocks",
     "conditional",
+    "weight_norms",
     "relatives",
     "models",
 ]

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import mxnet as mx
 import numpy as np
 import pytest
 
@@ -19,7 +20,7 @@ pytest.importorskip("mpi4py", reason="pip install gluon-bn[workers]")
 
 import workers_program  # noqa: E402
 
-from gluon_bn import BatchNorm, ConditionalBatchNorm  # noqa: E402
+from gluon_bn import BatchNorm, BatchRenorm, ConditionalBatchNorm, GhostBatchNorm  # noqa: E402
 from gluon_bn.workers import launch  # noqa: E402
 
 TESTS = Path(__file__).parent
@@ -111,8 +112,17 @@ def test_what_cannot_be_synchronized_is_refused():
     for kernel in ("textbook", "gluon"):
         with pytest.raises(ValueError, match="'fused' or 'analytic'"):
             BatchNorm(3, synchronized=True, kernel=kernel)
-    with pytest.raises(ValueError, match="per_class_statistics"):
-        ConditionalBatchNorm(3, 2, synchronized=True, per_class_statistics=True)
+    for layer, options in (
+        (ConditionalBatchNorm, {"num_classes": 2, "per_class_statistics": True}),
+        (BatchRenorm, {}),
+        (GhostBatchNorm, {}),
+    ):
+        with pytest.raises(ValueError, match=f"{layer.__name__}, cannot take"):
+            layer(3, synchronized=True, **options)
+    layer = BatchNorm(3, synchronized=True)
+    layer.initialize()
+    with pytest.raises(ValueError, match="sample_weight"):
+        layer(mx.nd.ones((4, 3)), mx.nd.ones(4))
 
 
 def test_importing_the_package_and_a_lone_synchronized_layer_need_no_mpi():

@@ -1,6 +1,6 @@
-"""What the workers of tests/test_workers.py run: `mpiexec -n N python workers_program.py CASE FOLDER`.
+"""What the workers of test_workers.py run: `mpiexec -n N python workers_program.py CASE FOLDER`.
 
-Each case leaves a file for each worker in FOLDER. Run without a launcher it is the lone worker.
+Each case leaves a file for each worker in FOLDER.
 """
 
 import os
@@ -85,7 +85,7 @@ def train(net, store, conditional=False, dtype="float64"):
     trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1}, kvstore=store)
     loss_of = gluon.loss.SoftmaxCrossEntropyLoss()
     for batch in batches:
-        X, y, labels = here.take(*batch)
+        X, y, labels = here.part(batch)
         with autograd.record():
             loss = loss_of(net(X, labels) if conditional else net(X), y)
             if here.idle:
@@ -100,9 +100,8 @@ def train(net, store, conditional=False, dtype="float64"):
 def equal(folder):
     """Weights after some steps: each network in a graph and, by another kernel, layer by layer."""
     from gluon_bn import BatchNorm, ConditionalBatchNorm
-    from gluon_bn.workers.store import Store
 
-    store, found = Store(world()), {}
+    store, found = world().store, {}
     for kernel, hybridized in (("fused", True), ("analytic", False)):
         options = {"synchronized": True, "kernel": kernel}
         nets = networks(

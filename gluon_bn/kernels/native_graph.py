@@ -20,6 +20,9 @@ from gluon_bn.kernels.native import ACTIVATIONS, operator, options_of
 
 _NAME = "_gluon_bn_native"  # how the name of a node ends that knows the mode
 _numbers = itertools.count()
+OPTIONS = (  # those of a layer, besides epsilon
+    "momentum axis unbiased center scale use_global_stats skip_nonfinite activation num_dims"
+).split()
 
 
 def batch_norm_symbol(

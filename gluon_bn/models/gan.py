@@ -16,7 +16,7 @@ from mxnet.gluon import nn
 from gluon_bn.arguments import check_count, check_labels, either_kind
 from gluon_bn.conditional import ConditionalBatchNorm
 from gluon_bn.models.layers import make_norm
-from gluon_bn.relatives import SpectralNorm
+from gluon_bn.weight_norms import SpectralNorm
 
 one_hot = either_kind(nd.one_hot)
 

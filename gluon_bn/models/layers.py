@@ -1,10 +1,11 @@
 """Which layer normalizes: what the argument `norm=` of every model means. What all models are.
 
     norm='auto'        our BatchNorm with its fastest kernel; also 'textbook', 'analytic', ...
+    norm='sync'        the same, with the statistics of all workers' parts of the batch
     norm='gluon'       gluon.nn.BatchNorm
     norm='none'        no normalization
     norm='layer'       a relative of batch norm: 'layer', 'instance', 'group', 'pixel', 'renorm',
-                       or the name of its class, such as 'LayerNorm'
+                       'rms', 'ghost', or the name of its class, such as 'LayerNorm'
     norm=function      your own: norm(num_features, num_dims) returns a Block
 
 `num_features` is the number of channels, `num_dims` the rank of the input: 4 after a convolution
@@ -51,7 +52,7 @@ class Network(nn.HybridSequential):
 def norm_names():
     """The names that `norm=` takes here, in the order in which an error lists them."""
     working = [name for name in KERNELS if name in ("auto", *kernels.available())]
-    return [*working, "gluon", "none", *RELATIVES]
+    return [*working, "sync", "gluon", "none", *RELATIVES]
 
 
 def make_norm(norm):
@@ -68,11 +69,13 @@ def make_norm(norm):
         return _returning_a_block(norm)
     if norm == "none":
         return lambda num_features, num_dims: Identity()
+    if norm == "sync":
+        return lambda num_features, num_dims: BatchNorm(num_features, num_dims, synchronized=True)
     if norm == "gluon":
         return lambda num_features, num_dims: nn.BatchNorm(in_channels=num_features)
     if norm in KERNELS and norm in norm_names():
         return lambda num_features, num_dims: BatchNorm(num_features, num_dims, kernel=norm)
-    relative = norm.lower().replace("batchrenorm", "renorm")
+    relative = norm.lower().replace("batchrenorm", "renorm").replace("ghostbatch", "ghost")
     relative = relative if relative in RELATIVES else relative.removesuffix("norm")
     if relative in RELATIVES:
         return RELATIVES[relative]
@@ -122,4 +125,6 @@ RELATIVES = {
     "group": _group,
     "pixel": lambda num_features, num_dims: relatives.PixelNorm(),
     "renorm": lambda num_features, num_dims: relatives.BatchRenorm(num_features, num_dims),
+    "rms": lambda num_features, num_dims: relatives.RMSNorm(1, in_channels=num_features),
+    "ghost": lambda num_features, num_dims: relatives.GhostBatchNorm(num_features, num_dims),
 }

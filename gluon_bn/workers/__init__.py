@@ -2,15 +2,12 @@
 
     mpiexec -n 2 python program.py          # or: gluon-bn train lenet --workers 2
 
-    from gluon_bn.workers import world
-    from gluon_bn.workers.store import Store
-
-    here = world()                          # .rank, .size; a world of one if nobody started several
+    here = world()                          # .rank of .size; a world of one, if nobody started more
     net = lenet('sync')                     # statistics of the whole batch
-    trainer = gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': 1}, kvstore=Store(here))
-    mine = here.part(len(X))                # the slice of each batch that is this worker's
-    ...                                     # record, backward of the sum of the losses
-    trainer.step(len(X))                    # the whole batch
+    trainer = gluon.Trainer(net.collect_params(), 'sgd', {'momentum': 0.9}, kvstore=here.store)
+    part_of_X, part_of_y = here.part((X, y))
+    ...                                     # record; backward of the loss
+    trainer.step(len(X))                    # of the whole batch
 
     world.py    which worker this is, what all of them know, how all of them end
     store.py    gradients added up, for `gluon.Trainer`
@@ -21,6 +18,6 @@ MPI carries what they tell each other (`pip install gluon-bn[workers]` brings mp
 is imported only where several workers were started.
 """
 
-from gluon_bn.workers.world import World, WorkersError, world
+from gluon_bn.workers.world import WorkersError, World, world
 
 __all__ = ["World", "WorkersError", "world"]

@@ -1,6 +1,6 @@
 """Gradients added up over the workers: a store for `gluon.Trainer`, by MPI.
 
-    trainer = gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': 1}, kvstore=Store(world()))
+    trainer = gluon.Trainer(net.collect_params(), 'sgd', {'momentum': 0.9}, kvstore=world().store)
 
 The Trainer gives every worker the parameters of the first one before its first step, and in each
 step the sum of all gradients. Each worker then takes the same step with an optimizer of its own.

@@ -60,17 +60,22 @@ class Channel:
         return parts.sum(axis=0)
 
 
-def channel(kernel):
-    """A `Channel` for a new layer with this kernel, or None for a lone worker.
+def channel(layer):
+    """A `Channel` for a new `BatchNorm`, or None for a lone worker.
 
-    Raises ValueError for a kernel that does not add its sums up over workers.
+    Raises ValueError for a layer or a kernel that does not add its sums up over workers.
     """
     from gluon_bn import kernels
 
-    if kernel != "auto" and "workers" not in kernels.get(kernel).OPTIONS:
+    if not layer._synchronizes:
         raise ValueError(
-            f"the kernel {kernel!r} cannot take the statistics of several workers: use 'auto', "
-            "'fused' or 'analytic' with synchronized=True"
+            f"{layer.name}, a {type(layer).__name__}, cannot take the statistics of several "
+            "workers: use a BatchNorm, or a ConditionalBatchNorm without per_class_statistics"
+        )
+    if layer.kernel != "auto" and "workers" not in kernels.get(layer.kernel).OPTIONS:
+        raise ValueError(
+            f"the kernel {layer.kernel!r} cannot take the statistics of several workers: use "
+            "'auto', 'fused' or 'analytic' with synchronized=True"
         )
     here = world()
     return Channel(here) if here.size > 1 else None
@@ -90,8 +95,9 @@ class Call:
         if self.batch is None:  # a graph computes the forward pass again for the backward pass
             c = np.where(np.isfinite(center), center, 0).astype(np.float64)
             far = mean - c
-            n, *sums = self._sum(self.number, n + 0 * far, n * far, n * (var + far**2))
-            n = n[0]
+            counts = np.full_like(far, n)
+            counts, *sums = self._sum(self.number, counts, n * far, n * (var + far**2))
+            n = counts[0]
             far = sums[0] / n
             self.batch = n, c + far, np.maximum(sums[1] / n - far**2, 0)
         return self.batch

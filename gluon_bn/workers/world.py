@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-# How many workers a launcher says that it started: MPICH and what descends from it, Open MPI, Slurm.
+# How many workers a launcher says that it started: MPICH and its kin, Open MPI, Slurm.
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 # The tests run more workers than there are cores. Nobody else should: MPI waits busily.
@@ -28,9 +28,11 @@ NO_MPI = (
     "both, mpi4py and MPICH"
 )
 
+EARLY = "Worker {} has ended before the others, so all of them end."
+
 
 class WorkersError(RuntimeError):
-    """The workers cannot go on together. All of them raise it; the first one says it."""
+    """The workers cannot start, or cannot go on together; the message says why."""
 
 
 def world():
@@ -48,7 +50,7 @@ _world = None
 
 
 def started():
-    """How many workers the launcher of this process started, 1 without a launcher. No MPI needed."""
+    """How many workers the launcher of this process started; 1 without a launcher."""
     return max(int(os.environ.get(name) or 1) for name in SIZES)
 
 
@@ -64,8 +66,8 @@ def _communicator():
         )
     if MPI.COMM_WORLD.size != started():
         raise WorkersError(
-            f"the launcher started {started()} workers, but MPI sees {MPI.COMM_WORLD.size}: mpiexec "
-            "or srun belongs to another MPI than the one mpi4py uses, "
+            f"the launcher started {started()} workers, but MPI sees {MPI.COMM_WORLD.size}: "
+            "mpiexec or srun belongs to another MPI than the one mpi4py uses, "
             f"{MPI.Get_library_version().splitlines()[0]}. Use the mpiexec beside "
             f"{sys.executable}, or srun --mpi=pmi2"
         )
@@ -85,23 +87,34 @@ class World:
         if comm is None:
             return
         self.comm, self._leaving = comm.Dup(), comm.Dup()
-        self._excepthook, sys.excepthook = sys.excepthook, self._end_all
+        self._excepthook, sys.excepthook = sys.excepthook, self._uncaught
         self.leave_first()
 
-    def part(self, n):
-        """The slice of n examples that is this worker's; their lengths differ by one at most."""
-        return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
+    @property
+    def store(self):
+        """What adds up gradients, for `gluon.Trainer`; None for a lone worker."""
+        if self.size == 1:
+            return None
+        from gluon_bn.workers.store import Store
 
-    def take(self, *arrays):
-        """This worker's part of a batch: of X and y, for instance.
+        return Store(self)
 
-        A last batch may have fewer examples than there are workers. One that gets none computes on
-        the first example, for the others wait for it in each layer, and is `idle`: it adds nothing
-        to a sum of statistics, and its loss has to be multiplied by zero.
+    def part(self, batch):
+        """This worker's part of a batch, which is a sequence of arrays, X and y for instance.
+
+        The parts differ by one example at most. A last batch may have fewer examples than there are
+        workers. One that gets none computes on the first example, for the others wait for it in
+        each layer, and is `idle`: it adds nothing to the statistics, and its loss has to be
+        multiplied by zero.
         """
-        part = self.part(len(arrays[0]))
-        self.idle = part.start == part.stop
-        return tuple(array[0:1] if self.idle else array[part] for array in arrays)
+        n = len(batch[0])
+        first, last = n * self.rank // self.size, n * (self.rank + 1) // self.size
+        self.idle = first == last
+        return [array[0:1] if self.idle else array[first:last] for array in batch]
+
+    def gather(self, value):
+        """The list of what each worker passes, the same on all of them."""
+        return [value] if self.size == 1 else self.comm.allgather(value)
 
     def sum(self, values):
         """The sum over all workers, a float64 array, the same to the last bit on each of them."""
@@ -119,10 +132,6 @@ class World:
 
             self.comm.Allreduce(MPI.IN_PLACE, values)
 
-    def from_first(self, value):
-        """What worker 0 passes here, on all of them."""
-        return value if self.size == 1 else self.comm.bcast(value)
-
     def copy_first(self, values):
         """The numbers of worker 0's array, in place."""
         if self.size > 1:
@@ -130,9 +139,7 @@ class World:
 
     def compare(self, **facts):
         """Raise WorkersError on all workers unless all of them pass the same values."""
-        if self.size == 1:
-            return
-        everyone = self.comm.allgather(facts)
+        everyone = self.gather(facts)
         for rank, theirs in enumerate(everyone):
             for name in [*everyone[0], *theirs]:
                 if everyone[0].get(name) != theirs.get(name):
@@ -144,7 +151,7 @@ class World:
                     )
 
     def wait(self):
-        """Until all workers are here. Unlike other waits of MPI, this one leaves the cores alone."""
+        """Until all workers are here. Other waits of MPI keep the cores busy, this one does not."""
         if self.size > 1:
             arrived = self.comm.Ibarrier()
             while not arrived.Test():
@@ -174,18 +181,22 @@ class World:
 
     # How all of them end ---------------------------------------------------------------------
 
-    def _end_all(self, kind, error, trace):
-        """An exception that nobody caught. What all workers raise, the first one says."""
-        if not issubclass(kind, WorkersError) or self.rank == 0:
-            self._excepthook(kind, error, trace)
-        if not issubclass(kind, (WorkersError, KeyboardInterrupt)):
-            self.end_all()
+    def end_all(self, say, code=1):
+        """Call `say()`, and end every worker of the run with this exit code.
 
-    def end_all(self, code=1):
-        """End every worker of the run, now."""
+        What all of them have to say, the first one says for all: the others give it a second.
+        """
+        time.sleep(min(self.rank, 1))
+        say()
         sys.stdout.flush()
         sys.stderr.flush()
         self.comm.Abort(code)
+
+    def _uncaught(self, *error):
+        if issubclass(error[0], KeyboardInterrupt):  # it stopped all of them
+            self._excepthook(*error)
+        else:
+            self.end_all(lambda: self._excepthook(*error))
 
     def leave_first(self):
         """At its end this process waits for the others before it does anything else. (MXNet would
@@ -194,15 +205,11 @@ class World:
         atexit.register(self._leave_together)
 
     def _leave_together(self):
-        """At the end of this process. If the others do not come, they wait for this one, in vain."""
+        """If the others do not come to their end, they wait for this one, in vain."""
         gone, late = self._leaving.Ibarrier(), time.monotonic() + PATIENCE
         while not gone.Test():
             if time.monotonic() > late:
-                print(
-                    f"Worker {self.rank} has ended before the others, so all of them end.",
-                    file=sys.stderr,
-                )
-                self.end_all()
+                self.end_all(lambda: print(EARLY.format(self.rank), file=sys.stderr))
             time.sleep(0.002)
 
 
