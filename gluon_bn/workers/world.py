@@ -9,11 +9,10 @@ start (`World.compare`), and a worker that ends before the others ends them, too
 """
 
 import atexit
+import math
 import os
 import sys
 import time
-
-import numpy as np
 
 # How many workers a launcher says that it started: MPICH and its kin, Open MPI, Slurm.
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -78,7 +77,7 @@ class World:
     """All workers of a run, seen from one of them.
 
     rank : which one this is, from 0.  size : how many there are.
-    idle : this worker's part of the batch is empty (see `take`).
+    idle : this worker's part of the batch is empty (see `part`).
     """
 
     def __init__(self, comm=None):
@@ -86,7 +85,7 @@ class World:
         self.idle = False
         if comm is None:
             return
-        self.comm, self._leaving = comm.Dup(), comm.Dup()
+        self.comm, self._leaving, self._failing = (comm.Dup() for _ in range(3))
         self._excepthook, sys.excepthook = sys.excepthook, self._uncaught
         self.leave_first()
 
@@ -116,24 +115,15 @@ class World:
         """The list of what each worker passes, the same on all of them."""
         return [value] if self.size == 1 else self.comm.allgather(value)
 
-    def sum(self, values):
-        """The sum over all workers, a float64 array, the same to the last bit on each of them."""
-        values = np.ascontiguousarray(values, np.float64)
-        if self.size == 1:
-            return values
-        total = np.empty_like(values)
-        self.comm.Allreduce(values, total)
-        return total
-
     def add_up(self, values):
-        """The same in place, in the type of the array, for what is large."""
+        """Replace the numbers of an array by their sums over all workers, the same to the bit."""
         if self.size > 1:
             from mpi4py import MPI
 
             self.comm.Allreduce(MPI.IN_PLACE, values)
 
     def copy_first(self, values):
-        """The numbers of worker 0's array, in place."""
+        """Replace the numbers of an array by those of worker 0."""
         if self.size > 1:
             self.comm.Bcast(values)
 
@@ -151,11 +141,9 @@ class World:
                     )
 
     def wait(self):
-        """Until all workers are here. Other waits of MPI keep the cores busy, this one does not."""
+        """Until all workers are here."""
         if self.size > 1:
-            arrived = self.comm.Ibarrier()
-            while not arrived.Test():
-                time.sleep(0.002)
+            self._all_there(self.comm, math.inf)
 
     def threads(self):
         """How many threads this worker should compute with: its share of its machine's cores.
@@ -181,36 +169,42 @@ class World:
 
     # How all of them end ---------------------------------------------------------------------
 
-    def end_all(self, say, code=1):
-        """Call `say()`, and end every worker of the run with this exit code.
+    def fail(self, say):
+        """After an error: `say()` what it was. If the other workers did not fail as well, end them,
+        and this one; if they did, only the first one speaks, and each comes to its own end."""
+        if not self._all_there(self._failing, seconds=1):
+            self._end_all(say)
+        elif self.rank == 0:
+            say()
 
-        What all of them have to say, the first one says for all: the others give it a second.
-        """
-        time.sleep(min(self.rank, 1))
-        say()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        self.comm.Abort(code)
+    def leave_first(self):
+        """At its end this process waits for the others before it does anything else. (MXNet would
+        wait for what still computes, and that may be waiting for a worker that will not come.)"""
+        atexit.unregister(self._leave)
+        atexit.register(self._leave)
+
+    def _leave(self):
+        """If the others do not come to their end, they wait for this one, in vain."""
+        if not self._all_there(self._leaving, PATIENCE):
+            self._end_all(lambda: print(EARLY.format(self.rank), file=sys.stderr))
 
     def _uncaught(self, *error):
         if issubclass(error[0], KeyboardInterrupt):  # it stopped all of them
             self._excepthook(*error)
         else:
-            self.end_all(lambda: self._excepthook(*error))
+            self.fail(lambda: self._excepthook(*error))
 
-    def leave_first(self):
-        """At its end this process waits for the others before it does anything else. (MXNet would
-        wait for what still computes, and that may be waiting for a worker that will not come.)"""
-        atexit.unregister(self._leave_together)
-        atexit.register(self._leave_together)
+    def _end_all(self, say):
+        say()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.comm.Abort(1)
 
-    def _leave_together(self):
-        """If the others do not come to their end, they wait for this one, in vain."""
-        gone, late = self._leaving.Ibarrier(), time.monotonic() + PATIENCE
-        while not gone.Test():
-            if time.monotonic() > late:
-                self.end_all(lambda: print(EARLY.format(self.rank), file=sys.stderr))
-            time.sleep(0.002)
+    def _all_there(self, comm, seconds):
+        arrived, late = comm.Ibarrier(), time.monotonic() + seconds
+        while not arrived.Test() and time.monotonic() < late:
+            time.sleep(0.002)  # other waits of MPI keep the cores busy, this one does not
+        return arrived.Test()
 
 
 def too_many(workers, cores):
