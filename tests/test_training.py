@@ -17,7 +17,7 @@ from mxnet import autograd, nd
 from mxnet.gluon import nn
 
 from gluon_bn import BatchNorm, GroupNorm, adversarial, recipe, runtime, training
-from gluon_bn.checkpoint import previous, read_checkpoint, save_checkpoint, write_atomically
+from gluon_bn.checkpoint import pack, previous, read_checkpoint, write_atomically
 from gluon_bn.data import Batches, load_fashion_mnist
 from gluon_bn.models import lenet
 from gluon_bn.runtime import settle
@@ -564,15 +564,15 @@ def test_the_new_name_comes_last_and_at_once(tmp_path, monkeypatch):
 KILLED = """
 import sys
 from mxnet import gluon
-from gluon_bn.checkpoint import save_checkpoint
-from gluon_bn.training import fit
+from gluon_bn.checkpoint import pack, write_checkpoint
 net = gluon.nn.Dense(50000, in_units=20)
 net.initialize()
 trainer = gluon.Trainer(list(net.collect_params().values()), 'sgd')
-save_checkpoint(sys.argv[1], net, trainer, {'n': 0})
+header, arrays = pack(net, trainer)
+write_checkpoint(sys.argv[1], {**header, 'n': 0}, arrays)
 print('ready', flush=True)
 for n in range(1, 10**6):
-    save_checkpoint(sys.argv[1], net, trainer, {'n': n})
+    write_checkpoint(sys.argv[1], {**header, 'n': n}, arrays)
 """
 
 
@@ -884,12 +884,12 @@ def test_bad_recipes(bad, says):
         fit(lenet("none"), batches(), None, 1, **bad)
 
 
-def test_checkpoints_are_for_one_device(tmp_path):
+def test_checkpoints_are_for_one_device():
     net = nn.Dense(2, in_units=2)
     net.initialize(ctx=[mx.cpu(0), mx.cpu(1)])
     trainer = mx.gluon.Trainer(list(net.collect_params().values()), "sgd")
     with pytest.raises(CheckpointError, match="one device"):
-        save_checkpoint(tmp_path / "checkpoint", net, trainer, {})
+        pack(net, trainer)
 
 
 # The record ---------------------------------------------------------------------------------------
