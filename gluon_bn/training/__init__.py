@@ -31,6 +31,7 @@ from gluon_bn.training.saving import Checkpoint
 from gluon_bn.training.start import initialize, length, prepare, seed_everything
 
 __all__ = [
+    "Alone",
     "Callback",
     "CheckpointError",
     "Run",

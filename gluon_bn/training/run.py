@@ -82,7 +82,8 @@ class ClassifierSums(Sums):
 
     def means(self):
         """What `Callback.on_batch` is told: the averages of the epoch so far."""
-        return self.loss / self.examples, self.correct / self.examples
+        examples = self.examples or 1  # the part of one of many workers may be empty
+        return self.loss / examples, self.correct / examples
 
     def record(self, epoch, test_accuracy):
         """The record of the epoch."""
@@ -224,7 +225,9 @@ class Run:
         return whole.record(self.epoch, test_accuracy)
 
     def tell(self, event, *arguments):
-        for callback in self.callbacks:
+        """Call the method `event` of every callback; at the end of the run the last one first."""
+        step = -1 if event == "on_run_end" else 1
+        for callback in self.callbacks[::step]:
             method = getattr(callback, event, None)
             if method is not None:
                 method(*arguments)
