@@ -28,19 +28,19 @@ def mpiexec():
 
 def start(workers, arguments):
     """Become mpiexec, which starts `workers` times `gluon-bn` with these arguments, and does not
-    return; in a process that a launcher started, check the number and go on.
+    return; in a process that a launcher started, check the number and go on. None and 1 start none.
 
     Raises WorkersError for more workers than cores, for a launcher that started another number, and
     without mpi4py or mpiexec.
     """
     if started() > 1:
-        if started() != workers:
+        if workers not in (None, started()):
             raise WorkersError(
                 f"--workers {workers}, but the launcher started {started()}: leave --workers out "
                 "under mpiexec or srun"
             )
         return
-    if workers == 1:
+    if workers in (None, 1):
         return
     if importlib.util.find_spec("mpi4py") is None:
         raise WorkersError(NO_MPI.format(error="there is no mpi4py"))

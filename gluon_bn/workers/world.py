@@ -9,6 +9,7 @@ start (`World.compare`), and a worker that ends before the others ends them, too
 """
 
 import atexit
+import contextlib
 import math
 import os
 import sys
@@ -74,17 +75,18 @@ def _communicator():
 
 
 class World:
-    """All workers of a run, seen from one of them.
+    """All workers of a run, seen from one of them; without `comm`, MPI's, a world of one.
 
     rank : which one this is, from 0.  size : how many there are.
     idle : this worker's part of the batch is empty (see `part`).
     """
 
+    rank, size, idle = 0, 1, False
+
     def __init__(self, comm=None):
-        self.rank, self.size = (0, 1) if comm is None else (comm.rank, comm.size)
-        self.idle = False
         if comm is None:
             return
+        self.rank, self.size = comm.rank, comm.size
         self.comm, self._leaving, self._failing = (comm.Dup() for _ in range(3))
         self._excepthook, sys.excepthook = sys.excepthook, self._uncaught
         self.leave_first()
@@ -106,6 +108,8 @@ class World:
         each layer, and is `idle`: it adds nothing to the statistics, and its loss has to be
         multiplied by zero.
         """
+        if self.size == 1:
+            return batch
         n = len(batch[0])
         first, last = n * self.rank // self.size, n * (self.rank + 1) // self.size
         self.idle = first == last
@@ -145,6 +149,17 @@ class World:
         if self.size > 1:
             self._all_there(self.comm, math.inf)
 
+    @contextlib.contextmanager
+    def first_alone(self):
+        """What worker 0 does in here, it does before the others."""
+        if self.rank > 0:
+            self.wait()
+        try:
+            yield
+        finally:
+            if self.rank == 0:
+                self.wait()
+
     def threads(self):
         """How many threads this worker should compute with: its share of its machine's cores.
 
@@ -157,22 +172,25 @@ class World:
         from mpi4py import MPI
 
         machine = self.comm.Split_type(MPI.COMM_TYPE_SHARED)
-        usable = machine.allgather(_usable_cores())
-        together = set().union(*usable)  # an mpiexec may have given each worker a core of its own
-        cores = runtime.cores() if together == usable[machine.rank] else len(together)
+        mine = _usable_cores()
+        together = set().union(*machine.allgather(mine))
+        # An mpiexec may have given each worker cores of its own.
+        cores = runtime.cores() if together == mine else len(together)
         share = cores // machine.size
         least, workers, on = self.comm.allreduce((share, machine.size, cores), MPI.MIN)
         machine.Free()
         if not least and not os.environ.get(OVERSUBSCRIBE):
             raise WorkersError(too_many(workers, on))
-        return max(1, min(share, len(usable[self.comm.rank % len(usable)])))
+        return max(1, min(share, len(mine)))
 
     # How all of them end ---------------------------------------------------------------------
 
     def fail(self, say):
         """After an error: `say()` what it was. If the other workers did not fail as well, end them,
         and this one; if they did, only the first one speaks, and each comes to its own end."""
-        if not self._all_there(self._failing, seconds=1):
+        if self.size == 1:
+            say()
+        elif not self._all_there(self._failing, seconds=1):
             self._end_all(say)
         elif self.rank == 0:
             say()
