@@ -5,6 +5,7 @@ four of them on the cores of one machine, which is more than there may be: MPI w
 they compute is tiny.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ pytest.importorskip("mpi4py", reason="pip install gluon-bn[workers]")
 import workers_program  # noqa: E402
 
 from gluon_bn import BatchNorm, BatchRenorm, ConditionalBatchNorm, GhostBatchNorm  # noqa: E402
+from gluon_bn.checkpoint import read_checkpoint  # noqa: E402
 from gluon_bn.workers import launch  # noqa: E402
 
 TESTS = Path(__file__).parent
@@ -108,6 +110,36 @@ def test_several_workers_compute_what_one_computes(alone, workers, tmp_path):
         )
 
 
+def test_a_run_on_several_workers_is_stopped_resumed_and_the_run_of_one(tmp_path):
+    code, said, _ = run(2, "stopped_and_resumed", tmp_path)
+    assert code == 0, said
+    assert said.count("the running statistics of the workers differ") == 1  # said by one of them
+    each = [np.load(tmp_path / f"{rank}.npz") for rank in range(2)]
+    for name in each[0].files:
+        assert np.array_equal(each[0][name], each[1][name]), name
+    names = [name for name in each[0].files if "/" not in name]
+    for name in names:  # stopped by a signal to one of them, and resumed
+        assert np.array_equal(each[0][name], each[0][f"again/{name}"]), name
+    records, again, own = json.loads((tmp_path / "0.json").read_text())
+    without_seconds = [
+        [{k: v for k, v in r.items() if "second" not in k} for r in part]
+        for part in (records, again)
+    ]
+    assert without_seconds[0] == without_seconds[1]
+
+    (tmp_path / "alone").mkdir()
+    for path in (tmp_path / "alone", tmp_path):  # from the start, and from where two were stopped
+        alone_records, values = workers_program.small_run(path, kernel="textbook")
+        for name in names:
+            np.testing.assert_allclose(each[0][name], values[name], rtol=0, atol=1e-12)
+        for one, other in zip(alone_records, records):
+            assert one["test_accuracy"] == other["test_accuracy"]
+            assert one["train_accuracy"] == other["train_accuracy"]
+            assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-12)
+    # And without synchronization it is another training.
+    assert max(np.abs(each[0][f"own/{name}"] - values[name]).max() for name in names) > 1e-3
+
+
 def test_what_cannot_be_synchronized_is_refused():
     for kernel in ("textbook", "gluon"):
         with pytest.raises(ValueError, match="'fused' or 'analytic'"):
@@ -172,3 +204,48 @@ def test_nothing_is_left_of_a_run_when_a_process_is_killed(victim, tmp_path):
     until(lambda: not any(map(alive, workers)), SOON, "the end of the workers")
     launched.communicate(timeout=SOON)
     assert launched.returncode != 0
+
+
+def test_a_full_disk_of_the_first_worker_ends_all(tmp_path):
+    code, said, _ = run(2, "full_disk", tmp_path)
+    assert code != 0 and "File too large" in said
+
+
+def test_ctrl_c_stops_the_workers_of_the_command_line_with_a_checkpoint(tmp_path):
+    command = (
+        "-m gluon_bn train lenet --norm sync --stand-in --limit 5000 --epochs 99 --batch-size 8"
+    )
+    environment = {**os.environ, "GLUON_BN_OVERSUBSCRIBE": "1", "PYTHONPATH": str(TESTS.parent)}
+    started = subprocess.Popen(
+        [sys.executable, *command.split(), "--workers", "2", "--output", str(tmp_path)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        close_fds=False,
+        start_new_session=True,
+    )
+    until((tmp_path / "checkpoint").exists, 100, "the start")
+    time.sleep(1)
+    workers = descendants(started.pid)
+    started.send_signal(signal.SIGINT)
+    said, _ = started.communicate(timeout=60)
+    assert started.returncode == 130, said
+    assert said.count("Stopped. The run so far is kept in") == 1 and "Traceback" not in said
+    assert len(workers) >= 2 and not any(map(alive, workers))
+    header, _ = read_checkpoint(tmp_path / "checkpoint")
+    assert header["partial"][0]["batches"] == header["partial"][1]["batches"] > 0
+
+
+def descendants(pid):
+    """The process numbers of all that a process started, and they."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            child, parent = stat.parent.name, stat.read_text().rpartition(")")[2].split()[1]
+        except OSError:
+            continue
+        if int(parent) == pid:
+            found += [int(child), *descendants(int(child))]
+    return found

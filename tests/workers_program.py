@@ -3,7 +3,11 @@
 Each case leaves a file for each worker in FOLDER.
 """
 
+import json
 import os
+import resource
+import shutil
+import signal
 import sys
 import time
 
@@ -118,6 +122,73 @@ def equal(folder):
             values = train(net, store, dtype="float32")
             found.update({f"float32/{name}/{key}": value for key, value in values.items()})
     np.savez(os.path.join(folder, f"{world().rank}.npz"), **found)
+
+
+def small_run(folder, signalled_in=None, **options):
+    """`fit` on three batches, the last one smaller than four workers; its records and weights."""
+    import mxnet as mx
+    from mxnet.gluon import nn
+
+    from gluon_bn import BatchNorm
+    from gluon_bn.training import Callback, fit
+
+    class Signal(Callback):
+        def on_batch(self, epoch, batch, loss, accuracy):
+            if (epoch, batch) == signalled_in and world().rank == world().size - 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    def array(values):
+        return mx.nd.array(values, dtype="float64")
+
+    batches = [(array(X), array(y)) for X, y, _ in data((11, 9, 10, 8, 12, 9, 8, 9, 10, 3))]
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(4, 5, strides=3), BatchNorm(4, **options), nn.Activation("tanh"))
+    net.add(nn.Dense(10), BatchNorm(10, **options), nn.Dense(10))
+    net.cast("float64")
+    records = fit(
+        net,
+        batches,
+        batches[5:],
+        2,
+        0.1,
+        optimizer_params={"momentum": 0.9},
+        callbacks=[Signal()],
+        checkpoint=os.path.join(folder, "checkpoint"),
+        resume=True,
+        workers=world(),
+    )
+    mx.nd.waitall()
+    values = net._collect_params_with_prefix().items()
+    return records, {name: p.data().asnumpy() for name, p in values}
+
+
+def stopped_and_resumed(folder):
+    """A run that nobody stops, and one that is stopped and goes on, here and elsewhere."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    rank, whole, parts = world().rank, os.path.join(folder, "whole"), os.path.join(folder, "parts")
+    for path in (whole, parts, os.path.join(folder, "own")):
+        os.makedirs(path, exist_ok=True)
+    records, values = small_run(whole, synchronized=True)
+    try:
+        small_run(parts, signalled_in=(1, 2), synchronized=True)
+    except KeyboardInterrupt:
+        if rank == 0:
+            shutil.copy(os.path.join(parts, "checkpoint"), os.path.join(folder, "checkpoint"))
+        world().wait()
+    again, values_again = small_run(parts, synchronized=True)
+    own, values_own = small_run(os.path.join(folder, "own"), synchronized=False)
+    found = {**values, **{f"again/{name}": value for name, value in values_again.items()}}
+    found.update({f"own/{name}": value for name, value in values_own.items()})
+    np.savez(os.path.join(folder, f"{rank}.npz"), **found)
+    with open(os.path.join(folder, f"{rank}.json"), "w") as file:
+        json.dump([records, again, own], file)
+
+
+def full_disk(folder):
+    """The first worker can write nothing more; the others know nothing of it."""
+    if world().rank == 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    small_run(folder, synchronized=True)
 
 
 # Faults: workers that wait for each other again and again, until something happens to one of them.

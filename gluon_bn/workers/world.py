@@ -10,6 +10,7 @@ start (`World.compare`), and a worker that ends before the others ends them, too
 
 import atexit
 import contextlib
+import ctypes
 import math
 import os
 import sys
@@ -151,14 +152,19 @@ class World:
 
     @contextlib.contextmanager
     def first_alone(self):
-        """What worker 0 does in here, it does before the others."""
+        """What worker 0 does in here, it does before the others; if it fails, they all do."""
+        error = None
+        if self.rank == 0:
+            try:
+                yield
+            except BaseException as raised:
+                error = raised
+        self.wait()
+        error = self.gather(error)[0]
+        if error is not None:
+            raise error
         if self.rank > 0:
-            self.wait()
-        try:
             yield
-        finally:
-            if self.rank == 0:
-                self.wait()
 
     def threads(self):
         """How many threads this worker should compute with: its share of its machine's cores.
@@ -216,6 +222,8 @@ class World:
         say()
         sys.stdout.flush()
         sys.stderr.flush()
+        # MPI ends by exit(), in which MXNet's threads, still at work, would make it a crash.
+        getattr(ctypes.CDLL(None), "__cxa_atexit")(_exit_at_once, None, None)
         self.comm.Abort(1)
 
     def _all_there(self, comm, seconds):
@@ -223,6 +231,11 @@ class World:
         while not arrived.Test() and time.monotonic() < late:
             time.sleep(0.002)  # other waits of MPI keep the cores busy, this one does not
         return arrived.Test()
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+def _exit_at_once(_):
+    os._exit(1)
 
 
 def too_many(workers, cores):
