@@ -179,6 +179,14 @@ class BatchNorm(ArrayBlock):
         )
         return Y.as_np_ndarray() if isinstance(X, mx.sym.np._Symbol) else Y
 
+    def operator(self, prop):
+        if self._channel is not None and self.average.by_kernel and self.affine.by_kernel:
+            if self.kernel in ("auto", "fused") and kernels.why_not("fused") is None:
+                from gluon_bn.workers.graph import SynchronizedOperator
+
+                return SynchronizedOperator(prop)
+        return super().operator(prop)
+
     def _on_cpu(self):
         try:
             places = self.gamma.list_ctx()

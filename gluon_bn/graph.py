@@ -165,10 +165,10 @@ class _BlockProp(mx.operator.CustomOpProp):
         return [*out_grad, *in_data, *out_data]
 
     def create_operator(self, ctx, shapes, dtypes):
-        return _BlockOperator(self)
+        return self.block.operator(self)
 
 
-class _BlockOperator(mx.operator.CustomOp):
+class BlockOperator(mx.operator.CustomOp):
     """One call of the Block in a graph, forward and, if asked, backward."""
 
     def __init__(self, prop):
