@@ -11,6 +11,7 @@ k in every run.
 
     run.py          a run: a network, its trainer, its loss, the sums so far; and the loop
     callbacks.py    what is told of a run while it goes on: clipping, Ctrl-C
+    averaging.py    the callback that averages the weights
     saving.py       the callback that writes checkpoints and takes runs up again
     start.py        random numbers, and the first values of a network
     evaluation.py   the accuracy of a network
@@ -23,6 +24,7 @@ import math
 from gluon_bn import recipe
 from gluon_bn.arguments import check_count, check_data, check_seed
 from gluon_bn.checkpoint import CheckpointError
+from gluon_bn.training.averaging import AveragedWeights
 from gluon_bn.training.callbacks import Callback, Clipping, Interruption
 from gluon_bn.training.evaluation import device_of, evaluate
 from gluon_bn.training.records import record, write_csv, write_figure, write_json
@@ -32,6 +34,7 @@ from gluon_bn.training.start import initialize, length, prepare, seed_everything
 
 __all__ = [
     "Alone",
+    "AveragedWeights",
     "Callback",
     "CheckpointError",
     "Run",
