@@ -252,8 +252,8 @@ AverageStartOption = typer.Option(
     None,
     min=1,
     help=(
-        "The first epoch that is averaged. Default: for swa the first of the last quarter, at least "
-        "of the last two; for ema 1."
+        "The first epoch that is averaged. Default: for swa the first of the last quarter, or of "
+        "the last two; for ema 1."
     ),
 )
 AverageDecayOption = typer.Option(

@@ -1,5 +1,5 @@
-"""Averaged weights: against NumPy in float64, resumed, with and without statistics of their own; and
-`gluon-bn train --average`."""
+"""Averaged weights: against NumPy in float64, resumed, with and without exact statistics; and the
+options `--average` and `--small` of `gluon-bn train`."""
 
 import json
 
