@@ -245,7 +245,8 @@ AverageOption = typer.Option(
     metavar="NAME",
     help=(
         "Write averaged weights: swa, those at the ends of the last epochs, or ema, an exponential "
-        "average over all steps."
+        "average over all steps. Such weights have no running statistics of their own, so these "
+        "are measured on the training images afterwards."
     ),
 )
 AverageStartOption = typer.Option(
@@ -525,6 +526,7 @@ def _train(
         **options,
     )
     if averaged:
+        bars.update(task, epoch="averaged weights")
         average.update(_average(averaged, net, train_iter, test_iter))
     write_metrics(records)
     return metrics_of(records), net
