@@ -159,7 +159,7 @@ def test_half_precision_is_averaged_in_float32():
     average, net = AveragedWeights(), nn.Dense(1, in_units=1, use_bias=False)
     net.cast("float16")
     net.initialize()
-    average.on_run_start(training.Run(net, None, None))
+    average.on_run_start(training.Run(net, None, None))  # as `fit` does
     for value in (1000.0, 1001.0, 1001.0):
         net.weight.set_data(nd.full((1, 1), value, dtype="float16"))
         average.add()

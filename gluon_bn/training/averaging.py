@@ -4,9 +4,8 @@
     fit(net, train_iter, test_iter, epochs=10, callbacks=[average])
     average.put_into(net, train_iter)
 
-With a learning rate that stays high, training ends by wandering around a region of small loss. The
-weights of one moment are near its border, their average is further inside and predicts better on
-new data (Izmailov et al., 2018, "Averaging Weights Leads to Wider Optima and Better
+At a learning rate that stays high, the weights keep wandering around a region of small loss. At any
+one moment they are near its border; their average is further inside and predicts better on new data (Izmailov et al., 2018, "Averaging Weights Leads to Wider Optima and Better
 Generalization", arXiv:1803.05407).
 """
 
@@ -48,11 +47,10 @@ class AveragedWeights(Callback):
             raise ValueError(
                 f"decay must be None, for an equal average, or between 0 and 1, not {decay!r}"
             )
-        self.start, self.decay = start, decay
-        self.count, self.average = 0, {}
+        self.start, self.decay, self.count = start, decay, 0
 
     def on_run_start(self, run):
-        self.run = run
+        self.run, self.count, self.average = run, 0, {}
         self.trained = {
             name: parameter
             for name, parameter in named_parameters(run.net).items()
