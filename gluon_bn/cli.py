@@ -23,7 +23,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from gluon_bn import NO_MXNET, __version__
@@ -320,40 +319,38 @@ def train(
         out.print(
             f"There is no checkpoint in {folder} yet: starting from the beginning.", markup=False
         )
-    with _progress_bars() as bars:
-        try:
-            metrics, net = _train(
-                model,
-                norm,
-                data,
-                epochs,
-                batch_size,
-                lr,
-                seed,
-                bars,
-                folder=folder,
-                resume=resume,
-                augment=augment,
-                resize=resize,
-                optimizer=optimizer,
-                optimizer_params={
-                    "wd": weight_decay,
-                    **({} if momentum is None else {"momentum": momentum}),
-                },
-                schedule=schedule,
-                clip=clip,
-                label_smoothing=label_smoothing,
-                hybridize=hybridize,
-                small=small,
-                averaged=averaged,
-            )
-        except KeyboardInterrupt:
-            if checkpoint.exists():
-                raise KeyboardInterrupt(
-                    f"The run so far is kept in {checkpoint}; the same command "
-                    f"with --resume goes on from there."
-                ) from None
-            raise
+    try:
+        metrics, net = _train(
+            model,
+            norm,
+            data,
+            epochs,
+            batch_size,
+            lr,
+            seed,
+            folder=folder,
+            resume=resume,
+            augment=augment,
+            resize=resize,
+            optimizer=optimizer,
+            optimizer_params={
+                "wd": weight_decay,
+                **({} if momentum is None else {"momentum": momentum}),
+            },
+            schedule=schedule,
+            clip=clip,
+            label_smoothing=label_smoothing,
+            hybridize=hybridize,
+            small=small,
+            averaged=averaged,
+        )
+    except KeyboardInterrupt:
+        if checkpoint.exists():
+            raise KeyboardInterrupt(
+                f"The run so far is kept in {checkpoint}; the same command "
+                f"with --resume goes on from there."
+            ) from None
+        raise
     write_atomically(folder / "model.params", _parameters_writer(net))
     write_figure(folder / "curves.png", plot_run(metrics))
     last = metrics["epochs"][-1]
@@ -426,7 +423,6 @@ def _train(
     batch_size,
     lr,
     seed,
-    bars,
     *,
     label=None,
     folder=None,
@@ -483,50 +479,48 @@ def _train(
 
     class Bar(training.Callback):
         def on_epoch_start(self, epoch, batches):
-            bars.update(task, total=epochs * batches, epoch=f"epoch {epoch}/{epochs}")
             self.done = (epoch - 1) * batches
+            bar.set_description_str(f"{label or norm}: epoch {epoch}/{epochs}", refresh=False)
 
         def on_batch(self, epoch, batch, loss, accuracy):
-            bars.update(
-                task,
-                completed=self.done + batch,
-                loss=f"loss {loss:.3f}",
-                accuracy=f"accuracy {accuracy:.3f}",
-            )
+            bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.3f}", refresh=False)
+            bar.update(self.done + batch - bar.n)
 
         def on_epoch_end(self, records):
             write_metrics(records)
             last = records[-1]
-            bars.update(task, accuracy=f"test accuracy {last['test_accuracy']:.3f}")
-            if folder or not out.is_terminal:  # where no bar moves, lines tell how it goes
-                bars.console.print(
-                    f"{label or norm}: epoch {last['epoch']}/{epochs}, loss "
-                    f"{last['train_loss']:.4f}, accuracy {last['train_accuracy']:.4f}, test "
-                    f"accuracy {last['test_accuracy']:.4f}, {last['seconds']:.1f} s",
-                    markup=False,
-                    soft_wrap=True,
-                )
+            bar.set_postfix_str(
+                f"loss {last['train_loss']:.3f}, test accuracy {last['test_accuracy']:.3f}"
+            )
+            if folder or bar.disable:  # where no bar moves, lines tell how it goes
+                with bar.external_write_mode():
+                    out.print(
+                        f"{label or norm}: epoch {last['epoch']}/{epochs}, loss "
+                        f"{last['train_loss']:.4f}, accuracy {last['train_accuracy']:.4f}, test "
+                        f"accuracy {last['test_accuracy']:.4f}, {last['seconds']:.1f} s",
+                        markup=False,
+                        soft_wrap=True,
+                    )
 
-    task = bars.add_task(label or norm, total=None, epoch="", loss="", accuracy="")
     net = MODELS[model](norm, **({"small": True} if small else {}))
     if hybridize:
         net.hybridize()
     train_iter, test_iter = data.batches(batch_size, resize, seed=seed, augment=augment)
-    records = training.fit(
-        net,
-        train_iter,
-        test_iter,
-        epochs,
-        lr,
-        seed=seed,
-        callbacks=[Bar(), *([averaged] if averaged else [])],
-        checkpoint=folder and folder / "checkpoint",
-        resume=resume,
-        settings={**settings, "data": data.summary()},
-        **options,
-    )
+    with _progress_bar(label or norm, epochs * len(train_iter)) as bar:
+        records = training.fit(
+            net,
+            train_iter,
+            test_iter,
+            epochs,
+            lr,
+            seed=seed,
+            callbacks=[Bar(), *([averaged] if averaged else [])],
+            checkpoint=folder and folder / "checkpoint",
+            resume=resume,
+            settings={**settings, "data": data.summary()},
+            **options,
+        )
     if averaged:
-        bars.update(task, epoch="averaged weights")
         average.update(_average(averaged, net, train_iter, test_iter))
     write_metrics(records)
     return metrics_of(records), net
@@ -582,15 +576,17 @@ def _limit_is_an_option():
         raise typer.BadParameter(str(error), param_hint="--limit") from None
 
 
-def _progress_bars():
-    texts = (TextColumn(f"{{task.fields[{name}]}}") for name in ("epoch", "loss", "accuracy"))
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        *texts,
-        TimeRemainingColumn(),
-        console=out,
-        disable=not out.is_terminal,
+def _progress_bar(description, steps):
+    """A bar on standard output, if that is a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(
+        desc=description,
+        total=steps,
+        file=sys.stdout,
+        disable=None,
+        dynamic_ncols=True,
+        bar_format="{desc} {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]",
     )
 
 
@@ -649,11 +645,10 @@ def demo(
     with _limit_is_an_option():
         data = _fashion_mnist_or_stand_in(data_dir, limit)
     _announce("lenet", [norm for norm, _ in DEMO], data)
-    with _progress_bars() as bars:
-        runs = [
-            _train("lenet", norm, data, epochs, batch_size, lr, seed, bars, label=label)[0]
-            for norm, label in DEMO
-        ]
+    runs = [
+        _train("lenet", norm, data, epochs, batch_size, lr, seed, label=label)[0]
+        for norm, label in DEMO
+    ]
     labels = [label for _, label in DEMO]
     write_json(folder / "metrics.json", {"dataset": data.summary(), "runs": runs})
     write_figure(folder / "curves.png", plot_runs(runs, labels, _title(data)))
@@ -747,9 +742,8 @@ def compare(
     with _limit_is_an_option():
         data = dataset(data_dir, stand_in=stand_in, limit=limit)
     _announce(model, [norm, "gluon"], data)
-    with _progress_bars() as bars:
-        task = bars.add_task("compare", total=steps, epoch="", loss="", accuracy="")
-        train_iter, _ = data.batches(batch_size, seed=seed)
+    train_iter, _ = data.batches(batch_size, seed=seed)
+    with _progress_bar("compare", steps) as bar:
         records = compare_with_gluon(
             model,
             train_iter,
@@ -757,7 +751,7 @@ def compare(
             lr,
             norm=norm,
             seed=seed,
-            on_step=lambda record: bars.update(task, completed=record["step"]),
+            on_step=lambda record: bar.update(),
         )
     result = {
         "model": model,
