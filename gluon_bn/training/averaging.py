@@ -5,8 +5,9 @@
     average.put_into(net, train_iter)
 
 At a learning rate that stays high, the weights keep wandering around a region of small loss. At any
-one moment they are near its border; their average is further inside and predicts better on new data (Izmailov et al., 2018, "Averaging Weights Leads to Wider Optima and Better
-Generalization", arXiv:1803.05407).
+one moment they are near its border; their average is further inside and predicts better on new
+data (Izmailov et al., 2018, "Averaging Weights Leads to Wider Optima and Better Generalization",
+arXiv:1803.05407).
 """
 
 import numpy as np
