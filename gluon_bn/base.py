@@ -7,7 +7,7 @@ from mxnet.gluon import HybridBlock
 from mxnet.symbol import Symbol
 
 from gluon_bn.arguments import as_nd, check_inputs, dense
-from gluon_bn.graph import in_graph
+from gluon_bn.graph import BlockOperator, in_graph
 
 
 class ArrayBlock(HybridBlock):
@@ -98,6 +98,10 @@ class ArrayBlock(HybridBlock):
     def graph(self, X, *inputs, **parameters):
         """The symbol of this Block in the graph of a hybridized network."""
         return in_graph(self, X, *inputs, **parameters)
+
+    def operator(self, prop):
+        """What computes this Block in that graph."""
+        return BlockOperator(prop)
 
     def compute(self, X, *inputs, **parameters):
         raise NotImplementedError

@@ -33,10 +33,11 @@ from gluon_bn.base import ArrayBlock
 from gluon_bn.checked import by_a_block
 from gluon_bn.functional import activate
 from gluon_bn.kernels import native_graph, textbook
+from gluon_bn.workers import sync
 
 OPTIONS = (
     "axis momentum epsilon num_dims center scale use_global_stats activation unbiased zero_debias "
-    "skip_nonfinite kernel"
+    "skip_nonfinite synchronized kernel"
 ).split()
 
 
@@ -68,6 +69,10 @@ class BatchNorm(ArrayBlock):
         is not lost. False lets them in, as Gluon does. Finite numbers whose variance overflows are
         the same accident (float32 holds up to 3.4e38, which is numbers of 1e19); the kernel
         'fused' then still gives the right output, the others NaN.
+    synchronized: True takes the statistics of the whole batch where several workers have a part of
+        it each (`gluon_bn.workers`). All workers make their layers in the same order, and call them
+        in training equally often. Alone it is the ordinary layer. With the kernels 'fused' and
+        'analytic', without sample_weight.
     kernel: how it is computed, see `gluon_bn.kernels`; 'auto' takes the fastest that fits.
     average: how the running statistics follow the batches, if in a way that momentum and
         zero_debias do not say; see `gluon_bn.averages`.
@@ -83,6 +88,7 @@ class BatchNorm(ArrayBlock):
 
     _options = ("num_features", *OPTIONS)
     _state_rows = ()  # what stands before the C in the shape of the statistics
+    _synchronizes = True  # whether several workers can share the statistics
     _per_example = False  # whether anything differs by example, so that axis 0 must be the batch's
 
     def __init__(
@@ -104,6 +110,7 @@ class BatchNorm(ArrayBlock):
         running_mean_initializer="zeros",
         running_variance_initializer="ones",
         skip_nonfinite=True,
+        synchronized=False,
         kernel="auto",
         average=None,
         affine=None,
@@ -114,7 +121,7 @@ class BatchNorm(ArrayBlock):
         self.momentum, self.epsilon, self.activation = momentum, epsilon, activation
         self.center, self.scale, self.use_global_stats = center, scale, use_global_stats
         self.unbiased, self.zero_debias, self.skip_nonfinite = unbiased, zero_debias, skip_nonfinite
-        self.kernel, self._warned = kernel, False
+        self.synchronized, self.kernel, self._warned = synchronized, kernel, False
         self.average = average or averages.average_for(momentum, zero_debias)
         self.affine = affine or PerChannel()
         self._per_example = self._per_example or bool(self.affine.rows)
@@ -132,6 +139,7 @@ class BatchNorm(ArrayBlock):
         for name, init in states.items():
             shape = (*self._state_rows, num_features)
             setattr(self, name, self._parameter(name, init, None, shape))
+        self._channel = sync.channel(self) if synchronized else None
 
     def _arguments(self):
         """None, so that no file pretends to hold it, with a part of your own."""
@@ -144,6 +152,8 @@ class BatchNorm(ArrayBlock):
 
     def check(self, X, sample_weight=None):
         axis = check_batch(X, self.axis, self.num_dims, self.channels, self._per_example)
+        if sample_weight is not None and self.synchronized:
+            raise ValueError("sample_weight does not go with synchronized=True: leave one of them")
         check_weights(sample_weight, X, tuple(a for a in range(X.ndim) if a != axis), axis)
 
     def infer_shapes(self, X_shape):
@@ -155,7 +165,11 @@ class BatchNorm(ArrayBlock):
         the step; otherwise an operator that calls this Block."""
         fits = self.average.by_kernel and self.affine.by_kernel and not inputs and self._on_cpu()
         of_a_subclass = type(self).compute, type(self).normalize
-        fits = fits and of_a_subclass == (BatchNorm.compute, BatchNorm.normalize)
+        fits = (
+            fits
+            and self._channel is None
+            and of_a_subclass == (BatchNorm.compute, BatchNorm.normalize)
+        )
         if not fits or self.kernel not in ("auto", "native") or kernels.why_not("native"):
             return super().graph(X, *inputs, **parameters)
         parameters = {name: s.as_nd_ndarray() for name, s in parameters.items()}
@@ -164,6 +178,14 @@ class BatchNorm(ArrayBlock):
             X.as_nd_ndarray(), **parameters, eps=self.epsilon, vectors=True, **options
         )
         return Y.as_np_ndarray() if isinstance(X, mx.sym.np._Symbol) else Y
+
+    def operator(self, prop):
+        if self._channel is not None and self.average.by_kernel and self.affine.by_kernel:
+            if self.kernel in ("auto", "fused") and kernels.why_not("fused") is None:
+                from gluon_bn.workers.graph import SynchronizedOperator
+
+                return SynchronizedOperator(prop)
+        return super().operator(prop)
 
     def _on_cpu(self):
         try:
@@ -186,7 +208,10 @@ class BatchNorm(ArrayBlock):
         """Call `batch_norm` of the kernel, and keep the statistics that it hands back."""
         training = autograd.is_training()
         weighted = training and weights is not None
-        kernel = textbook if weighted else kernels.choose(self.kernel, X)
+        workers = self._channel.call() if training and self._channel else None
+        if workers is not None and workers.idle:  # X stands for examples that are not there, and
+            X = 0 * X + X.detach()  # its gradient is zero; asked for, or the others would wait
+        kernel = textbook if weighted else kernels.choose(self.kernel, X, workers and "workers")
         mean, var = (cast(running[name], X.dtype) for name in ("running_mean", "running_var"))
         momentum, options = self.momentum or 0, {"axis": axis, "activation": self.activation}
         if training:
@@ -195,6 +220,7 @@ class BatchNorm(ArrayBlock):
                 mean, var, momentum = nd.zeros_like(mean), nd.zeros_like(var), 0
             options.update(
                 weights=weights,
+                workers=workers,
                 unbiased=self.unbiased,
                 skip_nonfinite=self.skip_nonfinite and by_kernel,
                 may_add="add" in (self.gamma.grad_req, self.beta.grad_req),
@@ -222,7 +248,7 @@ class BatchNorm(ArrayBlock):
                 old[:] = value if finite is None else nd.where(finite, value, old)
 
     def _warn_if_single(self, X, axis):
-        if not self._warned and X.size == X.shape[axis]:
+        if not self._warned and X.size == X.shape[axis] and self._channel is None:
             self._warned = True
             warnings.warn(
                 f"{self.name} was given one value per channel in training, X of shape {X.shape}: "

@@ -26,6 +26,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from gluon_bn import NO_MXNET, __version__
+from gluon_bn.workers import WorkersError, world
 
 app = typer.Typer(
     add_completion=False,
@@ -63,6 +64,7 @@ def main():
     warnings.showwarning = lambda message, *where, **more: err.print(
         f"Note: {message}", markup=False
     )
+    _join_the_others()
     app(prog_name="gluon-bn")
 
 
@@ -84,10 +86,25 @@ def _reports_errors(command):
         except Exception as error:
             if os.environ.get("GLUON_BN_DEBUG"):
                 raise
-            err.print(f"Error: {_sentence(error)}", markup=False, soft_wrap=True)
+            sentence = f"Error: {_sentence(error)}"
+            if world().rank > 0:
+                err.file = sys.__stderr__  # `main` closed the other one
+            world().fail(lambda: err.print(sentence, markup=False, soft_wrap=True))
             raise typer.Exit(1) from None
 
     return wrapper
+
+
+def _join_the_others():
+    """In a process that mpiexec or srun started. The first worker speaks for all; another one only
+    where it alone fails."""
+    try:
+        here = world()
+    except WorkersError as error:
+        err.print(f"Error: {error}", markup=False, soft_wrap=True)
+        sys.exit(1)
+    if here.rank > 0:
+        sys.stdout = sys.stderr = open(os.devnull, "w")
 
 
 @_reports_errors
@@ -265,6 +282,23 @@ HybridizeOption = typer.Option(
     help=("Whether MXNet compiles the network to a graph, or calls it layer by layer."),
 )
 ThreadsOption = typer.Option(None, min=1, help="How many threads compute. Default: all cores.")
+WorkersOption = typer.Option(
+    None,
+    min=1,
+    help=(
+        "Start so many processes that share each batch; --norm sync shares its statistics, too. "
+        "Under mpiexec or srun leave it out."
+    ),
+)
+StatisticsOption = typer.Option(
+    "average",
+    callback=_check_one_of("training.statistics", "WAYS"),
+    metavar="NAME",
+    help=(
+        "What becomes of running statistics that differ between workers: average, recalibrate (on "
+        "all training images, exactly) or own."
+    ),
+)
 
 
 # gluon-bn train -----------------------------------------------------------------------------------
@@ -298,8 +332,11 @@ def train(
     average_decay: float = AverageDecayOption,
     hybridize: bool = HybridizeOption,
     threads: Optional[int] = ThreadsOption,
+    workers: Optional[int] = WorkersOption,
+    statistics: str = StatisticsOption,
 ):
     """Train a network; leaves metrics.json and .csv, curves.png, model.params, a checkpoint."""
+    here = _start(locals())
     from gluon_bn import runtime
     from gluon_bn.checkpoint import write_atomically
     from gluon_bn.data import dataset
@@ -310,9 +347,10 @@ def train(
     averaged = _averaged_weights(average, average_start, average_decay, epochs)
     folder = output or Path("runs") / f"{model}{'-small' * small}-{norm}"
     checkpoint = folder / "checkpoint"
-    folder.mkdir(parents=True, exist_ok=True)
-    runtime.configure(threads)
-    with _limit_is_an_option():
+    if here.rank == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+    runtime.configure(threads or here.threads())
+    with _limit_is_an_option(), here.first_alone():  # it may have to download
         data = dataset(data_dir, stand_in=stand_in, limit=limit)
     _announce(f"{model}{', the small variant' * small}", [norm], data)
     if resume and not checkpoint.exists():
@@ -343,6 +381,8 @@ def train(
             hybridize=hybridize,
             small=small,
             averaged=averaged,
+            workers=here,
+            statistics=statistics,
         )
     except KeyboardInterrupt:
         if checkpoint.exists():
@@ -351,8 +391,10 @@ def train(
                 f"with --resume goes on from there."
             ) from None
         raise
-    write_atomically(folder / "model.params", _parameters_writer(net))
-    write_figure(folder / "curves.png", plot_run(metrics))
+    if here.rank == 0:
+        write_atomically(folder / "model.params", _parameters_writer(net))
+        write_figure(folder / "curves.png", plot_run(metrics))
+    here.wait()
     last = metrics["epochs"][-1]
     out.print(
         f"{model}, norm={norm}, {data.name}: test accuracy {last['test_accuracy']:.4f}, "
@@ -361,6 +403,15 @@ def train(
         markup=False,
         soft_wrap=True,
     )
+
+
+def _start(options):
+    """The `World` of this run, once all workers are there and were given the same options."""
+    from gluon_bn.workers import launch
+
+    launch.start(options["workers"], sys.argv[1:])
+    world().compare(**{name: str(value) for name, value in options.items()})
+    return world()
 
 
 def _check_small(model, small):
@@ -432,6 +483,8 @@ def _train(
     hybridize=True,
     small=False,
     averaged=None,
+    workers=None,
+    statistics="average",
     **options,
 ):
     """Train one network under a progress bar; return the record of the run, and the network.
@@ -466,6 +519,7 @@ def _train(
             data.summary(),
             records,
             lr=lr,
+            workers=workers.size if workers else 1,
             **options,
             **{name: settings[name] for name in ("batch_size", "augment", "resize", "hybridize")},
             small=small,
@@ -473,7 +527,7 @@ def _train(
         )
 
     def write_metrics(records):
-        if folder:
+        if folder and (workers is None or workers.rank == 0):
             training.write_json(folder / "metrics.json", metrics_of(records))
             training.write_csv(folder / "metrics.csv", records)
 
@@ -518,6 +572,8 @@ def _train(
             checkpoint=folder and folder / "checkpoint",
             resume=resume,
             settings={**settings, "data": data.summary()},
+            workers=workers,
+            statistics=statistics,
             **options,
         )
     if averaged:
@@ -534,10 +590,12 @@ def _announce(model, norms, data):
     counts = data.summary()
     name = "Fashion-MNIST" if data.name == "fashion-mnist" else "the stand-in (drawn garments)"
     where = f", from {data.folder}" if data.folder else ""
+    size = world().size
+    workers = f"workers  {size}, each with its part of every batch\n" if size > 1 else ""
     layers = ", then ".join(_describe_norm(norm) for norm in norms)
     out.print(
         f"data     {name}: {counts['train']:,} training images, {counts['test']:,} test "
-        f"images{where}\nnetwork  {model}\nlayer    {layers}\n"
+        f"images{where}\nnetwork  {model}\nlayer    {layers}\n{workers}"
         f"threads  {machine['threads']} on {machine['cores']} cores; memory allocator: "
         f"{machine['allocator']}",
         markup=False,

@@ -199,6 +199,7 @@ class BatchRenorm(BatchNorm):
     """
 
     _options = (*BatchNorm._options, "r_min", "r_max", "d_max", "renorm_momentum")
+    _synchronizes = False
 
     def __init__(
         self,
@@ -232,6 +233,7 @@ class GhostBatchNorm(BatchNorm):
     """
 
     _options = (*BatchNorm._options, "ghost_size")
+    _synchronizes = False
     _per_example = True
 
     def __init__(self, num_features=0, num_dims=None, *, ghost_size=32, **options):

@@ -142,6 +142,7 @@ ORDER = [
     "kernels",
     "graph",
     "base",
+    "workers",
     "averages",
     "affine",
     "blocks",

@@ -22,6 +22,7 @@ from gluon_bn.data import Batches, load_fashion_mnist
 from gluon_bn.models import lenet
 from gluon_bn.runtime import settle
 from gluon_bn.training import Callback, CheckpointError, TrainingError, evaluate, fit
+from gluon_bn.workers import World
 
 
 def images(n, seed=0):
@@ -854,10 +855,10 @@ def test_a_run_can_be_stepped_by_hand():
     np.testing.assert_allclose(net.weight.data().asnumpy(), W - 0.5 / 20 * p.T @ x, atol=1e-5)
 
 
-class Pair(training.Alone):
+class Pair(World):
     """Worker `rank` of two; the other one has the same examples, and may be stopped."""
 
-    size = 2
+    size, store = 2, None
 
     def __init__(self, rank, other_stopped_at=None):
         self.rank, self.asked, self.stopped_at = rank, 0, other_stopped_at

@@ -68,8 +68,9 @@ def get(name):
     return importlib.import_module(f"gluon_bn.kernels.{name}")
 
 
-def choose(name, X):
-    """The kernel for X: the one named, or with 'auto' the fastest that works here and fits X."""
+def choose(name, X, option=None):
+    """The kernel for X: the one named, or with 'auto' the fastest that works here, fits X and has
+    this option."""
     if name != "auto":
         kernel = get(name)
         if not kernel.supports(X):
@@ -84,7 +85,7 @@ def choose(name, X):
         reason = why_not(candidate)
         if reason is None:
             kernel = get(candidate)
-            if kernel.supports(X):
+            if kernel.supports(X) and option in (None, *kernel.OPTIONS):
                 return kernel
         else:
             _say_once(candidate, reason)

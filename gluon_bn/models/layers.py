@@ -1,6 +1,7 @@
 """Which layer normalizes: what the argument `norm=` of every model means. What all models are.
 
     norm='auto'        our BatchNorm with its fastest kernel; also 'textbook', 'analytic', ...
+    norm='sync'        the same, with the statistics of all workers' parts of the batch
     norm='gluon'       gluon.nn.BatchNorm
     norm='none'        no normalization
     norm='layer'       a relative of batch norm: 'layer', 'instance', 'group', 'pixel', 'renorm',
@@ -51,7 +52,7 @@ class Network(nn.HybridSequential):
 def norm_names():
     """The names that `norm=` takes here, in the order in which an error lists them."""
     working = [name for name in KERNELS if name in ("auto", *kernels.available())]
-    return [*working, "gluon", "none", *RELATIVES]
+    return [*working, "sync", "gluon", "none", *RELATIVES]
 
 
 def make_norm(norm):
@@ -68,6 +69,8 @@ def make_norm(norm):
         return _returning_a_block(norm)
     if norm == "none":
         return lambda num_features, num_dims: Identity()
+    if norm == "sync":
+        return lambda num_features, num_dims: BatchNorm(num_features, num_dims, synchronized=True)
     if norm == "gluon":
         return lambda num_features, num_dims: nn.BatchNorm(in_channels=num_features)
     if norm in KERNELS and norm in norm_names():
