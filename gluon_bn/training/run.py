@@ -103,7 +103,9 @@ class Run:
 
     loss : a function of scores and y, to the loss of each example.
     callbacks : told in this order; see `Callback`.
+    seed, ctx : of the random numbers; the device.
     group : the run can be stopped after every so many batches.
+    workers : who shares the batches; see `Alone`.
     """
 
     new_sums = ClassifierSums
@@ -210,9 +212,9 @@ class Run:
         """The test accuracy now; None without a test set."""
         if test_iter is None:
             return None
-        return share(self.workers.gather(count(self.net, self.resting(test_iter), self.ctx)))
+        return share(self.workers.gather(count(self.net, self.test_batches(test_iter), self.ctx)))
 
-    def resting(self, batches):
+    def test_batches(self, batches):
         for batch in batches:
             yield self.workers.part(batch)
             self.tell("on_group_end", self)
