@@ -27,8 +27,8 @@ from mxnet.gluon import nn
 import gluon_bn
 from gluon_bn import recipe, runtime
 from gluon_bn.data import dataset
+from gluon_bn.figures.relatives import plot_batch_sizes
 from gluon_bn.inference import recalibrate
-from gluon_bn.plotting import plot_batch_sizes
 from gluon_bn.training import Run, evaluate, seed_everything, write_figure, write_json
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"

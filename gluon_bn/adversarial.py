@@ -87,8 +87,8 @@ class Losses(Sums):
     generator: float = 0.0
 
     def add(self, loss_d, loss_g):
-        self.discriminator += float(loss_d.asscalar())
-        self.generator += float(loss_g.asscalar())
+        self.discriminator += loss_d.asnumpy().item()
+        self.generator += loss_g.asnumpy().item()
 
     def means(self):
         return self.discriminator / self.batches, self.generator / self.batches

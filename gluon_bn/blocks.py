@@ -182,7 +182,7 @@ class BatchNorm(ArrayBlock):
     def operator(self, prop):
         if self._channel is not None and self.average.by_kernel and self.affine.by_kernel:
             if self.kernel in ("auto", "fused") and kernels.why_not("fused") is None:
-                from gluon_bn.workers.graph import SynchronizedOperator
+                from gluon_bn.synchronized import SynchronizedOperator
 
                 return SynchronizedOperator(prop)
         return super().operator(prop)

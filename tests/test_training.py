@@ -672,16 +672,17 @@ def test_resumed_in_the_middle_of_an_epoch(at, stands_at, optimizer, tmp_path):
 RUN = """
 import sys
 from test_training import batches, small_net
-from gluon_bn.training import fit
+from gluon_bn.training import AveragedWeights, fit
 net = small_net()
 fit(net, batches(400, 4, shuffle=True), batches(40), 6, 0.01, optimizer='adam',
-    checkpoint=sys.argv[1], resume=True)
+    callbacks=[AveragedWeights(2, decay=0.9)], checkpoint=sys.argv[1], resume=True)
 net.save_parameters(sys.argv[2])
 """
 
 
 def test_a_run_that_is_killed_again_and_again(tmp_path):
-    """kill -9 at random moments of a run, --resume each time: the last weights are the same."""
+    """kill -9 at random moments of a run, --resume each time: the last weights are the same, and
+    so is their average, which the checkpoint holds."""
 
     def start(name):
         here = os.path.dirname(__file__)
@@ -710,6 +711,7 @@ def test_a_run_that_is_killed_again_and_again(tmp_path):
     for net, name in zip(nets, ("straight", "killed")):
         net.load_parameters(str(tmp_path / f"{name}.params"))
     assert_same(parameters(nets[0]), parameters(nets[1]))
+    assert_same(*(read_checkpoint(tmp_path / name)[1] for name in ("straight", "killed")))
 
 
 def test_the_checkpoint_before_is_kept_and_named(tmp_path):

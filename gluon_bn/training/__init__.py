@@ -11,6 +11,7 @@ k in every run.
 
     run.py          a run: a network, its trainer, its loss, the sums so far; and the loop
     callbacks.py    what is told of a run while it goes on: clipping, Ctrl-C
+    averaging.py    the callback that averages the weights
     saving.py       the callback that writes checkpoints and takes runs up again
     start.py        random numbers, and the first values of a network
     evaluation.py   the accuracy of a network
@@ -23,16 +24,18 @@ import math
 from gluon_bn import recipe
 from gluon_bn.arguments import check_count, check_data, check_seed
 from gluon_bn.checkpoint import CheckpointError
+from gluon_bn.training.averaging import AveragedWeights
 from gluon_bn.training.callbacks import Callback, Clipping, Interruption
 from gluon_bn.training.evaluation import device_of, evaluate
 from gluon_bn.training.records import record, write_csv, write_figure, write_json
 from gluon_bn.training.run import GROUP, Run, TrainingError
 from gluon_bn.training.saving import Checkpoint
 from gluon_bn.training.start import initialize, length, prepare, same_start, seed_everything
+from gluon_bn.training.statistics import Statistics
 from gluon_bn.workers import World
-from gluon_bn.workers.statistics import Statistics
 
 __all__ = [
+    "AveragedWeights",
     "Callback",
     "CheckpointError",
     "Run",
@@ -95,7 +98,7 @@ def fit(
         result does not depend on how many there are, but for rounding, if the network has
         synchronized statistics.
     statistics : what becomes, after each epoch, of running statistics that are not synchronized and
-        so differ between workers: see `gluon_bn.workers.statistics`.
+        so differ between workers: see `gluon_bn.training.statistics`.
 
     A record is a dict: epoch (from 1), train_loss and train_accuracy (averages over the epoch,
     while the network was changing), test_accuracy (None without test_iter), seconds (of training,

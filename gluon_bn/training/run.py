@@ -86,6 +86,7 @@ class Run:
 
     loss : a function of scores and y, to the loss of each example.
     callbacks : told in this order; see `Callback`.
+    seed, ctx : of the random numbers; the device.
     group : the run can be stopped after every so many batches.
     workers : the `World` that shares the batches; None, nobody.
     """
@@ -200,9 +201,9 @@ class Run:
         self.tell("on_test", self)
         if test_iter is None:
             return None
-        return share(self.workers.gather(count(self.net, self.resting(test_iter), self.ctx)))
+        return share(self.workers.gather(count(self.net, self.test_batches(test_iter), self.ctx)))
 
-    def resting(self, batches):
+    def test_batches(self, batches):
         for batch in batches:
             part = self.workers.part(batch)
             if not self.workers.idle:
