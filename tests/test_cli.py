@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import io
 import json
 import os
 import resource
@@ -19,7 +20,7 @@ from typer.testing import CliRunner
 from gluon_bn import runtime
 from gluon_bn.checkpoint import read_checkpoint, write_atomically
 from gluon_bn.cli import app
-from gluon_bn.cli.runs import parameters_writer
+from gluon_bn.cli.runs import parameters_writer, progress_bar
 
 ROOT = Path(__file__).parent.parent
 NOWHERE = {
@@ -383,6 +384,18 @@ def test_letters_that_the_terminal_has_not(name, environment, tmp_path):
         "data", "fetch", "--data-dir", folder / "checkpoint", code=1, **environment
     )
     assert "is a file" in stderr
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_bar_is_drawn_only_in_a_terminal(terminal, monkeypatch):
+    stream = io.StringIO()
+    stream.isatty = lambda: terminal
+    monkeypatch.setattr(sys, "stdout", stream)
+    with progress_bar("lenet", 4) as bar:
+        bar.set_postfix_str("loss 0.500")
+        bar.update(4)
+    assert ("lenet 100%" in stream.getvalue() and "loss 0.500" in stream.getvalue()) == terminal
+    assert terminal or not stream.getvalue()
 
 
 @contextlib.contextmanager
