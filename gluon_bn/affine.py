@@ -53,13 +53,21 @@ class Renormalized:
         axes = tuple(a for a in range(X.ndim) if a != layer.axis % X.ndim)
         with autograd.pause():
             mean, var = (s.reshape(-1) for s in functional.moments(X, axes, weights))
-            r, d = functional.renorm_correction(
-                mean,
-                var,
-                *(cast(running[name], X.dtype) for name in ("renorm_mean", "renorm_stddev")),
-                layer.epsilon,
-                layer.r_min,
-                layer.r_max,
-                layer.d_max,
-            )
+            old = (cast(running[name], X.dtype) for name in ("renorm_mean", "renorm_stddev"))
+            bounds = layer.r_min, layer.r_max, layer.d_max
+            r, d = renorm_correction(mean, var, *old, layer.epsilon, *bounds)
         return gamma * r, gamma * d + beta
+
+
+def renorm_correction(mean, var, renorm_mean, renorm_stddev, eps, r_min, r_max, d_max):
+    """r and d of batch renormalization (Ioffe, 2017, Algorithm 1); a bound of None does not clip.
+
+    The divisor is kept above sqrt(eps), as in TensorFlow, for the first steps from zero.
+    """
+    renorm_stddev = nd.maximum(renorm_stddev, eps**0.5)
+    r = nd.sqrt(var + eps) / renorm_stddev
+    d = (mean - renorm_mean) / renorm_stddev
+    r = r if r_min is None else nd.maximum(r, r_min)
+    r = r if r_max is None else nd.minimum(r, r_max)
+    d = d if d_max is None else nd.clip(d, -d_max, d_max)
+    return r, d

@@ -23,7 +23,8 @@ from gluon_bn.functional import moving_average
 class Exponential:
     """running = momentum * running + (1 - momentum) * batch."""
 
-    by_kernel, states = True, {}
+    by_kernel = True
+    states: dict = {}
 
     def moved(self, layer, mean, var, **running):
         return {"running_mean": mean, "running_var": var}

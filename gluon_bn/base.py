@@ -19,7 +19,8 @@ class ArrayBlock(HybridBlock):
     """
 
     axis = 1  # of X, where the channels are
-    _options = ()  # the arguments of the constructor that are attributes of the same name
+    # The arguments of the constructor that are attributes of the same name.
+    _options: tuple[str, ...] = ()
     _static_shape = False  # of the network around it
 
     @property

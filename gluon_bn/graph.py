@@ -212,7 +212,7 @@ class _BlockOperator(mx.operator.CustomOp):
         finish([*out_grad, *in_data[:first], *in_data[last:], *in_grad, *aux])
 
 
-_registered = set()
+_registered: set[str] = set()
 
 
 def _register(name):

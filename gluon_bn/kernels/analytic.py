@@ -18,7 +18,7 @@ from gluon_bn.arguments import lay_along
 from gluon_bn.functional import inverse_root, moving_average
 from gluon_bn.kernels.function import differentiable
 from gluon_bn.kernels.textbook import supports
-from gluon_bn.reductions import sum_over
+from gluon_bn.reductions import bessel, sum_over
 
 __all__ = ["OPTIONS", "batch_norm", "supports"]
 
@@ -65,7 +65,7 @@ def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum, *, axis=1
     differentiable([X, gamma, beta], [Y], backward)
     with autograd.pause():
         mean, kept = (s.reshape(moving_mean.shape) for s in (shift + rest, var))
-        kept = kept * functional.bessel(X, axes) if unbiased else kept
+        kept = kept * bessel(X, axes) if unbiased else kept
         return (
             Y,
             moving_average(moving_mean, mean, momentum),

@@ -6,8 +6,9 @@ Not from scratch, so `auto` never chooses it. Its statistics are Gluon's, to Glu
 from mxnet import autograd, nd
 
 from gluon_bn import checked
-from gluon_bn.functional import bessel, moving_average
+from gluon_bn.functional import moving_average
 from gluon_bn.kernels.textbook import supports
+from gluon_bn.reductions import bessel
 
 __all__ = ["OPTIONS", "batch_norm", "supports"]
 

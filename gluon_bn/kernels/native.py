@@ -25,7 +25,7 @@ from mxnet.symbol.register import _make_symbol_function
 
 from gluon_bn import checked
 from gluon_bn.arguments import ONE_VALUE
-from gluon_bn.functional import activate
+from gluon_bn.kernels import activate
 
 _SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "native.cc")
 ACTIVATIONS = ("relu", "sigmoid")  # those that the operator applies as it writes Y
