@@ -2,9 +2,8 @@
 
 No mathematics here. A Block holds the parameters, checks what it is given and calls `batch_norm`,
 of `gluon_bn.functional` or another kernel; what that hands back are its new running statistics.
-
-The running statistics are parameters without gradient, so they are saved, loaded, cast and moved
-like gamma and beta. A `save_parameters` file fits the same network of `gluon.nn.BatchNorm`, and back.
+They are parameters without gradient, so they are saved, loaded, cast and moved like gamma and beta;
+a `save_parameters` file fits the same network built with `gluon.nn.BatchNorm`, and back.
 """
 
 from __future__ import annotations
@@ -90,7 +89,7 @@ class BatchNorm(ArrayBlock):
     """
 
     _options = ("num_features", *OPTIONS)
-    _state_rows = ()  # what stands before the C in the shape of the statistics
+    _state_rows: tuple[int, ...] = ()  # what stands before the C in the shape of the statistics
     _per_example = False  # whether anything differs by example, so that axis 0 must be the batch's
 
     def __init__(
@@ -128,7 +127,6 @@ class BatchNorm(ArrayBlock):
         self._per_example = self._per_example or bool(self.affine.rows)
         check_options(self)
         kernels.check_name(kernel)
-
         shape = (*self.affine.rows, num_features)
         self.gamma = self._parameter("gamma", gamma_initializer, scale, shape)
         self.beta = self._parameter("beta", beta_initializer, center, shape)
