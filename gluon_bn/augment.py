@@ -1,4 +1,6 @@
-"""More pictures from the same pictures: shifted, mirrored, partly covered, a batch at a time. ::
+"""More pictures from the same pictures: shifted, mirrored, partly covered, a batch at a time.
+
+::
 
     train_iter, test_iter = data.batches(256, augment='crop-flip')
 

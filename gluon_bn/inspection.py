@@ -1,4 +1,6 @@
-"""What happens inside a network: the signal on its way up, the gradient on its way down. ::
+"""What happens inside a network: the signal on its way up, the gradient on its way down.
+
+::
 
     report = activation_report(net, X, y)
     print(report)                      # a table, one line for each layer

@@ -1,4 +1,6 @@
-"""What every chapter starts with: threads, data, and the setting for a quick run. ::
+"""What every chapter starts with: threads, data, and the setting for a quick run.
+
+::
 
     from gluon_bn import lesson
     lesson.start()                      # threads, figures in the notebook; says what it found

@@ -78,3 +78,10 @@ def test_the_examples_run(module):
         )
         runner.run(example)
     assert not runner.summarize(verbose=False).failed
+
+
+def test_type_checkers_find_the_hints_in_the_wheel(tmp_path):
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        assert "gluon_bn/py.typed" in wheel.namelist()

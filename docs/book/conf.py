@@ -36,6 +36,7 @@ copybutton_exclude = ".linenos, .gp"
 templates_path = [str(Path(__file__).parent / "templates")]
 default_role = "py:obj"  # `name` in a docstring leads to what is called so, if there is such a thing
 add_module_names = False
+autodoc_inherit_docstrings = False  # those of Gluon's Block say nothing of ours
 autodoc_typehints = "none"  # docstrings say more: the shapes
 numpydoc_show_class_members = False  # they follow
 
@@ -54,6 +55,7 @@ html_theme_options = {
 }
 html_context = {"default_mode": "auto"}  # without it the first page complains in the console
 html_use_index = False
+html_domain_indices = False
 html_static_path = ["book.css", "book.js"]
 html_css_files = ["book.css"]
 html_js_files = ["book.js"]

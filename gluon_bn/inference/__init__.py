@@ -1,4 +1,6 @@
-"""After training: better statistics, fewer layers, another library's layer. ::
+"""After training: better statistics, fewer layers, another library's layer.
+
+::
 
     recalibrate(net, train_iter)           # exact statistics instead of moving averages
     fast = fold_batch_norm(net, X)         # the same prediction without any batch norm
