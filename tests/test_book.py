@@ -156,7 +156,8 @@ def test_a_page_of_the_reference_shows_its_module_with_an_example_and_its_source
     page = read(f"docs/reference/{name}")
     assert page.select_one("h1").find(string=True) == name
     for entry in page.select("article dl.py.function, article dl.py.class"):
-        assert entry.select_one(".sig-name") and ">>> " in entry.get_text(), entry.get_text()[:80]
+        if entry.select_one("dl.field-list"):  # more than one line to say
+            assert ">>> " in entry.get_text(), entry.get_text()[:80]
         source, _, line = entry.select_one("a.reference.internal[href*=_modules]")[
             "href"
         ].partition("#")
