@@ -25,11 +25,11 @@ from mxnet import autograd, gluon, nd
 from mxnet.gluon import nn
 
 import gluon_bn
-from gluon_bn import runtime
+from gluon_bn import recipe, runtime
 from gluon_bn.data import dataset
+from gluon_bn.figures.relatives import plot_batch_sizes
 from gluon_bn.inference import recalibrate
-from gluon_bn.plotting import plot_batch_sizes
-from gluon_bn.training import evaluate, seed_everything, write_figure, write_json
+from gluon_bn.training import Run, evaluate, seed_everything, write_figure, write_json
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 BATCH_SIZES, SEEDS = (32, 16, 8, 4, 2), (0, 1, 2)
@@ -262,13 +262,11 @@ def train(net, images, labels, batch_size, lr, seed, set_clipping=None):
 
     Returns the mean loss of the last quarter of the images; not a number if the weights ran away.
     """
-    trainer = gluon.Trainer(
-        net.collect_params(),
-        "sgd",
-        {"learning_rate": lr, "momentum": SETTINGS["sgd_momentum"]},
-        kvstore=None,
+    trainer = recipe.trainer(
+        net, "sgd", {"learning_rate": lr, "momentum": SETTINGS["sgd_momentum"]}
     )
-    cross_entropy = gluon.loss.SoftmaxCrossEntropyLoss()
+    # Its steps only: at a batch of two, reading each loss would take longer than computing it.
+    this = Run(net, trainer, gluon.loss.SoftmaxCrossEntropyLoss())
     losses, steps = [], SETTINGS["passes"] * len(labels) // batch_size
     for step in range(steps):
         place = step % (len(labels) // batch_size)
@@ -279,12 +277,9 @@ def train(net, images, labels, batch_size, lr, seed, set_clipping=None):
             set_clipping(step / steps)
         trainer.set_learning_rate(lr * (1 + math.cos(math.pi * step / steps)) / 2)
         rows = slice(place * batch_size, (place + 1) * batch_size)
-        with autograd.record():
-            loss = cross_entropy(net(X[rows]), y[rows])
-        loss.backward()
-        trainer.step(batch_size)
+        loss, _, _ = this.step(X[rows], y[rows])
         if step >= 0.75 * steps:
-            losses.append(loss.detach())
+            losses.append(loss)
         elif step % 50 == 0:
             nd.waitall()  # do not let Python run far ahead
     return float(np.mean([loss.asnumpy().mean() for loss in losses]))

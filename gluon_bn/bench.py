@@ -22,9 +22,9 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon, nd
 
-from gluon_bn import blocks, kernels, plotting, runtime
+from gluon_bn import blocks, kernels, plotting, recipe, runtime
 from gluon_bn.models import MODELS
-from gluon_bn.training import write_figure, write_json
+from gluon_bn.training import Run, write_figure, write_json
 
 SHAPES = [
     (256, 120),
@@ -267,20 +267,14 @@ def network_contestants(model, shape, threads):
 
 
 def network_steps(net, X, y, hybridize):
+    """A training step and a prediction of a whole network, by SGD on one batch."""
     net.initialize(mx.init.Xavier())
     if hybridize:
         net.hybridize(static_alloc=True, static_shape=True)
     net(X)
-    trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.01}, kvstore=None)
-    cross_entropy = gluon.loss.SoftmaxCrossEntropyLoss()
-
-    def train():
-        with autograd.record():
-            loss = cross_entropy(net(X), y)
-        loss.backward()
-        trainer.step(len(X))
-
-    return {"train": train, "predict": lambda: net(X)}
+    trainer = recipe.trainer(net, "sgd", {"learning_rate": 0.01})
+    run = Run(net, trainer, gluon.loss.SoftmaxCrossEntropyLoss())
+    return {"train": lambda: run.step(X, y), "predict": lambda: net(X)}
 
 
 def torch_lenet_steps(shape, threads):

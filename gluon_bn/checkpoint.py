@@ -8,6 +8,7 @@ code, and you can look inside: `numpy.load('runs/lenet/checkpoint').files`. It h
     optimizer/updates   how often each parameter was updated
     header              JSON: what the file is, its version, the epochs done, the place in the data,
                         the run's settings, the optimizer's plain numbers
+    callback/NAME/...   what a callback keeps, averaged weights for example
 
 The checkpoint before it stays beside it, as `checkpoint.previous`.
 
@@ -38,11 +39,8 @@ class CheckpointError(RuntimeError):
     """A checkpoint cannot be used; the message says why, and what to do."""
 
 
-def save_checkpoint(path, net, trainer, header):
-    """Write the state of `net` and `trainer` and the dict `header` (plain values) to `path`.
-
-    At every moment, whatever interrupts it, the file is complete: the old one or the new one.
-    """
+def pack(net, trainer):
+    """The state of a network and its trainer: (dict of plain values, dict of NumPy arrays)."""
     updater, optimizer = _updater(trainer), trainer.optimizer
     runtime.settle()
     arrays = {
@@ -58,8 +56,16 @@ def save_checkpoint(path, net, trainer, header):
     numbers = {
         name: value for name, value in vars(optimizer).items() if type(value) in (int, float)
     }
-    header = json.dumps({"what": WHAT, "version": VERSION, "optimizer": numbers, **header})
-    arrays["header"] = np.frombuffer(header.encode(), dtype=np.uint8)
+    return {"optimizer": numbers}, arrays
+
+
+def write_checkpoint(path, header, arrays):
+    """Write a dict of plain values and one of NumPy arrays to `path`.
+
+    At every moment, whatever interrupts it, the file is complete: the old one or the new one.
+    """
+    header = json.dumps({"what": WHAT, "version": VERSION, **header})
+    arrays = {**arrays, "header": np.frombuffer(header.encode(), dtype=np.uint8)}
     whole = io.BytesIO()  # NumPy leaves a zip open that a full disk cut short, and Python complains
     np.savez(whole, **arrays)
     write_atomically(path, lambda file: file.write(whole.getbuffer()), keep_previous=True)
@@ -104,17 +110,13 @@ def read_checkpoint(path):
     return header, arrays
 
 
-def restore(header, arrays, net, trainer):
-    """Put what `read_checkpoint` gave into an initialized network and its trainer.
+def unpack(header, arrays, net, trainer):
+    """Put what `pack` gave into an initialized network and its trainer.
 
     Raises CheckpointError, having changed nothing, if they are those of another network.
     """
     parameters = named_parameters(net)
-    saved = {
-        name[len("parameter/") :]: array
-        for name, array in arrays.items()
-        if name.startswith("parameter/")
-    }
+    saved = under("parameter", arrays)
     expected = {name: tuple(p.shape) for name, p in parameters.items()}
     found = {name: array.shape for name, array in saved.items()}
     for name in sorted(expected.keys() | found.keys()):
@@ -138,6 +140,12 @@ def restore(header, arrays, net, trainer):
         optimizer._index_update_count[index] = count
     for name, value in header["optimizer"].items():
         setattr(optimizer, name, value)
+
+
+def under(prefix, arrays):
+    """Those arrays whose names begin with `prefix/`, without it."""
+    start = f"{prefix}/"
+    return {name[len(start) :]: a for name, a in arrays.items() if name.startswith(start)}
 
 
 def named_parameters(net):

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import functools
 import importlib
+import inspect
 import os
 import shutil
 import signal
@@ -22,7 +23,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from gluon_bn import NO_MXNET, __version__
@@ -160,6 +160,12 @@ def _check_clip(clip):
     return clip
 
 
+def _check_decay(decay):
+    if not 0 < decay < 1:
+        raise typer.BadParameter(f"{decay} is not between 0 and 1.")
+    return decay
+
+
 ModelArgument = typer.Argument(
     callback=_check_one_of("models", "MODELS"),
     help="The network.",
@@ -229,6 +235,30 @@ StandInOption = typer.Option(
     "--stand-in",
     help=("Train on drawn garments instead of Fashion-MNIST; needs no download."),
 )
+SmallOption = typer.Option(
+    False, "--small", help="The small variant of resnet18 or densenet, for small images and a CPU."
+)
+AverageOption = typer.Option(
+    "none",
+    callback=_check_one_of("training.averaging", "METHODS"),
+    metavar="NAME",
+    help=(
+        "Write averaged weights: swa, those at the ends of the last epochs, or ema, an exponential "
+        "average over all steps. Such weights have no running statistics of their own, so these "
+        "are measured on the training images afterwards."
+    ),
+)
+AverageStartOption = typer.Option(
+    None,
+    min=1,
+    help=(
+        "The first epoch that is averaged. Default: for swa the first of the last quarter, or of "
+        "the last two; for ema 1."
+    ),
+)
+AverageDecayOption = typer.Option(
+    0.999, callback=_check_decay, help="The weight of the past in ema, at each step."
+)
 HybridizeOption = typer.Option(
     True,
     "--hybridize/--imperative",
@@ -262,6 +292,10 @@ def train(
     output: Optional[Path] = OutputOption,
     resume: bool = ResumeOption,
     stand_in: bool = StandInOption,
+    small: bool = SmallOption,
+    average: str = AverageOption,
+    average_start: Optional[int] = AverageStartOption,
+    average_decay: float = AverageDecayOption,
     hybridize: bool = HybridizeOption,
     threads: Optional[int] = ThreadsOption,
 ):
@@ -272,58 +306,112 @@ def train(
     from gluon_bn.plotting import plot_run
     from gluon_bn.training import write_figure
 
-    folder = output or Path("runs") / f"{model}-{norm}"
+    _check_small(model, small)
+    averaged = _averaged_weights(average, average_start, average_decay, epochs)
+    folder = output or Path("runs") / f"{model}{'-small' * small}-{norm}"
     checkpoint = folder / "checkpoint"
     folder.mkdir(parents=True, exist_ok=True)
     runtime.configure(threads)
     with _limit_is_an_option():
         data = dataset(data_dir, stand_in=stand_in, limit=limit)
-    _announce(model, [norm], data)
+    _announce(f"{model}{', the small variant' * small}", [norm], data)
     if resume and not checkpoint.exists():
         out.print(
             f"There is no checkpoint in {folder} yet: starting from the beginning.", markup=False
         )
-    with _progress_bars() as bars:
-        try:
-            metrics, net = _train(
-                model,
-                norm,
-                data,
-                epochs,
-                batch_size,
-                lr,
-                seed,
-                bars,
-                folder=folder,
-                resume=resume,
-                augment=augment,
-                resize=resize,
-                optimizer=optimizer,
-                optimizer_params={
-                    "wd": weight_decay,
-                    **({} if momentum is None else {"momentum": momentum}),
-                },
-                schedule=schedule,
-                clip=clip,
-                label_smoothing=label_smoothing,
-                hybridize=hybridize,
-            )
-        except KeyboardInterrupt:
-            if checkpoint.exists():
-                raise KeyboardInterrupt(
-                    f"The run so far is kept in {checkpoint}; the same command "
-                    f"with --resume goes on from there."
-                ) from None
-            raise
+    try:
+        metrics, net = _train(
+            model,
+            norm,
+            data,
+            epochs,
+            batch_size,
+            lr,
+            seed,
+            folder=folder,
+            resume=resume,
+            augment=augment,
+            resize=resize,
+            optimizer=optimizer,
+            optimizer_params={
+                "wd": weight_decay,
+                **({} if momentum is None else {"momentum": momentum}),
+            },
+            schedule=schedule,
+            clip=clip,
+            label_smoothing=label_smoothing,
+            hybridize=hybridize,
+            small=small,
+            averaged=averaged,
+        )
+    except KeyboardInterrupt:
+        if checkpoint.exists():
+            raise KeyboardInterrupt(
+                f"The run so far is kept in {checkpoint}; the same command "
+                f"with --resume goes on from there."
+            ) from None
+        raise
     write_atomically(folder / "model.params", _parameters_writer(net))
     write_figure(folder / "curves.png", plot_run(metrics))
     last = metrics["epochs"][-1]
     out.print(
         f"{model}, norm={norm}, {data.name}: test accuracy {last['test_accuracy']:.4f}, "
         f"training loss {last['train_loss']:.4f} after epoch {last['epoch']}, "
-        f"{last['examples_per_second']:,.0f} images/s. Results in {folder}",
+        f"{last['examples_per_second']:,.0f} images/s. {_tell_average(metrics)}Results in {folder}",
         markup=False,
         soft_wrap=True,
+    )
+
+
+def _check_small(model, small):
+    from gluon_bn.models import MODELS
+
+    if small and "small" not in inspect.signature(MODELS[model]).parameters:
+        raise typer.BadParameter(f"{model} has no small variant.", param_hint="--small")
+
+
+def _averaged_weights(method, start, decay, epochs):
+    """The callback that `--average` asks for, or None."""
+    from gluon_bn.training import AveragedWeights
+
+    if method == "none":
+        if start is not None:
+            raise typer.BadParameter("it goes with --average.", param_hint="--average-start")
+        return None
+    if start is None:
+        start = 1 if method == "ema" else max(1, min(1 + 3 * epochs // 4, epochs - 1))
+    if start > epochs:
+        raise typer.BadParameter(
+            f"{start} is after the last epoch, {epochs}.", param_hint="--average-start"
+        )
+    return AveragedWeights(start, decay if method == "ema" else None)
+
+
+def _average(averaged, net, train_iter, test_iter):
+    """Put the averaged weights into the network; what `metrics.json` says of them.
+
+    The accuracy with the statistics of the last weights is there to show what they are worth.
+    """
+    from gluon_bn.inference.statistics import measured_layers
+    from gluon_bn.training import evaluate
+
+    found = {"recalibrated": bool(measured_layers(net))}
+    if found["recalibrated"]:
+        averaged.put_into(net, recalibrated=False)
+        found["test_accuracy_not_recalibrated"] = evaluate(net, test_iter)
+    averaged.put_into(net, train_iter)
+    return {**found, "weights": averaged.count, "test_accuracy": evaluate(net, test_iter)}
+
+
+def _tell_average(metrics):
+    average = metrics.get("average")
+    if not average:
+        return ""
+    without = average.get("test_accuracy_not_recalibrated")
+    return (
+        f"Averaged weights, in model.params: test accuracy {average['test_accuracy']:.4f}"
+        + ("" if without is None else f" ({without:.4f} with the statistics of the last weights)")
+        + ". "
     )
 
 
@@ -335,7 +423,6 @@ def _train(
     batch_size,
     lr,
     seed,
-    bars,
     *,
     label=None,
     folder=None,
@@ -343,10 +430,13 @@ def _train(
     augment="none",
     resize=None,
     hybridize=True,
+    small=False,
+    averaged=None,
     **options,
 ):
     """Train one network under a progress bar; return the record of the run, and the network.
 
+    averaged : the `AveragedWeights` that the network has in the end.
     folder : where the metrics go, epoch by epoch, and the checkpoint; None: nothing is written.
     options : more for `training.fit`.
     """
@@ -360,6 +450,12 @@ def _train(
         "augment": augment,
         "resize": resize,
         "hybridize": hybridize,
+        "small": small or None,  # as in checkpoints from before there was a choice
+    }
+    average = averaged and {
+        "method": "ema" if averaged.decay else "swa",
+        "start": averaged.start,
+        "decay": averaged.decay,
     }
 
     def metrics_of(records):
@@ -372,6 +468,8 @@ def _train(
             lr=lr,
             **options,
             **{name: settings[name] for name in ("batch_size", "augment", "resize", "hybridize")},
+            small=small,
+            average=average,
         )
 
     def write_metrics(records):
@@ -381,48 +479,49 @@ def _train(
 
     class Bar(training.Callback):
         def on_epoch_start(self, epoch, batches):
-            bars.update(task, total=epochs * batches, epoch=f"epoch {epoch}/{epochs}")
             self.done = (epoch - 1) * batches
+            bar.set_description_str(f"{label or norm}: epoch {epoch}/{epochs}", refresh=False)
 
         def on_batch(self, epoch, batch, loss, accuracy):
-            bars.update(
-                task,
-                completed=self.done + batch,
-                loss=f"loss {loss:.3f}",
-                accuracy=f"accuracy {accuracy:.3f}",
-            )
+            bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.3f}", refresh=False)
+            bar.update(self.done + batch - bar.n)
 
         def on_epoch_end(self, records):
             write_metrics(records)
             last = records[-1]
-            bars.update(task, accuracy=f"test accuracy {last['test_accuracy']:.3f}")
-            if folder or not out.is_terminal:  # where no bar moves, lines tell how it goes
-                bars.console.print(
-                    f"{label or norm}: epoch {last['epoch']}/{epochs}, loss "
-                    f"{last['train_loss']:.4f}, accuracy {last['train_accuracy']:.4f}, test "
-                    f"accuracy {last['test_accuracy']:.4f}, {last['seconds']:.1f} s",
-                    markup=False,
-                    soft_wrap=True,
-                )
+            bar.set_postfix_str(
+                f"loss {last['train_loss']:.3f}, test accuracy {last['test_accuracy']:.3f}"
+            )
+            if folder or bar.disable:  # where no bar moves, lines tell how it goes
+                with bar.external_write_mode():
+                    out.print(
+                        f"{label or norm}: epoch {last['epoch']}/{epochs}, loss "
+                        f"{last['train_loss']:.4f}, accuracy {last['train_accuracy']:.4f}, test "
+                        f"accuracy {last['test_accuracy']:.4f}, {last['seconds']:.1f} s",
+                        markup=False,
+                        soft_wrap=True,
+                    )
 
-    task = bars.add_task(label or norm, total=None, epoch="", loss="", accuracy="")
-    net = MODELS[model](norm)
+    net = MODELS[model](norm, **({"small": True} if small else {}))
     if hybridize:
         net.hybridize()
     train_iter, test_iter = data.batches(batch_size, resize, seed=seed, augment=augment)
-    records = training.fit(
-        net,
-        train_iter,
-        test_iter,
-        epochs,
-        lr,
-        seed=seed,
-        callbacks=[Bar()],
-        checkpoint=folder and folder / "checkpoint",
-        resume=resume,
-        settings={**settings, "data": data.summary()},
-        **options,
-    )
+    with _progress_bar(label or norm, epochs * len(train_iter)) as bar:
+        records = training.fit(
+            net,
+            train_iter,
+            test_iter,
+            epochs,
+            lr,
+            seed=seed,
+            callbacks=[Bar(), *([averaged] if averaged else [])],
+            checkpoint=folder and folder / "checkpoint",
+            resume=resume,
+            settings={**settings, "data": data.summary()},
+            **options,
+        )
+    if averaged:
+        average.update(_average(averaged, net, train_iter, test_iter))
     write_metrics(records)
     return metrics_of(records), net
 
@@ -477,15 +576,17 @@ def _limit_is_an_option():
         raise typer.BadParameter(str(error), param_hint="--limit") from None
 
 
-def _progress_bars():
-    texts = (TextColumn(f"{{task.fields[{name}]}}") for name in ("epoch", "loss", "accuracy"))
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        *texts,
-        TimeRemainingColumn(),
-        console=out,
-        disable=not out.is_terminal,
+def _progress_bar(description, steps):
+    """A bar on standard output, if that is a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(
+        desc=description,
+        total=steps,
+        file=sys.stdout,
+        disable=None,
+        dynamic_ncols=True,
+        bar_format="{desc} {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]",
     )
 
 
@@ -544,11 +645,10 @@ def demo(
     with _limit_is_an_option():
         data = _fashion_mnist_or_stand_in(data_dir, limit)
     _announce("lenet", [norm for norm, _ in DEMO], data)
-    with _progress_bars() as bars:
-        runs = [
-            _train("lenet", norm, data, epochs, batch_size, lr, seed, bars, label=label)[0]
-            for norm, label in DEMO
-        ]
+    runs = [
+        _train("lenet", norm, data, epochs, batch_size, lr, seed, label=label)[0]
+        for norm, label in DEMO
+    ]
     labels = [label for _, label in DEMO]
     write_json(folder / "metrics.json", {"dataset": data.summary(), "runs": runs})
     write_figure(folder / "curves.png", plot_runs(runs, labels, _title(data)))
@@ -642,9 +742,8 @@ def compare(
     with _limit_is_an_option():
         data = dataset(data_dir, stand_in=stand_in, limit=limit)
     _announce(model, [norm, "gluon"], data)
-    with _progress_bars() as bars:
-        task = bars.add_task("compare", total=steps, epoch="", loss="", accuracy="")
-        train_iter, _ = data.batches(batch_size, seed=seed)
+    train_iter, _ = data.batches(batch_size, seed=seed)
+    with _progress_bar("compare", steps) as bar:
         records = compare_with_gluon(
             model,
             train_iter,
@@ -652,7 +751,7 @@ def compare(
             lr,
             norm=norm,
             seed=seed,
-            on_step=lambda record: bars.update(task, completed=record["step"]),
+            on_step=lambda record: bar.update(),
         )
     result = {
         "model": model,

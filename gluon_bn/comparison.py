@@ -11,13 +11,13 @@ Two questions, because two networks that differ in the last digit do not stay th
 import itertools
 
 import numpy as np
-from mxnet import autograd, gluon, init
+from mxnet import gluon, init
 
-from gluon_bn import runtime
+from gluon_bn import recipe, runtime
 from gluon_bn.arguments import check_count, check_data, check_pair
 from gluon_bn.checkpoint import named_parameters, set_value
 from gluon_bn.models import MODELS
-from gluon_bn.training import seed_everything
+from gluon_bn.training import Run, seed_everything
 
 __all__ = ["compare_with_gluon"]
 
@@ -42,23 +42,15 @@ def compare_with_gluon(model, batches, steps, lr, *, norm="auto", seed=0, on_ste
     check_count("steps", steps, least=1)
     check_data("batches", batches, passes=1)
     seed_everything(seed)
-    ours, theirs, shadow = (MODELS[model](n, **options) for n in (norm, "gluon", "gluon"))
     batches = itertools.islice(_endless(batches), steps)
     X, _ = first = next(batches)
-    for net in (ours, theirs, shadow):
-        net.initialize(init.Xavier())
-        net(X[:1])  # finds the shapes
-        net.hybridize()
-    _copy(ours, theirs)
-    trainers = [
-        gluon.Trainer(
-            list(net.collect_params().values()), "sgd", {"learning_rate": lr}, kvstore=None
-        )
-        for net in (ours, theirs)
-    ]
+    ours, theirs, shadow = (
+        _start(MODELS[model](n, **options), X, lr) for n in (norm, "gluon", "gluon")
+    )
+    _copy(ours.net, theirs.net)
     records = []
     for step, (X, y) in enumerate(itertools.chain([first], batches), 1):
-        _copy(ours, shadow)
+        _copy(ours.net, shadow.net)
         loss, mine = _forward_and_backward(ours, X, y)
         loss_gluon, other = _forward_and_backward(theirs, X, y)
         _, same_start = _forward_and_backward(shadow, X, y)
@@ -70,20 +62,27 @@ def compare_with_gluon(model, batches, steps, lr, *, norm="auto", seed=0, on_ste
                 "drift": _differences(mine, other),
             }
         )
-        for trainer in trainers:
-            trainer.step(1)  # the loss is a mean already
+        for run in (ours, theirs):
+            run.trainer.step(1)  # the loss is a mean already
         if on_step:
             on_step(records[-1])
     return records
 
 
-def _forward_and_backward(net, X, y):
+def _start(net, X, lr):
+    """A run of plain SGD on the mean loss."""
+    net.initialize(init.Xavier())
+    net(X[:1])  # finds the shapes
+    net.hybridize()
+    cross_entropy = gluon.loss.SoftmaxCrossEntropyLoss()
+    trainer = recipe.trainer(net, "sgd", {"learning_rate": lr})
+    return Run(net, trainer, lambda scores, y: cross_entropy(scores, y).mean())
+
+
+def _forward_and_backward(run, X, y):
     """The mean loss, and what is compared: {"outputs": [arrays], "gradients": ..., ...}."""
-    with autograd.record():
-        scores = net(X)
-        loss = gluon.loss.SoftmaxCrossEntropyLoss()(scores, y).mean()
-    loss.backward()
-    parameters = named_parameters(net)
+    loss, scores = run.gradients(X, y)
+    parameters = named_parameters(run.net)
     return loss.asnumpy().item(), {
         "outputs": [scores.asnumpy()],
         "gradients": [p.grad().asnumpy() for p in parameters.values() if p.grad_req != "null"],

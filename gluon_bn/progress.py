@@ -2,7 +2,7 @@
 
     fit(net, train_iter, test_iter, 10, callbacks=[LiveCurves(10)])
 
-The command line draws bars of its own, with rich.
+All bars, these, a download's and those of the command line, are tqdm's.
 """
 
 from gluon_bn.training import Callback

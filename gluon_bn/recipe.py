@@ -59,8 +59,10 @@ def learning_rates(schedule, lr, epochs, batches):
     )
 
 
-def trainer(net, optimizer, options):
+def trainer(net, optimizer, options, store=None):
     """A `gluon.Trainer` of all parameters of `net`, one step for each backward pass.
+
+    store : what adds up the gradients of many workers, an `mx.kvstore.KVStoreBase`.
 
     Raises ValueError for a name or an option that Gluon does not know, and for a network with
     nothing to train, or whose gradients would add up over the steps.
@@ -81,7 +83,9 @@ def trainer(net, optimizer, options):
                 "would add up: net.collect_params().setattr('grad_req', 'write')"
             )
     try:
-        return gluon.Trainer(parameters, optimizer, options, kvstore=None)
+        # The optimizer runs here, also where a store adds up the gradients.
+        here = None if store is None else False
+        return gluon.Trainer(parameters, optimizer, options, store, update_on_kvstore=here)
     except TypeError as error:
         raise ValueError(f"optimizer {optimizer!r} does not take these options: {error}") from None
 

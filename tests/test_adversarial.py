@@ -7,12 +7,14 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import autograd, gluon, nd
+from test_training import PressesCtrlC, without_times
 
 from gluon_bn import adversarial
+from gluon_bn.checkpoint import read_checkpoint
 from gluon_bn.data import dataset
 from gluon_bn.models import discriminator, generator, lenet
 from gluon_bn.runtime import settle
-from gluon_bn.training import TrainingError, seed_everything
+from gluon_bn.training import CheckpointError, TrainingError, seed_everything
 
 RECORDED = Path(__file__).parent.parent / "benchmarks" / "results" / "gan"
 
@@ -217,6 +219,32 @@ def test_a_loss_that_is_no_number_stops_the_run(networks):
 
     with pytest.raises(TrainingError, match="learning rate"):
         adversarial.fit(*networks, Broken(), epochs=1)
+
+
+@pytest.mark.parametrize("at", [(1, 3), (2, 5)])
+def test_a_stopped_run_goes_on_to_the_last_bit(at, tmp_path):
+    """Both networks, both optimizers, the state of the spectral norms, the losses so far."""
+
+    def run(**more):
+        G, D = generator(width=8), discriminator(width=4)
+        batches = dataset(stand_in=True, limit=64).batches(4)[0]
+        records = adversarial.fit(G, D, batches, epochs=2, seed=3, **more)
+        settle()
+        parameters = {**G.collect_params(), **D.collect_params()}.values()
+        return without_times(records), [p.data().asnumpy() for p in parameters]
+
+    straight = run()
+    path = tmp_path / "checkpoint"
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint=path, callbacks=[PressesCtrlC(*at)])
+    header, _ = read_checkpoint(path)
+    assert (len(header["epochs"]), header["partial"]["batches"]) == (at[0] - 1, 8)
+    resumed = run(checkpoint=path, resume=True)
+    assert resumed[0] == straight[0] and same(resumed[1], straight[1])
+    with pytest.raises(CheckpointError, match="lr = 0.0005, and this one has lr = 0.1"):
+        run(checkpoint=path, resume=True, lr=0.1)
+    with pytest.raises(ValueError, match="needs a checkpoint"):
+        run(resume=True)
 
 
 # Drawing and judging ------------------------------------------------------------------------------

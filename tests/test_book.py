@@ -1,5 +1,7 @@
 """The web site: built once, read as files, and opened in a browser without a network."""
 
+import copy
+import functools
 import re
 import subprocess
 import sys
@@ -43,10 +45,25 @@ def site(tmp_path_factory):
     return target
 
 
+def parsed(file):
+    return BeautifulSoup(file.read_text("utf-8"), "html.parser")
+
+
 @pytest.fixture(scope="session")
 def read(site):
-    """A page as BeautifulSoup reads it, by its name."""
-    return lambda name: BeautifulSoup((site / f"{name}.html").read_text("utf-8"), "html.parser")
+    """A page as BeautifulSoup reads it, by its name: read once, so leave it as it is."""
+    return functools.lru_cache(None)(lambda name: parsed(site / f"{name}.html"))
+
+
+@pytest.fixture(scope="session")
+def identities(site):
+    """What an anchor can lead to on a page of the site, by its file."""
+
+    @functools.lru_cache(None)
+    def of(file):
+        return {element["id"] for element in parsed(file).find_all(id=True)}
+
+    return lambda file: of(file.resolve())
 
 
 def test_every_page_is_there_and_no_other(site):
@@ -86,7 +103,7 @@ def test_no_style_fetches_from_the_network(site):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_links_between_pages_lead_somewhere(read, site, name):
+def test_links_between_pages_lead_somewhere(read, identities, site, name):
     for link in read(name).find_all("a", href=True):
         address, _, anchor = link["href"].partition("#")
         if re.match("[a-z]+:", address):
@@ -94,13 +111,12 @@ def test_links_between_pages_lead_somewhere(read, site, name):
         file = (site / f"{name}.html").parent / address if address else site / f"{name}.html"
         assert file.exists(), link["href"]
         if anchor and file.suffix == ".html":
-            identities = BeautifulSoup(file.read_text("utf-8"), "html.parser")
-            assert identities.find(id=anchor), link["href"]
+            assert anchor in identities(file), link["href"]
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_no_markup_is_left_over(read, name):
-    article = read(name).find("article") or read(name).find("main")
+    article = copy.copy(read(name).find("article") or read(name).find("main"))
     for code in article.select("pre, code, .math, .sig, dt strong"):
         code.decompose()
     text = article.get_text()

@@ -1,4 +1,4 @@
-"""data.py and standin.py. No network, no real data: small IDX files are written here, by hand."""
+"""data and standin.py. No network, no real data: small IDX files are written here, by hand."""
 
 import gzip
 import hashlib
@@ -72,8 +72,8 @@ def small_world(monkeypatch, tmp_path):
         monkeypatch.setitem(data.MD5, name, md5(content))
         unpacked = gzip.decompress(content)
         monkeypatch.setitem(data.UNPACKED, name, (len(unpacked), md5(unpacked)))
-    monkeypatch.setattr(data, "MIRRORS", ())
-    monkeypatch.setattr(data, "time", SimpleNamespace(sleep=lambda seconds: None))
+    monkeypatch.setattr(data.download, "MIRRORS", ())
+    monkeypatch.setattr(data.download, "time", SimpleNamespace(sleep=lambda seconds: None))
     monkeypatch.delenv("FASHION_MNIST_ROOT", raising=False)
     monkeypatch.delenv("FASHION_MNIST_URL", raising=False)
     monkeypatch.setenv("MXNET_HOME", str(tmp_path / "mxnet"))
@@ -571,7 +571,7 @@ def test_packing_for_the_way_is_told_from_that_of_the_file(server, tmp_path, act
 )
 def test_a_broken_download_is_started_again(server, monkeypatch, tmp_path, acts):
     if "hangs" in acts:  # the others answer, but on a busy machine not in so short a time
-        monkeypatch.setattr(data, "STALL_SECONDS", 0.3)
+        monkeypatch.setattr(data.download, "STALL_SECONDS", 0.3)
     server.script = {name: list(acts) for name in NAMES}
     data.fetch(tmp_path)
     assert {name: content for name, content in contents(tmp_path).items() if name in FILES} == FILES
@@ -595,7 +595,7 @@ def test_a_mirror_that_never_works_is_given_up(
     server, monkeypatch, tmp_path, act, reason, requests
 ):
     if act == "hangs":
-        monkeypatch.setattr(data, "STALL_SECONDS", 0.2)
+        monkeypatch.setattr(data.download, "STALL_SECONDS", 0.2)
     server.script = {NAMES[0]: [act] * 20}
     with pytest.raises(data.DatasetNotFound) as error:
         data.fetch(tmp_path)
@@ -607,7 +607,7 @@ def test_a_mirror_that_never_works_is_given_up(
 
 def test_the_next_mirror_is_asked(server, monkeypatch, tmp_path):
     other = Server()
-    monkeypatch.setattr(data, "MIRRORS", (other.url,))
+    monkeypatch.setattr(data.download, "MIRRORS", (other.url,))
     server.script = {NAMES[0]: ["fails"], NAMES[1]: ["lacks"]}
     data.fetch(tmp_path)
     assert contents(tmp_path) == FILES
@@ -624,7 +624,7 @@ def closed_port():
 
 def test_a_dead_network_fails_at_once_and_names_every_mirror(monkeypatch, tmp_path):
     dead = [f"http://127.0.0.1:{closed_port()}/a/", "http://no.such.host.invalid/b/"]
-    monkeypatch.setattr(data, "MIRRORS", dead)
+    monkeypatch.setattr(data.download, "MIRRORS", dead)
     monkeypatch.setenv("FASHION_MNIST_URL", "ftp://somewhere/c")
     start = time.perf_counter()
     with pytest.raises(data.DatasetNotFound) as error:
@@ -636,15 +636,15 @@ def test_a_dead_network_fails_at_once_and_names_every_mirror(monkeypatch, tmp_pa
 
 
 def test_a_network_that_swallows_everything_fails_in_seconds(monkeypatch, tmp_path):
-    assert (len(subprocess_mirrors()) + 1) * data.KNOCK_SECONDS <= 20
+    assert (len(subprocess_mirrors()) + 1) * data.download.KNOCK_SECONDS <= 20
 
     def swallow(*_, **__):
         threading.Event().wait(6)
         raise OSError("at last")
 
-    monkeypatch.setattr(data, "socket", SimpleNamespace(create_connection=swallow))
-    monkeypatch.setattr(data, "KNOCK_SECONDS", 0.2)
-    monkeypatch.setattr(data, "MIRRORS", ("http://127.0.0.1:1/", "http://127.0.0.1:2/"))
+    monkeypatch.setattr(data.download, "socket", SimpleNamespace(create_connection=swallow))
+    monkeypatch.setattr(data.download, "KNOCK_SECONDS", 0.2)
+    monkeypatch.setattr(data.download, "MIRRORS", ("http://127.0.0.1:1/", "http://127.0.0.1:2/"))
     start = time.perf_counter()
     with pytest.raises(data.DatasetNotFound, match="no answer within 0.2 seconds"):
         data.fetch(tmp_path)
@@ -686,7 +686,7 @@ def test_a_wrong_file_in_a_folder_of_yours_is_not_replaced(server, folder, monke
 def fetch_elsewhere(folder):
     """`fetch(folder)` in a process of its own, with the small files as the official ones."""
     code = (
-        "import sys, json; from gluon_bn import data; data.MIRRORS = ();"
+        "import sys, json; from gluon_bn import data; data.download.MIRRORS = ();"
         "data.MD5.update(json.loads(sys.argv[1])); data.fetch(sys.argv[2])"
     )
     sums = json.dumps({name: md5(content) for name, content in FILES.items()})

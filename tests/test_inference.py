@@ -14,6 +14,7 @@ from gluon_bn.inference import (
     ScaleShift,
     fold_batch_norm,
     from_gluon,
+    optimize,
     population_statistics,
     recalibrate,
     to_gluon,
@@ -393,6 +394,46 @@ def test_only_what_nothing_else_uses_is_folded(how, left, hybridized):
     folded = fold_batch_norm(net, X)
     assert len(layers_of(folded, ScaleShift)) == left
     assert difference(folded(X), net(X)) < 1e-4
+
+
+@either
+@pytest.mark.parametrize("model, folded, scaled", [(lenet, 4, 0), (densenet, 1, 20)])
+def test_optimize_does_all_of_it_and_says_so(model, folded, scaled, norm):
+    X, others = numbers(3, 1, 28, 28), numbers(3, 1, 28, 28, seed=1)
+    net = realistic(model, norm, X)
+    before, said = values(net), []
+    fast = optimize(net, X, said.append)
+    assert not layers_of(fast, (BatchNorm, nn.BatchNorm))
+    assert len(layers_of(fast, ScaleShift)) == scaled
+    assert f"{folded + scaled} batch norms: {folded} folded" in said[0]
+    assert fast._active and {("static_alloc", True), ("static_shape", True)} <= set(fast._flags)
+    for batch in (X, others, others[:2]):
+        assert difference(fast(batch), net(batch)) < 1e-3 * float(abs(net(batch)).max().asscalar())
+    after = values(net)
+    assert all((before[name] == after[name]).all() for name in before) and not net._active
+
+
+def test_what_optimize_refuses(capsys):
+    X = numbers(2, 3)
+    net = started(sequence(nn.Dense(4), BatchNorm()), X)
+    optimize(net, X)
+    assert "1 batch norms: 1 folded" in capsys.readouterr().out
+    net[1].running_var.set_data(nd.full((4,), np.nan))
+    with pytest.raises(ValueError, match="predicts something else"):
+        optimize(net, X)
+    with pytest.raises(ValueError, match="does not take"):
+        optimize(started(sequence(nn.Dense(4), BatchNorm()), X), numbers(2, 5))
+
+    class Imperative(gluon.Block):
+        def __init__(self):
+            super().__init__()
+            self.norm = BatchNorm()
+
+        def forward(self, X):
+            return self.norm(X) if X.sum().asscalar() else X
+
+    with pytest.raises(ValueError, match="cannot be drawn as a graph"):
+        optimize(started(Imperative(), X), X)
 
 
 def test_fold_saves_and_exports(tmp_path):

@@ -663,6 +663,27 @@ def child(code, **environment):
     ).stdout
 
 
+def test_loops_stay_in_their_arrays(tmp_path):
+    """The loops alone under the address sanitizer, on arrays of exactly their size, against sums in
+    double; with results that go past the cache, and with ordinary ones."""
+    package, here = os.path.dirname(mx.__file__), os.path.dirname(__file__)
+    sources = [f"{here}/native_loops.cc", f"{package}/src/lib_api.cc"]
+    flags = ["-std=c++17", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-w"]
+    program = str(tmp_path / "loops")
+    made = subprocess.run(
+        [*native._compiler(), *flags, "-fopenmp", f"-I{package}/include", *sources, "-o", program],
+        capture_output=True,
+        text=True,
+    )
+    if made.returncode and "san" in made.stderr:
+        pytest.skip("this compiler has no address sanitizer")
+    assert made.returncode == 0, made.stderr
+    for cache in ("0", str(2**40)):
+        settings = {"GLUON_BN_CACHE_BYTES": cache, "ASAN_OPTIONS": "detect_leaks=0"}
+        ran = subprocess.run([program], env={**os.environ, **settings}, capture_output=True)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
 def test_no_compiler_is_said(tmp_path):
     empty = str(tmp_path)
     said = child(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from gluon_bn import plotting
+from gluon_bn.figures import batch_norm, why_normalize
 
 
 def report(n=6, **changes):
@@ -61,18 +62,20 @@ def test_report(n, changes):
 
 
 def test_histograms():
-    figure = drawn(plotting.plot_histograms({"a": report(), "b": report(2)}, layers=[0, 1]))
+    figure = drawn(why_normalize.plot_histograms({"a": report(), "b": report(2)}, layers=[0, 1]))
     assert len(figure.axes) == 4
     heights = [bar.get_height() for bar in figure.axes[0].patches]
     assert sum(heights) == pytest.approx(100)
-    drawn(plotting.plot_histograms({"a": report(3)}))
-    drawn(plotting.plot_histograms({"a": report(3, values=np.zeros(5))}))
+    drawn(why_normalize.plot_histograms({"a": report(3)}))
+    drawn(why_normalize.plot_histograms({"a": report(3, values=np.zeros(5))}))
 
 
 def test_saturation():
-    figure = drawn(plotting.plot_saturation({"even": np.zeros(10), "shifted": np.full(10, 5.0)}))
+    figure = drawn(
+        why_normalize.plot_saturation({"even": np.zeros(10), "shifted": np.full(10, 5.0)})
+    )
     assert "0.250" in figure.axes[0].get_title(loc="left")
-    drawn(plotting.plot_saturation({"one": np.arange(3.0)}))
+    drawn(why_normalize.plot_saturation({"one": np.arange(3.0)}))
 
 
 def test_sweep_marks_what_broke():
@@ -89,11 +92,11 @@ def test_sweep_marks_what_broke():
 
 def test_the_others_of_chapter_1():
     path = np.array([[0.0, 0], [0.5, 0.9], [1, 1]])
-    drawn(plotting.plot_ravine({"a": (np.diag([1.0, 9]), np.ones(2), path)}))
-    drawn(plotting.plot_drift({"a": (range(4), np.sort(np.random.rand(4, 3)))}))
+    drawn(why_normalize.plot_ravine({"a": (np.diag([1.0, 9]), np.ones(2), path)}))
+    drawn(why_normalize.plot_drift({"a": (range(4), np.sort(np.random.rand(4, 3)))}))
     drawn(plotting.plot_losses({"a": [3, 2, 1, 1], "b": [3, 3, 3, 3]}, smooth=2))
     figure = drawn(
-        plotting.plot_landscape(
+        why_normalize.plot_landscape(
             {
                 "a": (range(3), np.ones(3), 3 * np.ones(3)),
                 "b": (range(3), np.ones(3), 9 * np.ones(3)),
@@ -106,7 +109,7 @@ def test_the_others_of_chapter_1():
 
 def test_batch_states_mean_and_variance():
     X = np.arange(48.0).reshape(2, 3, 2, 4)
-    figure = drawn(plotting.plot_batch(X))
+    figure = drawn(batch_norm.plot_batch(X))
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert f"$\\mu$ = {X[:, 1].mean():g},  $\\sigma^2$ = {X[:, 1].var():g}\nof 16 values" in texts
     assert sum(text in {f"{x:g}" for x in X.ravel()} for text in texts) == 48
@@ -114,10 +117,10 @@ def test_batch_states_mean_and_variance():
 
 def test_normalization_and_moving_averages_and_errors():
     before = np.array([1.0, 2, 3, 900])
-    figure = drawn(plotting.plot_normalization(before, before * 0 - 1e-9))
+    figure = drawn(batch_norm.plot_normalization(before, before * 0 - 1e-9))
     assert figure.axes[1].get_title(loc="left").startswith("after, y: mean 0.00,")  # not -0.00
     assert sum(bar.get_height() for bar in figure.axes[0].patches[:30]) == pytest.approx(100)
     figure = drawn(plotting.plot_moving_averages([1, 2, 3], {"a": [1, 1.5, 2]}, truth=[2, 2, 2]))
     assert {"of one batch", "true mean", "a"} == set(lines(figure.axes[0]))
-    figure = drawn(plotting.plot_errors([1, 10], {"a": [1e-6, 1e-3]}))
+    figure = drawn(batch_norm.plot_errors([1, 10], {"a": [1e-6, 1e-3]}))
     np.testing.assert_array_equal(lines(figure.axes[0])["a"], [1e-6, 1e-3])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_plotting_depth import drawn
 
-from gluon_bn import plotting
+from gluon_bn.figures import fast
 
 
 def words(axes):
@@ -12,7 +12,7 @@ def words(axes):
 
 
 def test_passes():
-    figure = drawn(plotting.plot_passes({"one": ("X>Y", "dY,X>dX"), "two": ("X X>Y >S", "")}, "T"))
+    figure = drawn(fast.plot_passes({"one": ("X>Y", "dY,X>dX"), "two": ("X X>Y >S", "")}, "T"))
     (axes,) = figure.axes
     assert words(axes) == ["X", "Y", "dY", "X", "dX", "5 times", "X", "X", "Y", "S", "4 times"]
     boxes = [box for box in axes.patches if np.isfinite(box.get_x())]
@@ -36,15 +36,13 @@ def test_passes():
 @pytest.mark.parametrize("bad", ["X>Y>Z", ">", "X;Y", "X-Y"])
 def test_passes_that_name_nothing(bad):
     with pytest.raises(ValueError, match="a pass reads like 'X', 'X,dY' or 'X>Y', not"):
-        plotting.plot_passes({"bad": (bad, "")})
+        fast.plot_passes({"bad": (bad, "")})
 
 
 def test_bandwidth():
     sizes = [2**k for k in range(14, 20)]
     figure = drawn(
-        plotting.plot_bandwidth(
-            sizes, [1e9 * k for k in range(1, 7)], {"an array": 5e4, "two": 3e5}
-        )
+        fast.plot_bandwidth(sizes, [1e9 * k for k in range(1, 7)], {"an array": 5e4, "two": 3e5})
     )
     (axes,) = figure.axes
     curve, *marks = axes.get_lines()
@@ -52,12 +50,12 @@ def test_bandwidth():
     np.testing.assert_allclose(curve.get_ydata(), range(1, 7))
     assert [mark.get_xdata()[0] for mark in marks] == [0.05, 0.3]
     assert words(axes) == ["an array", "two"]
-    drawn(plotting.plot_bandwidth(sizes, [1e9] * 6))
+    drawn(fast.plot_bandwidth(sizes, [1e9] * 6))
 
 
 def test_roofline():
     points = {"native": (0.5, 4e9), "gluon": (0.5, 1e9), "matrix product": (100, 5e10)}
-    figure = drawn(plotting.plot_roofline(6e10, {"memory": 2e10, "cache": 6e10}, points))
+    figure = drawn(fast.plot_roofline(6e10, {"memory": 2e10, "cache": 6e10}, points))
     (axes,) = figure.axes
     memory, cache, *dots = axes.get_lines()
     for roof, bandwidth in ((memory, 20), (cache, 60)):
@@ -72,7 +70,7 @@ def test_roofline():
 
 def test_labels_of_the_roofline_do_not_cover_each_other():
     points = {"a": (100, 5e10), "b": (100, 5.01e10), "c": (120, 4.9e10), "far": (0.1, 5e10)}
-    (axes,) = drawn(plotting.plot_roofline(6e10, {"memory": 2e10}, points)).axes
+    (axes,) = drawn(fast.plot_roofline(6e10, {"memory": 2e10}, points)).axes
     down = {text.get_text(): text.xyann[1] for text in axes.texts}
     assert down["b"] == 0 and down["far"] == 0
     assert -11 <= down["a"] < -9 and -22 < down["c"] < -15  # a line below, two lines below
@@ -83,18 +81,18 @@ def test_copies():
         (128, 64): {"textbook": 80.0, "native": 7.0},
         (4, 4): {"textbook": 900.0, "other": 12.3},
     }
-    figure = drawn(plotting.plot_copies(copies, {(128, 64): 4}))
+    figure = drawn(fast.plot_copies(copies, {(128, 64): 4}))
     first, second = figure.axes
     assert [bar.get_width() for bar in first.patches] == [80, 7]
     assert words(second) == ["900", "12.3"]
     assert first.get_title(loc="left") == "(128, 64)"
     assert [line.get_xdata()[0] for line in first.get_lines()] == [4] and not second.get_lines()
     assert first.get_xlim()[1] > 80 and first.get_xscale() == "log"
-    drawn(plotting.plot_copies({"one": {"native": 2.0}}))
+    drawn(fast.plot_copies({"one": {"native": 2.0}}))
 
 
 def test_amdahl():
-    figure = drawn(plotting.plot_amdahl({"LeNet": 0.25, "ResNet": 0.0}, {"LeNet": (2, 1.2)}))
+    figure = drawn(fast.plot_amdahl({"LeNet": 0.25, "ResNet": 0.0}, {"LeNet": (2, 1.2)}))
     (axes,) = figure.axes
     law, point, flat = [line for line in axes.get_lines() if not line.get_label().startswith("_")]
     x, y = law.get_data()

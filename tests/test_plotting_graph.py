@@ -7,13 +7,10 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
-from gluon_bn.plotting import (
-    graph,
-    plot_computation_graph,
-    plot_curves,
-    plot_layer,
-    plot_projection,
-)
+from gluon_bn.figures import backward
+from gluon_bn.figures.backward import plot_computation_graph, plot_projection
+from gluon_bn.figures.block import plot_layer
+from gluon_bn.plotting import plot_curves
 
 
 def drawn(figure):
@@ -27,7 +24,7 @@ def test_computation_graph_has_every_edge_forward_and_backward():
     figure = drawn(plot_computation_graph())
     for axes in figure.axes:
         arrows = [p for p in axes.patches if isinstance(p, FancyArrowPatch)]
-        assert len(arrows) == len(graph._EDGES)
+        assert len(arrows) == len(backward._EDGES)
         assert not axes.axison
 
 
@@ -38,7 +35,9 @@ def test_no_two_edges_of_the_graph_cross():
         return np.sign((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]))
 
     straight = [
-        [graph._PLACES[n] for n in edge] for edge, (*_, bend) in graph._EDGES.items() if not bend
+        [backward._PLACES[n] for n in edge]
+        for edge, (*_, bend) in backward._EDGES.items()
+        if not bend
     ]
     for i, (a, b) in enumerate(straight):
         for c, d in straight[:i]:

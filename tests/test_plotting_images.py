@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from gluon_bn.plotting import plot_confusion, plot_images
+from gluon_bn.figures.conditional import plot_confusion
+from gluon_bn.plotting import plot_images
 
 
 def test_images_stand_where_they_belong():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gluon_bn import plotting
+from gluon_bn.figures import densenet, lenet, resnet
 
 
 def runs(norms=("auto", "gluon"), seeds=(0, 1)):
@@ -33,7 +34,7 @@ def labels(axes):
 
 def test_feature_maps_shows_every_map_in_its_place():
     maps = np.arange(2 * 3 * 3).reshape(2, 3, 3)
-    figure = plotting.plot_feature_maps(np.ones((4, 4)), [("conv", maps)], channels=3)
+    figure = lenet.plot_feature_maps(np.ones((4, 4)), [("conv", maps)], channels=3)
     pictures = [axes.images[0].get_array() if axes.images else None for axes in figure.axes]
     assert [p is None for p in pictures] == [False, False, True, False, True, True]
     assert np.array_equal(pictures[3], maps[1])
@@ -41,7 +42,7 @@ def test_feature_maps_shows_every_map_in_its_place():
 
 
 def test_residual_blocks_have_the_orders_of_the_papers():
-    plain, post, pre = plotting.plot_residual_blocks().axes
+    plain, post, pre = resnet.plot_residual_blocks().axes
     kinds = ("batch norm", "relu", "convolution 3x3", "+")
     order = [[text for text in texts(axes) if text in kinds] for axes in (plain, post, pre)]
     assert order[0] == ["convolution 3x3", "batch norm", "relu"] * 2
@@ -58,7 +59,7 @@ def test_residual_blocks_have_the_orders_of_the_papers():
 
 
 def test_dense_block_grows():
-    (axes,) = plotting.plot_dense_block(10, 4, 2).axes
+    (axes,) = densenet.plot_dense_block(10, 4, 2).axes
     assert [t for t in texts(axes) if "channels" in t] == [
         "10 channels",
         "14 channels",
@@ -103,7 +104,7 @@ def test_networks_side_by_side():
         "A": {"accuracies": [0.9, 0.8], "parameters": 44_878, "images_per_second": 1234.5},
         "B": {"accuracies": [0.93], "parameters": 11_178_378, "images_per_second": 40},
     }
-    accuracy, parameters, speed = plotting.plot_networks(rows).axes
+    accuracy, parameters, speed = densenet.plot_networks(rows).axes
     assert [list(line.get_ydata()) for line in accuracy.lines] == [[90, 80], [93]]
     assert texts(parameters) == ["45,000", "11,000,000"]
     assert texts(speed) == ["1,200", "40"]
@@ -112,7 +113,7 @@ def test_networks_side_by_side():
 @pytest.mark.parametrize("count, visible", [(1, 1), (4, 4), (5, 5)])
 def test_gamma_and_beta(count, visible):
     layers = {f"norm {i}": (np.array([1.0, 2.0]), np.array([0.0, i])) for i in range(count)}
-    figure = plotting.plot_gamma_beta(layers)
+    figure = lenet.plot_gamma_beta(layers)
     shown = [axes for axes in figure.axes if axes.get_visible()]
     assert len(shown) == visible
     assert shown[-1].lines[-1].get_xydata().tolist() == [[1, 0], [2, count - 1]]
@@ -129,7 +130,7 @@ def test_statistics_with_and_without_single_batches():
 
 def test_readers_leave_out_what_they_do_not_read():
     values = np.array([[1.0, np.nan], [2.0, 3.0]])
-    panel = plotting.plot_readers(values, boundaries=[1], middle=1).axes[0]
+    panel = densenet.plot_readers(values, boundaries=[1], middle=1).axes[0]
     drawn = panel.images[0].get_array()
     assert drawn.mask.tolist() == [[False, True], [False, False]]
     assert panel.images[0].get_clim() == (-1, 3)
@@ -137,5 +138,5 @@ def test_readers_leave_out_what_they_do_not_read():
 
 def test_pyplot_is_left_alone():
     before = "matplotlib.pyplot" in sys.modules
-    plotting.plot_residual_blocks()
+    resnet.plot_residual_blocks()
     assert ("matplotlib.pyplot" in sys.modules) == before

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from gluon_bn import plotting
+from gluon_bn.figures import inference, options
 
 
 def texts(axes):
@@ -17,13 +17,13 @@ def labels(axes):
 
 
 def test_knobs_name_every_option_once_and_inside_the_picture():
-    figure = plotting.plot_knobs()
+    figure = options.plot_knobs()
     (axes,) = figure.axes
-    options = [name for _, names in plotting.options.KNOBS for name in names]
-    options += plotting.options.MEMORY
-    assert len(options) == len(set(options)) == 17  # the title in chapter 9 says so
+    names = [name for _, names in options.KNOBS for name in names]
+    names += options.MEMORY
+    assert len(names) == len(set(names)) == 17  # the title in chapter 9 says so
     drawn = texts(axes)
-    assert all(drawn.count(option) == 1 for option in options)
+    assert all(drawn.count(name) == 1 for name in names)
     (low, high), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     for text in axes.texts:
         x, y = text.get_position()
@@ -32,7 +32,7 @@ def test_knobs_name_every_option_once_and_inside_the_picture():
 
 def test_padding_covers_what_comes_after_the_end():
     X = np.arange(24.0).reshape(2, 6, 2)
-    figure = plotting.plot_padding(X, [6, 2], channel=1)
+    figure = options.plot_padding(X, [6, 2], channel=1)
     axes = figure.axes[0]
     picture = axes.images[0].get_array()
     np.testing.assert_array_equal(picture.mask, [[False] * 6, [False, False] + [True] * 4])
@@ -40,18 +40,18 @@ def test_padding_covers_what_comes_after_the_end():
     (bar,) = axes.patches
     assert (bar.get_x(), bar.get_width()) == (1.5, 4)
     assert labels(axes) == ["padding"]
-    assert not plotting.plot_padding(X, [6, 6]).axes[0].patches
+    assert not options.plot_padding(X, [6, 6]).axes[0].patches
 
 
 def test_gammas_are_sorted_by_size():
-    (axes,) = plotting.plot_gammas({"a": np.array([0.1, -3, 2])}, threshold=0.01).axes
+    (axes,) = options.plot_gammas({"a": np.array([0.1, -3, 2])}, threshold=0.01).axes
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), [3, 2, 0.1])
     assert axes.lines[1].get_ydata()[0] == 0.01
     assert labels(axes) == ["a"]
 
 
 def test_folding_shows_the_formula():
-    (axes,) = plotting.plot_folding().axes
+    (axes,) = inference.plot_folding().axes
     drawn = texts(axes)
     assert "y = (a W) x + (a c + b)" in drawn
     assert drawn.count("x") == drawn.count("y") == 3
@@ -60,7 +60,7 @@ def test_folding_shows_the_formula():
 @pytest.mark.parametrize("networks", [1, 3])
 def test_folding_speed_has_a_panel_for_each_network_and_starts_at_zero(networks):
     times = {f"net {i}": {"auto": 10.0 + i, "gluon": 12.0, "folded": 7.5} for i in range(networks)}
-    figure = plotting.plot_folding_speed(times, images=128)
+    figure = inference.plot_folding_speed(times, images=128)
     assert [axes.get_title(loc="left") for axes in figure.axes] == list(times)
     axes = figure.axes[-1]
     assert [bar.get_height() for bar in axes.patches] == [9.0 + networks, 12, 7.5]
@@ -71,7 +71,7 @@ def test_folding_speed_has_a_panel_for_each_network_and_starts_at_zero(networks)
 
 
 def test_swing_draws_losses_and_both_accuracies():
-    loss, accuracy = plotting.plot_swing(
+    loss, accuracy = inference.plot_swing(
         {10: 0.8, 20: 0.9}, {10: 0.5, 20: 0.7}, [(10, 2.0), (20, 1.0)]
     ).axes
     assert list(loss.lines[0].get_ydata()) == [2, 1]
@@ -82,5 +82,5 @@ def test_swing_draws_losses_and_both_accuracies():
 
 def test_figures_leave_pyplot_alone():
     before = "matplotlib.pyplot" in sys.modules
-    plotting.plot_folding()
+    inference.plot_folding()
     assert ("matplotlib.pyplot" in sys.modules) == before

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.container import ErrorbarContainer
 
-from gluon_bn import plotting
+from gluon_bn.figures import relatives
 
 
 def run(norm, batch_size, seed, error, train_loss=0.5):
@@ -34,7 +34,7 @@ def errorbars(axes):
 def test_cubes_mark_what_is_averaged_on_all_three_faces():
     together = np.zeros((2, 3, 4), dtype=bool)  # batch norm of the last channel
     together[:, 2] = True
-    figure = plotting.plot_cubes({"batch": together})
+    figure = relatives.plot_cubes({"batch": together})
     (axes,) = figure.axes
     assert axes.get_title() == "batch"
     cells = axes.patches
@@ -49,14 +49,14 @@ def test_cubes_mark_what_is_averaged_on_all_three_faces():
 def test_cubes_put_the_first_example_in_front_and_the_last_channel_to_the_right():
     together = np.zeros((2, 3, 4), dtype=bool)
     together[0, 0, 3] = True  # first example, first channel, last position
-    (axes,) = plotting.plot_cubes({"one": together}).axes
+    (axes,) = relatives.plot_cubes({"one": together}).axes
     (cell,) = [cell for cell in axes.patches if cell.get_gid() == "averaged"]
     corners = cell.get_xy()
     assert (corners.min(axis=0) == [0, -4]).all() and (corners.max(axis=0) == [1, -3]).all()
 
     together = np.zeros((2, 3, 4), dtype=bool)
     together[1, 2, 0] = True  # the corner at the back: seen from the side and from above
-    (axes,) = plotting.plot_cubes({"one": together}).axes
+    (axes,) = relatives.plot_cubes({"one": together}).axes
     cells = [cell for cell in axes.patches if cell.get_gid() == "averaged"]
     assert len(cells) == 2
     assert min(cell.get_xy()[:, 0].min() for cell in cells) > 2
@@ -64,7 +64,7 @@ def test_cubes_put_the_first_example_in_front_and_the_last_channel_to_the_right(
 
 def test_cubes_stand_side_by_side_inside_their_pictures():
     sets = {name: np.ones((3, 4, 5), dtype=bool) for name in ("a", "b", "c")}
-    figure = plotting.plot_cubes(sets)
+    figure = relatives.plot_cubes(sets)
     assert [axes.get_title() for axes in figure.axes] == list(sets)
     for axes in figure.axes:
         (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
@@ -76,7 +76,7 @@ def test_cubes_stand_side_by_side_inside_their_pictures():
 
 def test_cubes_want_three_axes():
     with pytest.raises(ValueError, match=r"'batch'.*\(2, 3\)"):
-        plotting.plot_cubes({"batch": np.ones((2, 3), dtype=bool)})
+        relatives.plot_cubes({"batch": np.ones((2, 3), dtype=bool)})
 
 
 # The size of the batch ----------------------------------------------------------------------------
@@ -92,7 +92,7 @@ RUNS = [
 
 
 def test_batch_sizes_show_the_mean_and_the_range_of_the_seeds():
-    error, loss = plotting.plot_batch_sizes(RUNS).axes
+    error, loss = relatives.plot_batch_sizes(RUNS).axes
     (name, x, y, low, high), (other, *_, group_low, group_high) = errorbars(error)
     assert (name, other) == ("batch", "group")
     np.testing.assert_allclose(np.round(x), [1, 5])  # log2 of 2 and 32
@@ -107,7 +107,7 @@ def test_batch_sizes_show_the_mean_and_the_range_of_the_seeds():
 
 
 def test_batch_sizes_shrink_to_the_right_and_bars_stand_beside_each_other():
-    error, _ = plotting.plot_batch_sizes(RUNS).axes
+    error, _ = relatives.plot_batch_sizes(RUNS).axes
     assert error.get_xlim()[0] > error.get_xlim()[1]
     assert [label.get_text() for label in error.get_xticklabels()] == ["2", "32"]
     (_, first, *_), (_, second, *_) = errorbars(error)
@@ -115,20 +115,20 @@ def test_batch_sizes_shrink_to_the_right_and_bars_stand_beside_each_other():
 
 
 def test_batch_sizes_show_the_norms_that_are_asked_for():
-    figure = plotting.plot_batch_sizes(RUNS, quantities=("error",), norms=["group", "batch"])
+    figure = relatives.plot_batch_sizes(RUNS, quantities=("error",), norms=["group", "batch"])
     (axes,) = figure.axes
     assert [name for name, *_ in errorbars(axes)] == ["group", "batch"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["group", "batch"]
     with pytest.raises(ValueError, match="no run with norm 'layer'; there are batch, group"):
-        plotting.plot_batch_sizes(RUNS, norms=["layer"])
+        relatives.plot_batch_sizes(RUNS, norms=["layer"])
 
 
 def test_every_norm_has_a_look_of_its_own():
-    norms = plotting.relatives.NORMS
+    norms = relatives.NORMS
     for part in range(4):
         assert len({str(look[part]) for look in norms.values()}) == len(norms)
     runs = [run(norm, 2, 0, 0.1) for norm in (*norms, "mine")]
-    axes = plotting.plot_batch_sizes(runs).axes[0]
+    axes = relatives.plot_batch_sizes(runs).axes[0]
     assert [name for name, *_ in errorbars(axes)] == [*(n for n, *_ in norms.values()), "mine"]
 
 
@@ -136,7 +136,7 @@ def test_every_norm_has_a_look_of_its_own():
 
 
 def test_noise_draws_measured_points_and_predicted_curves():
-    mean, var = plotting.plot_noise(
+    mean, var = relatives.plot_noise(
         {"pixels": {2: (0.1, 0.3), 8: (0.05, 0.2)}}, {"theory": {2: (0.2, 0.4), 8: (0.1, 0.25)}}
     ).axes
     for axes, values in ((mean, [0.1, 0.05]), (var, [0.3, 0.2])):
@@ -153,5 +153,5 @@ def test_noise_draws_measured_points_and_predicted_curves():
 
 def test_figures_leave_pyplot_alone():
     before = "matplotlib.pyplot" in sys.modules
-    plotting.plot_batch_sizes(RUNS)
+    relatives.plot_batch_sizes(RUNS)
     assert ("matplotlib.pyplot" in sys.modules) == before

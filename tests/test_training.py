@@ -17,7 +17,7 @@ from mxnet import autograd, nd
 from mxnet.gluon import nn
 
 from gluon_bn import BatchNorm, GroupNorm, adversarial, recipe, runtime, training
-from gluon_bn.checkpoint import previous, read_checkpoint, save_checkpoint, write_atomically
+from gluon_bn.checkpoint import pack, previous, read_checkpoint, write_atomically
 from gluon_bn.data import Batches, load_fashion_mnist
 from gluon_bn.models import lenet
 from gluon_bn.runtime import settle
@@ -564,15 +564,15 @@ def test_the_new_name_comes_last_and_at_once(tmp_path, monkeypatch):
 KILLED = """
 import sys
 from mxnet import gluon
-from gluon_bn.checkpoint import save_checkpoint
-from gluon_bn.training import fit
+from gluon_bn.checkpoint import pack, write_checkpoint
 net = gluon.nn.Dense(50000, in_units=20)
 net.initialize()
 trainer = gluon.Trainer(list(net.collect_params().values()), 'sgd')
-save_checkpoint(sys.argv[1], net, trainer, {'n': 0})
+header, arrays = pack(net, trainer)
+write_checkpoint(sys.argv[1], {**header, 'n': 0}, arrays)
 print('ready', flush=True)
 for n in range(1, 10**6):
-    save_checkpoint(sys.argv[1], net, trainer, {'n': n})
+    write_checkpoint(sys.argv[1], {**header, 'n': n}, arrays)
 """
 
 
@@ -740,6 +740,176 @@ def test_the_checkpoint_before_where_files_cannot_be_linked(tmp_path, monkeypatc
     assert sorted(os.listdir(tmp_path)) == ["c", "c.previous"]
 
 
+# Callbacks ----------------------------------------------------------------------------------------
+
+
+class Counter(Callback):
+    """Counts steps, and remembers the order of what it heard; its state is the number."""
+
+    def __init__(self):
+        self.steps, self.heard = 0, []
+
+    def on_step(self, run):
+        self.steps += 1
+
+    def on_epoch_end(self, epochs):
+        self.heard.append(self.steps)
+
+    def state(self):
+        return {"steps": np.array(self.steps)}
+
+    def restore(self, state):
+        self.steps = int(state["steps"])
+
+
+class PressesCtrlC(Callback):
+    def __init__(self, *at):
+        self.at = at
+
+    def on_batch(self, epoch, batch, *means):
+        if (epoch, batch) == self.at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_state_of_callbacks_is_resumed(tmp_path):
+    """Two of one class, each with its own; stopped after 8 of 25 batches, after the first epoch."""
+    run = functools.partial(
+        fit, train_iter=batches(100, 4), epochs=3, lr=0.1, checkpoint=tmp_path / "c"
+    )
+    counters = Counter(), Counter()
+    counters[1].steps = 1000
+    with pytest.raises(KeyboardInterrupt):
+        run(small_net(), callbacks=[*counters, PressesCtrlC(2, 3)])
+    assert [c.steps for c in counters] == [33, 1033]
+    again = Counter(), Counter()
+    run(small_net(), callbacks=again, resume=True)
+    assert [c.heard for c in again] == [[50, 75], [1050, 1075]]
+
+
+def test_callbacks_with_a_state_must_be_the_same(tmp_path):
+    run = functools.partial(
+        fit, lenet("none"), batches(), epochs=1, checkpoint=tmp_path / "c", resume=True
+    )
+    run(callbacks=[Counter()])
+    with pytest.raises(CheckpointError, match="with the callback Counter"):
+        run()
+    os.remove(tmp_path / "c")
+    run()
+    with pytest.raises(CheckpointError, match="without the callback Counter"):
+        run(callbacks=[Counter()])
+
+
+def test_what_fails_after_an_epoch_does_not_cost_it(tmp_path):
+    """The checkpoint is written before callbacks without a state hear of the end of the epoch."""
+    with pytest.raises(KeyboardInterrupt):
+        fit(lenet("none"), batches(), None, 2, checkpoint=tmp_path / "c", callbacks=[StopAfter(1)])
+    assert len(read_checkpoint(tmp_path / "c")[0]["epochs"]) == 1
+
+
+def test_the_end_of_a_run_is_told_whatever_ends_it():
+    heard, handler = [], signal.getsignal(signal.SIGINT)
+
+    class Ends(Callback):
+        def on_run_start(self, run):
+            heard.append("start")
+
+        def on_run_end(self, run):
+            assert signal.getsignal(signal.SIGINT) is handler  # given back before
+            heard.append("end")
+            raise OSError
+
+    for callbacks in ([Ends()], [Ends(), StopAfter(1, 2)]):
+        with pytest.raises(OSError):
+            fit(lenet("none"), batches(), None, 1, callbacks=callbacks)
+    assert heard == ["start", "end"] * 2 and signal.getsignal(signal.SIGINT) is handler
+
+
+def test_what_has_only_some_of_the_methods_is_a_callback_too():
+    class Old:
+        def on_epoch_end(self, epochs):
+            self.epochs = len(epochs)
+
+    old = Old()
+    fit(lenet("none"), batches(), None, 2, callbacks=[old])
+    assert old.epochs == 2
+
+
+def test_a_run_can_be_stepped_by_hand():
+    """Against NumPy: one step of SGD on the mean cross entropy of a linear network."""
+    X, y = next(iter(batches(20, 20)))
+    net = nn.Dense(10)
+    net.initialize(mx.init.Normal(0.1))
+    x = X.asnumpy().reshape(20, -1).astype(np.float64)
+    net(X)
+    W = net.weight.data().asnumpy().astype(np.float64)
+    run = training.Run(
+        net, recipe.trainer(net, "sgd", {"learning_rate": 0.5}), recipe.cross_entropy()
+    )
+    loss, scores, _ = run.step(X, y)
+    p = np.exp(x @ W.T)
+    p /= p.sum(1, keepdims=True)
+    rows = range(20), y.asnumpy().astype(int)
+    np.testing.assert_allclose(loss.asnumpy(), -np.log(p[rows]), rtol=1e-4)
+    p[rows] -= 1
+    np.testing.assert_allclose(net.weight.data().asnumpy(), W - 0.5 / 20 * p.T @ x, atol=1e-5)
+
+
+class Pair(training.Alone):
+    """Worker `rank` of two; the other one has the same examples, and may be stopped."""
+
+    size = 2
+
+    def __init__(self, rank, other_stopped_at=None):
+        self.rank, self.asked, self.stopped_at = rank, 0, other_stopped_at
+
+    def part(self, batch):
+        X, y = batch
+        half = len(y) // 2
+        rows = slice(half) if self.rank == 0 else slice(half, None)
+        return X[rows], y[rows]
+
+    def gather(self, value):
+        other = value
+        if isinstance(value, bool):
+            self.asked += 1
+            other = self.asked == self.stopped_at
+        return [value, other]
+
+
+def test_one_of_two_workers():
+    """It trains on its part, divides by the whole batch, and tells the sums of both."""
+
+    class Sizes(Callback):
+        def __init__(self):
+            self.seen = []
+
+        def on_gradients(self, run, examples):
+            self.seen.append(examples)
+
+    for rank in (0, 1):
+        sizes, net = Sizes(), nn.Dense(10)
+        (record,) = fit(
+            net, batches(40, 16), batches(40, 10), 1, 0.1, workers=Pair(rank), callbacks=[sizes]
+        )
+        assert sizes.seen == [16, 16, 8]
+        halves = [Pair(rank).part(batch) for batch in batches(40, 10)]
+        assert record["test_accuracy"] == evaluate(net, halves)
+        assert record["examples_per_second"] == pytest.approx(40 / record["seconds"])
+
+
+def test_all_workers_stop_where_one_is_stopped_and_the_first_one_writes(tmp_path):
+    run = functools.partial(fit, train_iter=batches(100, 4), epochs=2, lr=0.1)
+    with pytest.raises(KeyboardInterrupt, match="another worker"):
+        run(small_net(), checkpoint=tmp_path / "c", workers=Pair(0, other_stopped_at=2))
+    partial = read_checkpoint(tmp_path / "c")[0]["partial"]
+    assert [part["batches"] for part in partial] == [16, 16] and partial[0]["examples"] == 32
+    with pytest.raises(KeyboardInterrupt):
+        run(small_net(), checkpoint=tmp_path / "none", workers=Pair(1, other_stopped_at=2))
+    assert not (tmp_path / "none").exists()
+    (first, *_) = run(small_net(), checkpoint=tmp_path / "c", resume=True)  # one takes up both
+    assert first["examples_per_second"] * first["seconds"] == pytest.approx(2 * 32 + 9 * 4)
+
+
 # Recipes ------------------------------------------------------------------------------------------
 
 
@@ -884,12 +1054,12 @@ def test_bad_recipes(bad, says):
         fit(lenet("none"), batches(), None, 1, **bad)
 
 
-def test_checkpoints_are_for_one_device(tmp_path):
+def test_checkpoints_are_for_one_device():
     net = nn.Dense(2, in_units=2)
     net.initialize(ctx=[mx.cpu(0), mx.cpu(1)])
     trainer = mx.gluon.Trainer(list(net.collect_params().values()), "sgd")
     with pytest.raises(CheckpointError, match="one device"):
-        save_checkpoint(tmp_path / "checkpoint", net, trainer, {})
+        pack(net, trainer)
 
 
 # The record ---------------------------------------------------------------------------------------

@@ -146,7 +146,7 @@ def fold_batch_norm(net: Block, example: Array | tuple[Array, ...]) -> Block:
         lines = {id(layer): _as_line(layer, *seen[id(layer)]) for layer in norms.values()}
         folded = copy_of(net, lines)
         _fold(folded, inputs)
-        _compare(expected, folded(*inputs))
+        check_same(expected, folded(*inputs))
     return folded
 
 
@@ -298,7 +298,8 @@ def _into(layer, line):
     return True
 
 
-def _compare(expected, actual):
+def check_same(expected, actual):
+    """Raise ValueError unless two networks predicted the same."""
     pairs = zip(*((y if isinstance(y, (tuple, list)) else [y]) for y in (expected, actual)))
     for before, after in pairs:
         y_is_half = before.dtype == np.float16
@@ -307,7 +308,7 @@ def _compare(expected, actual):
         tolerance = 2e-2 if y_is_half else 1e-3
         if not largest <= tolerance * max(scale, 1e-3):
             raise ValueError(
-                f"the folded network predicts something else on the example: the largest "
+                f"the new network predicts something else on the example: the largest "
                 f"difference is {largest:.3g}, the largest value {scale:.3g}. Running statistics "
                 "that are not finite or have a variance of nearly 0 do this; recalibrate(net, "
                 "data) first"

@@ -130,6 +130,15 @@ def recalibrate(
     return {name: totals.result() for name, (_, totals) in measured.items()}
 
 
+def measured_layers(net):
+    """{name: layer} of the batch norm layers whose statistics `recalibrate` would measure."""
+    return {
+        name: layer
+        for name, layer in named_blocks(net)
+        if isinstance(layer, (BatchNorm, *GLUONS)) and not _frozen(layer)
+    }
+
+
 class _Totals:
     """The mean and variance of all values so far, batch by batch (Chan et al., 1979)."""
 
@@ -156,11 +165,7 @@ def _measure(net, data, forward):
             f"data must yield batches, and this is one array, of shape {data.shape}: "
             "put it into a list, [X]"
         )
-    layers = {
-        name: layer
-        for name, layer in named_blocks(net)
-        if isinstance(layer, (BatchNorm, *GLUONS)) and not _frozen(layer)
-    }
+    layers = measured_layers(net)
     if not layers:
         raise ValueError("the network has no batch norm layer whose statistics could be measured")
     for name, layer in layers.items():

@@ -7,8 +7,8 @@
 //   forward   1. sum d, sum d*d      ->  mean, var           2. y  = a*d + b
 //   backward  1. sum dy, sum dy*d    ->  dbeta, dgamma       2. dx = a*dy + p*d + q
 //
-// Subtracting k first, and adding in double, makes an input at 10000 +- 1 as accurate as one at
-// 0 +- 1. native.py compiles this file; mxnet/lib_api.h is MXNet's door for operators from outside.
+// Subtracting k first, and adding short blocks up in double, makes an input at 10000 +- 1 as accurate
+// as one at 0 +- 1. native.py compiles this file; mxnet/lib_api.h is MXNet's door for operators from outside.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -20,6 +20,10 @@
 #ifdef _OPENMP
 #include <omp.h>
 #endif
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+#include <unistd.h>
 #include "mxnet/lib_api.h"
 using namespace mxnet::ext;
 using Attributes = std::unordered_map<std::string, std::string>;
@@ -32,6 +36,7 @@ using Tensors = std::vector<MXTensor>;
 #else
 #define KERNEL
 #endif
+#define INLINE inline __attribute__((always_inline))  // into each of these copies
 
 // ---- activations: the layer may apply one as it writes y, and undo it from y on the way back ----
 enum Activation { NONE, RELU, SIGMOID };
@@ -67,78 +72,150 @@ struct Tile { long group, example, start, rows, stride, width, channel, channels
 
 template <typename T> struct Columns {  // one number a channel -> one a column
   T at[COLUMNS];
-  template <typename F> Columns(const Tile& t, const F* from, long step = 1) {
+  template <typename F> Columns(const Tile& t, const F* from) {
     T* to = at;
     for (long c = t.channel; c < t.channel + t.channels; ++c)
-      for (long i = 0; i < t.copies; ++i) *to++ = from[c * step];
+      for (long i = 0; i < t.copies; ++i) *to++ = from[c];
   }
   operator const T*() const { return at; }
 };
 
 // ---- kernels ------------------------------------------------------------------------------------
 // PER = 0: k[0] is for the whole piece (large inner). PER = 1: each column j has its own, k[j].
-template <typename T, int PER>
-KERNEL void moments(const Tile& t, const T* x, const double* k, double* s1, double* s2) {
-  x += t.start;
-  for (long r = 0, width = t.width; r < t.rows; ++r, x += t.stride) {
-    double a = 0, b = 0;
-    if (PER) {
-#pragma omp simd
-      for (long j = 0; j < width; ++j) { const double d = x[j] - k[j]; s1[j] += d; s2[j] += d * d; }
-    } else {
+// P is the type in which a few hundred numbers are added up before double takes over. In float that
+// is several times faster, and loses nothing that Y could show, for k is near the mean.
+const long BLOCK = 256, ROWS = 4;
+
+// values(i, j) hands out the two numbers of row i and column j that are added to s1 and s2.
+template <typename P, int PER, typename F>
+INLINE void add_up(const Tile& t, double* s1, double* s2, F values) {
+  if (!PER) {
+    for (long r = 0; r < t.rows; ++r)
+      for (long from = 0; from < t.width; from += BLOCK) {
+        const long to = std::min(t.width, from + BLOCK);
+        P a = 0, b = 0;
 #pragma omp simd reduction(+ : a, b)
-      for (long j = 0; j < width; ++j) { const double d = x[j] - k[0]; a += d; b += d * d; }
-      *s1 += a, *s2 += b;
-    }
+        for (long j = from; j < to; ++j) {
+          P u, v;
+          values(r, j, &u, &v);
+          a += u, b += v;
+        }
+        *s1 += a, *s2 += b;
+      }
+    return;
   }
-}
-template <typename T, int PER, int ACT>
-KERNEL void affine(const Tile& t, const T* x, T* y, const T* k, const T* a, const T* b) {
-  x += t.start, y += t.start;
-  for (long r = 0, width = t.width; r < t.rows; ++r, x += t.stride, y += t.stride) {
+  const long n = t.width;
+  for (long r = 0; r < t.rows; r += 4 * ROWS) {
+    P a[COLUMNS], b[COLUMNS];
+    std::fill_n(a, n, P(0));
+    std::fill_n(b, n, P(0));
+    const long last = std::min(t.rows, r + 4 * ROWS);
+    long i = r;
+    for (; i + ROWS <= last; i += ROWS)
 #pragma omp simd
-    for (long j = 0; j < width; ++j)
-      y[j] = activate<ACT>((x[j] - k[PER * j]) * a[PER * j] + b[PER * j]);
+      for (long j = 0; j < n; ++j) {
+        P u0, u1, u2, u3, v0, v1, v2, v3;
+        values(i, j, &u0, &v0);
+        values(i + 1, j, &u1, &v1);
+        values(i + 2, j, &u2, &v2);
+        values(i + 3, j, &u3, &v3);
+        a[j] += (u0 + u1) + (u2 + u3);
+        b[j] += (v0 + v1) + (v2 + v3);
+      }
+    for (; i < last; ++i)
+#pragma omp simd
+      for (long j = 0; j < n; ++j) {
+        P u, v;
+        values(i, j, &u, &v);
+        a[j] += u, b[j] += v;
+      }
+    for (long j = 0; j < n; ++j) s1[j] += a[j], s2[j] += b[j];
   }
 }
-template <typename T, int PER, int ACT>
+template <typename T, typename P, int PER>
+KERNEL void moments(const Tile& t, const T* x, const T* k, double* s1, double* s2) {
+  x += t.start;
+  const long stride = t.stride;
+  add_up<P, PER>(t, s1, s2, [=](long i, long j, P* u, P* v) __attribute__((always_inline)) {
+    const P d = static_cast<P>(x[i * stride + j]) - k[PER * j];
+    *u = d, *v = d * d;
+  });
+}
+template <typename T, typename P, int PER, int ACT>
 KERNEL void products(const Tile& t, const T* dy, const T* x, const T* y, const T* k, double* s1,
                      double* s2) {
   x += t.start, y += t.start, dy += t.start;
-  for (long r = 0, n = t.width; r < t.rows; ++r, x += t.stride, y += t.stride, dy += t.stride) {
-    double a = 0, b = 0;
-    if (PER) {
+  const long stride = t.stride;
+  add_up<P, PER>(t, s1, s2, [=](long i, long j, P* u, P* v) __attribute__((always_inline)) {
+    const long at = i * stride + j;
+    const P g = unactivate<ACT>(dy[at], y[at]);
+    *u = g, *v = g * (static_cast<P>(x[at]) - k[PER * j]);
+  });
+}
+
+// Past the cache: what is written so is not read first, as a line of the cache would be. For results
+// that are too large to be found there by whoever reads them next.
+template <typename T> INLINE void stream(T* to, const T* from, long n) {
+#ifdef __SSE2__
+  const long words = sizeof(T) / 4;
+  int* out = reinterpret_cast<int*>(to);
+  const int* in = reinterpret_cast<const int*>(from);
+  long i = 0, last = n * words;
+  for (; i < last && reinterpret_cast<uintptr_t>(out + i) % 16; ++i) _mm_stream_si32(out + i, in[i]);
+  for (; i + 4 <= last; i += 4)
+    _mm_stream_si128(reinterpret_cast<__m128i*>(out + i),
+                     _mm_loadu_si128(reinterpret_cast<const __m128i*>(in + i)));
+  for (; i < last; ++i) _mm_stream_si32(out + i, in[i]);
+#else
+  std::copy_n(from, n, to);
+#endif
+}
+// value(i, j) is written to row i and column j.
+template <typename T, typename F>
+INLINE void write(const Tile& t, T* y, bool past_cache, F value) {
+  y += t.start;
+  if (past_cache) {
+    T block[BLOCK];
+    for (long r = 0; r < t.rows; ++r)
+      for (long from = 0; from < t.width; from += BLOCK) {
+        const long n = std::min(t.width - from, BLOCK);
 #pragma omp simd
-      for (long j = 0; j < n; ++j) {
-        const double g = unactivate<ACT>(dy[j], y[j]);
-        s1[j] += g, s2[j] += g * (x[j] - k[j]);
+        for (long j = 0; j < n; ++j) block[j] = value(r, from + j);
+        stream(y + r * t.stride + from, block, n);
       }
-    } else {
-#pragma omp simd reduction(+ : a, b)
-      for (long j = 0; j < n; ++j) {
-        const double g = unactivate<ACT>(dy[j], y[j]);
-        a += g, b += g * (x[j] - k[0]);
-      }
-      *s1 += a, *s2 += b;
-    }
+    return;
+  }
+  const long n = t.width, stride = t.stride;
+  for (long r = 0; r < t.rows; ++r) {
+    T* row = y + r * stride;
+#pragma omp simd
+    for (long j = 0; j < n; ++j) row[j] = value(r, j);
   }
 }
 template <typename T, int PER, int ACT>
-KERNEL void gradient(const Tile& t, const T* dy, const T* x, const T* y, T* dx, const T* k,
-                     const T* a, const T* p, const T* q) {
-  x += t.start, y += t.start, dy += t.start, dx += t.start;
-  const long n = t.width, stride = t.stride;
-  for (long r = 0; r < t.rows; ++r, x += stride, y += stride, dy += stride, dx += stride) {
-#pragma omp simd
-    for (long j = 0; j < n; ++j)
-      dx[j] = a[PER * j] * unactivate<ACT>(dy[j], y[j]) + p[PER * j] * (x[j] - k[PER * j])
-              + q[PER * j];
-  }
+KERNEL void affine(const Tile& t, bool past_cache, const T* x, T* y, const T* k, const T* a,
+                   const T* b) {
+  x += t.start;
+  const long stride = t.stride;
+  write(t, y, past_cache, [=](long i, long j) __attribute__((always_inline)) {
+    return activate<ACT>((x[i * stride + j] - k[PER * j]) * a[PER * j] + b[PER * j]);
+  });
+}
+template <typename T, int PER, int ACT>
+KERNEL void gradient(const Tile& t, bool past_cache, const T* dy, const T* x, const T* y, T* dx,
+                     const T* k, const T* a, const T* p, const T* q) {
+  x += t.start, y += t.start, dy += t.start;
+  const long stride = t.stride;
+  write(t, dx, past_cache, [=](long i, long j) __attribute__((always_inline)) {
+    const long at = i * stride + j;
+    return a[PER * j] * unactivate<ACT>(dy[at], y[at]) + p[PER * j] * (x[at] - k[PER * j])
+           + q[PER * j];
+  });
 }
 // The instance of kernel f for this view and activation.
-#define INSTANCE(f, per) \
-  (o.act == RELU ? f<T, per, RELU> : o.act == SIGMOID ? f<T, per, SIGMOID> : f<T, per, NONE>)
-#define CHOSEN(f) (v.small ? INSTANCE(f, 1) : INSTANCE(f, 0))
+#define INSTANCE(f, ...) \
+  (o.act == RELU ? f<__VA_ARGS__, RELU> : o.act == SIGMOID ? f<__VA_ARGS__, SIGMOID> \
+                                                           : f<__VA_ARGS__, NONE>)
 
 // ---- the array as a whole -----------------------------------------------------------------------
 struct View {
@@ -159,15 +236,15 @@ struct View {
     per_block = small ? std::max(1L, COLUMNS / inner) : 1;
     blocks = (C + per_block - 1) / per_block;
   }
-  Tile tile(long i) const {
+  Tile tile(long group, long block) const {
     Tile t;
-    t.group = i / blocks;
-    t.example = t.group * examples / groups;
-    t.channel = i % blocks * per_block;
+    t.group = group;
+    t.example = group * examples / groups;
+    t.channel = block * per_block;
     t.channels = std::min(per_block, C - t.channel);
     t.copies = small ? inner : 1;
-    const long row = t.group * outer / groups;
-    t.rows = (t.group + 1) * outer / groups - row;
+    const long row = group * outer / groups;
+    t.rows = (group + 1) * outer / groups - row;
     t.start = (row * C + t.channel) * inner;
     t.stride = C * inner;
     t.width = t.channels * inner;
@@ -184,17 +261,39 @@ struct View {
       of = omp_get_num_threads();
 #endif
       const long first = n * me / of, last = n * (me + 1) / of;
-      for (long i = first; i < last; ++i) body(tile(backwards ? first + last - 1 - i : i));
+      for (long i = backwards ? last : first; backwards ? i > first : i < last;) {
+        const long group = (backwards ? i - 1 : i) / blocks;  // its tiles, without dividing anew
+        Tile t = tile(group, (backwards ? i - 1 : i) % blocks);
+        const long end = backwards ? std::max(first, group * blocks)
+                                   : std::min(last, (group + 1) * blocks);
+        while (i != end) {
+          body(t);
+          i += backwards ? -1 : 1;
+          t.channel += backwards ? -per_block : per_block;
+          t.start += (backwards ? -per_block : per_block) * inner;
+          t.channels = std::min(per_block, C - t.channel);
+          t.width = t.channels * inner;
+        }
+      }
+#ifdef __SSE2__
+      _mm_sfence();
+#endif
     }
   }
-  // body(tile, a, b) adds to two sums a column; out come two a channel, for each of `rows` rows of
-  // examples: s1 and s2, (rows, C), in memory for (groups, C).
-  template <typename F> void sums(double* s1, double* s2, long rows, F body) const {
+  // body(tile, P(), a, b) adds to two sums a column; out come two a channel, for each of `rows` rows
+  // of examples: s1 and s2, (rows, C), in memory for (groups, C). Blocks are added up in T, and if
+  // that was too small for the squares, once more in double.
+  template <typename T, typename F> void sums(double* s1, double* s2, long rows, F body) const {
+    sums_in<T>(s1, s2, rows, body);
+    for (long i = 0; i < rows * C; ++i)
+      if (sizeof(T) < 8 && !std::isfinite(s2[i])) return sums_in<double>(s1, s2, rows, body);
+  }
+  template <typename P, typename F> void sums_in(double* s1, double* s2, long rows, F body) const {
     each(false, [&](const Tile& t) {
       double a[COLUMNS], b[COLUMNS];
       std::fill_n(a, t.channels * t.copies, 0.);
       std::fill_n(b, t.channels * t.copies, 0.);
-      body(t, a, b);
+      body(t, P(), a, b);
       for (long c = 0; c < t.channels; ++c) {
         const long to = t.group * C + t.channel + c, from = c * t.copies;
         s1[to] = std::accumulate(a + from, a + from + t.copies, 0.);
@@ -205,6 +304,32 @@ struct View {
       for (long row = 0, from = 0; row < rows; ++row)
         for (long i = 0; i < groups / rows; ++i)
           for (long c = row * C; c < (row + 1) * C; ++c) s[c] = (i ? s[c] : 0) + s[from++];
+  }
+  // A number near the mean of each channel: the mean of its first few values. (Of one alone, a value
+  // far from all others, the squares of the distances from it would lose what they are to show.)
+  template <typename T> void first_mean(const T* x, T* near) const {
+    const long width = std::min(inner, BLOCK), rows = std::min(outer, (64 + width - 1) / width);
+    for (long c = 0; c < C; ++c) {
+      double sum = 0;
+      for (long r = 0; r < rows; ++r)
+        for (long i = 0; i < width; ++i) sum += x[(r * C + c) * inner + i];
+      const T mean = static_cast<T>(sum / (rows * width));
+      near[c] = std::isfinite(mean) ? mean : 0;
+    }
+  }
+  // Whether Y is too large to be found in a cache by whoever reads it next. The last one is shared
+  // with other programs, and its size no measure: eight times the second one is what we count on.
+  template <typename T> bool past_cache() const {
+    static const long counted_on = [] {
+      const char* tested = std::getenv("GLUON_BN_CACHE_BYTES");
+      if (tested) return std::atol(tested);
+#ifdef _SC_LEVEL2_CACHE_SIZE
+      const long second = sysconf(_SC_LEVEL2_CACHE_SIZE);
+      if (second > 0) return 8 * second;
+#endif
+      return 8L << 20;
+    }();
+    return outer * C * inner * static_cast<long>(sizeof(T)) > counted_on;
   }
 };
 
@@ -270,20 +395,21 @@ void forward(const Options& o, MXTensor* in, MXTensor* out, const OpResource& me
   const long sums = v.groups * v.C, coefficients = v.examples * v.C;
   double* s1 = static_cast<double*>(memory.alloc_cpu(2 * (sums + coefficients) * sizeof(double)));
   double* s2 = s1 + sums;
-  T *a = reinterpret_cast<T*>(s2 + sums), *b = a + coefficients;
+  T *a = reinterpret_cast<T*>(s2 + sums), *b = a + coefficients, *near = mean;
   const bool training = o.training(in);
   std::fill_n(mode, v.C, static_cast<T>(training ? TRAINING : 0));
 
   if (training) {
-    v.sums(s1, s2, 1, [&](const Tile& t, double* sum, double* squares) {
-      const Columns<double> k(t, x, v.inner);  // the channel's first number
-      (v.small ? moments<T, 1> : moments<T, 0>)(t, x, k, sum, squares);
+    v.first_mean(x, near);
+    v.sums<T>(s1, s2, 1, [&](const Tile& t, auto type, double* sum, double* squares) {
+      using P = decltype(type);
+      (v.small ? moments<T, P, 1> : moments<T, P, 0>)(t, x, Columns<T>(t, near), sum, squares);
     });
     const double n = static_cast<double>(v.outer) * v.inner, w = o.momentum;
     if (n == 1 && o.is("graph"))
       if (auto call = on_single.exchange(nullptr)) call(v.C);
     for (long c = 0; c < v.C; ++c) {
-      const double shift = s1[c] / n, m = x[c * v.inner] + shift;
+      const double shift = s1[c] / n, m = near[c] + shift;
       const double variance = std::max(s2[c] / n - shift * shift, 0.);
       mean[c] = static_cast<T>(m);
       rest[c] = static_cast<T>(m - mean[c]);
@@ -303,9 +429,10 @@ void forward(const Options& o, MXTensor* in, MXTensor* out, const OpResource& me
     a[i] = static_cast<T>(scale);
     b[i] = static_cast<T>(beta[i] - rest[i % v.C] * scale);
   }
+  const bool past_cache = v.past_cache<T>();
   v.each(training, [&](const Tile& t) {
     const Columns<T> k(t, mean), at(t, a + t.example * v.C), bt(t, b + t.example * v.C);
-    CHOSEN(affine)(t, x, y, k, at, bt);
+    (v.small ? INSTANCE(affine, T, 1) : INSTANCE(affine, T, 0))(t, past_cache, x, y, k, at, bt);
   });
 }
 
@@ -326,8 +453,10 @@ void backward(const Options& o, MXTensor* in, MXTensor* out, size_t inputs,
   double* s2 = s1 + sums;
   T *p = reinterpret_cast<T*>(s2 + sums), *q = p + v.C, *a = q + v.C;
 
-  v.sums(s1, s2, v.examples, [&](const Tile& t, double* sum, double* weighted) {
-    CHOSEN(products)(t, dy, x, y, Columns<T>(t, mean), sum, weighted);
+  v.sums<T>(s1, s2, v.examples, [&](const Tile& t, auto type, double* sum, double* weighted) {
+    using P = decltype(type);
+    (v.small ? INSTANCE(products, T, P, 1) : INSTANCE(products, T, P, 0))(
+        t, dy, x, y, Columns<T>(t, mean), sum, weighted);
   });
   const double n = static_cast<double>(v.outer) * v.inner;
   const bool training = o.training(fwd_in);
@@ -346,9 +475,11 @@ void backward(const Options& o, MXTensor* in, MXTensor* out, size_t inputs,
     p[c] = static_cast<T>(through_var);
     q[c] = static_cast<T>(through_mean - through_var * rest[c]);
   }
+  const bool past_cache = v.past_cache<T>();
   v.each(true, [&](const Tile& t) {
     const Columns<T> k(t, mean), at(t, a + t.example * v.C), pt(t, p), qt(t, q);
-    CHOSEN(gradient)(t, dy, x, y, dx, k, at, pt, qt);
+    (v.small ? INSTANCE(gradient, T, 1) : INSTANCE(gradient, T, 0))(t, past_cache, dy, x, y, dx, k,
+                                                                   at, pt, qt);
   });
 }
 

@@ -1,6 +1,6 @@
 """The speed contests: what `gluon_bn.bench` measured."""
 
-from gluon_bn.plotting.style import SETTINGS
+from gluon_bn.plotting.style import panels
 
 # One colour, hatching and dash pattern for each contestant, in every panel.
 CONTESTANTS = {
@@ -19,20 +19,10 @@ def plot_bench(result):
     Time of a layer's training step relative to Gluon's operator, images a second of LeNet, time
     against elements, and the largest error against float64.
     """
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=(12, 9))
-        panels = figure.subplots(2, 2)
-    figure.subplots_adjust(left=0.07, right=0.98, top=0.92, bottom=0.07, wspace=0.22, hspace=0.32)
     settings = result["settings"]
-    figure.suptitle(
-        f"One layer, computed several ways ({settings['cpu']}, {settings['cores']} cores)",
-        fontsize=13,
-        fontweight="bold",
-    )
-    (layer, network), (growth, accuracy) = panels
+    title = f"One layer, computed several ways ({settings['cpu']}, {settings['cores']} cores)"
+    figure, four = panels(2, 2, (12, 9), title)
+    (layer, network), (growth, accuracy) = four
     _bars(
         layer,
         {

@@ -1,6 +1,6 @@
 """Training runs: loss and accuracy, epoch by epoch."""
 
-from gluon_bn.plotting.style import SETTINGS, STYLES
+from gluon_bn.plotting.style import STYLES, legend_below, panels
 
 
 def plot_run(metrics):
@@ -8,16 +8,15 @@ def plot_run(metrics):
 
     metrics : the record of a run, the content of its metrics.json.
     """
-    figure, (left, right) = _two_panels(
-        f"{metrics['model']}, norm={metrics['norm']}, trained on "
-        f"{describe_dataset(metrics['dataset'])}"
-    )
+    title = f"{metrics['model']}, norm={metrics['norm']}, trained on "
+    figure, (left, right) = panels(1, 2, title=title + describe_dataset(metrics["dataset"]))
     _curve(left, metrics, "train_loss", "training", STYLES[2])
     _curve(right, metrics, "train_accuracy", "training", STYLES[2], scale=100)
     _curve(right, metrics, "test_accuracy", "test", STYLES[0], scale=100)
     _finish(left, "Loss", "cross entropy (nats)", metrics)
     _finish(right, "Accuracy", "images classified correctly (%)", metrics)
-    return _legend(figure, right)
+    legend_below(figure, right)
+    return figure
 
 
 def plot_runs(runs, labels=None, title=None):
@@ -26,16 +25,16 @@ def plot_runs(runs, labels=None, title=None):
     runs : their records.  labels : their names in the legend, by default their norms.
     """
     first = runs[0]
-    figure, (left, right) = _two_panels(
-        title or f"{first['model']} on {describe_dataset(first['dataset'])}"
-    )
+    title = title or f"{first['model']} on {describe_dataset(first['dataset'])}"
+    figure, (left, right) = panels(1, 2, title=title)
     labels = labels or [run["norm"] for run in runs]
     for index, (run, label, style) in enumerate(zip(runs, labels, _styles(runs))):
         _curve(left, run, "train_loss", label, style, zorder=2 + index)
         _curve(right, run, "test_accuracy", label, style, scale=100, zorder=2 + index)
     _finish(left, "Training loss", "cross entropy (nats)", *runs)
     _finish(right, "Test accuracy", "images classified correctly (%)", *runs)
-    return _legend(figure, left)
+    legend_below(figure, left)
+    return figure
 
 
 def _styles(runs):
@@ -47,6 +46,63 @@ def _styles(runs):
     return [STYLES[number % len(STYLES)] for number in numbers]
 
 
+NORMS = {"auto": ("ours", 1), "gluon": ("Gluon's", 2), "none": ("no batch norm", 0)}
+
+
+def plot_seeds(runs, title=None):
+    """Loss and test accuracy of recorded runs, every seed: a thin line for each run, a Figure.
+
+    runs : records as in benchmarks/results/lenet.json, with norm 'auto', 'gluon' or 'none'.
+    """
+    figure, axes = panels(1, 2, (10, 4.2), title)
+    for panel, key, scale in ((axes[0], "train_loss", 1), (axes[1], "test_accuracy", 100)):
+        named = set()
+        for run in runs:
+            label, index = NORMS.get(run["norm"], (run["norm"], 3))
+            style = {**STYLES[index], "linewidth": (1.4, 2.6, 1.4, 1.4)[index], "markersize": 5}
+            panel.plot(
+                [e["epoch"] for e in run["epochs"]],
+                [scale * e[key] for e in run["epochs"]],
+                alpha=0.8,
+                label=None if label in named else label,
+                **style,
+            )
+            named.add(label)
+        panel.set_xlabel("epoch")
+        panel.xaxis.get_major_locator().set_params(integer=True)
+    axes[0].set_title("Training loss", loc="left")
+    axes[0].set_ylabel("cross entropy (nats)")
+    axes[1].set_title("Test accuracy", loc="left")
+    axes[1].set_ylabel("images classified correctly (%)")
+    axes[1].legend(
+        handlelength=3, title="one line for each seed", title_fontsize=9, fontsize=10, frameon=False
+    )
+    return figure
+
+
+def plot_recalibration(runs, title=None):
+    """Test accuracy after each epoch, by the running statistics and by exact ones: a Figure.
+
+    runs : those of benchmarks/results/recalibration.json; a panel for each seed.
+    """
+    figure, axes = panels(
+        1, len(runs), (max(3.4 * len(runs), 5), 3.9), title, sharey=True, squeeze=False
+    )
+    for panel, run in zip(axes[0], runs):
+        epochs = [e["epoch"] for e in run["epochs"]]
+        for key, label, style in (
+            ("test_accuracy", "running statistics", STYLES[0]),
+            ("test_accuracy_recalibrated", "recalibrated", STYLES[2]),
+        ):
+            panel.plot(epochs, [100 * e[key] for e in run["epochs"]], label=label, **style)
+        panel.set_title(f"seed {run['seed']}", loc="left")
+        panel.set_xlabel("epoch")
+        panel.xaxis.get_major_locator().set_params(integer=True)
+    axes[0][0].set_ylabel("test accuracy (%)")
+    legend_below(figure, panel)
+    return figure
+
+
 def describe_dataset(dataset):
     """`{"name", "train", "test"}` in words; the stand-in is always called by its name."""
     name = {
@@ -54,18 +110,6 @@ def describe_dataset(dataset):
         "stand-in": "the stand-in data (not Fashion-MNIST)",
     }.get(dataset["name"])
     return f"{name or dataset['name']}, {dataset['train']:,} training images"
-
-
-def _two_panels(title):
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=(10, 4.2))
-        panels = figure.subplots(1, 2)
-    figure.subplots_adjust(left=0.07, right=0.98, top=0.83, bottom=0.24, wspace=0.2)
-    figure.suptitle(title, fontsize=13, fontweight="bold", y=0.97)
-    return figure, panels
 
 
 def _curve(axes, metrics, key, label, style, scale=1, zorder=2):
@@ -91,17 +135,3 @@ def _finish(axes, title, unit, *runs):
     least = 10 if "%" in unit else 0.1  # a flat curve should look flat
     padding = max(0.08 * (high - low), (least - (high - low)) / 2, 0.01 * abs(high))
     axes.set_ylim(low - padding, high + padding)
-
-
-def _legend(figure, axes):
-    handles, names = axes.get_legend_handles_labels()
-    figure.legend(
-        handles,
-        names,
-        loc="lower center",
-        ncol=len(names),
-        handlelength=3.2,
-        fontsize=11,
-        frameon=False,
-    )
-    return figure

@@ -46,3 +46,16 @@ def panels(rows=1, columns=1, size=(10, 4.2), title=None, **more):
     if title:
         figure.suptitle(title, fontsize=13, fontweight="bold")
     return figure, axes
+
+
+def thin(index, count, markers=10):
+    """STYLES[index] with narrow lines and, over `count` points, so many markers."""
+    style = {**STYLES[index % len(STYLES)], "markevery": max(1, count // markers)}
+    return {**style, "linewidth": min(style["linewidth"], 3), "markersize": 6}
+
+
+def legend_below(figure, axes, **look):
+    """One legend below all panels, of what is labelled in `axes`; `look` as for legends."""
+    handles, labels = axes.get_legend_handles_labels()
+    look = {"ncol": min(len(labels), 4), "handlelength": 3, "frameon": False, **look}
+    figure.legend(handles, labels, loc="outside lower center", **look)

@@ -1,9 +1,8 @@
-"""One layer at work: who is averaged with whom, before and after, moving averages, lost digits."""
+"""The figures of chapter 2: who is averaged with whom, before and after, lost digits."""
 
 import numpy as np
 
-from gluon_bn.plotting.depth import thin
-from gluon_bn.plotting.style import panels
+from gluon_bn.plotting.style import panels, thin
 
 # A colour and a hatching for each channel.
 CHANNELS = (("#56B4E9", ""), ("#E69F00", "//"), ("#009E73", ".."), ("#CC79A7", "xx"))
@@ -108,25 +107,6 @@ def plot_normalization(before, after, title=None, bins=30, span=(-6, 6)):
         )
         panel.set_xlabel("value")
     axes[0].set_ylabel("values (%)")
-    return figure
-
-
-def plot_moving_averages(batches, averages, truth=None, title=None, ylabel="mean of a channel"):
-    """What arrives batch by batch, and moving averages that follow it: a Figure.
-
-    batches : one number for each batch.  averages : a dict, label -> as many numbers.
-    truth : what the batches scatter around, if known.
-    """
-    figure, panel = panels(1, 1, (9, 4.4), title)
-    steps = np.arange(1, len(batches) + 1)
-    panel.plot(steps, batches, linestyle="none", marker=".", color="#BBBBBB", label="of one batch")
-    if truth is not None:
-        panel.plot(steps, truth, color="#000000", linewidth=1, label="true mean")
-    for index, (label, values) in enumerate(averages.items()):
-        panel.plot(steps, values, label=label, **thin(index + 1, len(steps)))
-    panel.set_xlabel("batch")
-    panel.set_ylabel(ylabel)
-    figure.legend(loc="outside lower center", ncol=3, frameon=False, handlelength=3)
     return figure
 
 

@@ -1,10 +1,11 @@
-"""Pictures of how batch norm is put together: the computation graph, the geometry of its gradient,
-what a layer keeps; and curves side by side, for the experiments of chapters 3 and 4.
-"""
+"""The figures of chapter 3: the computation graph, and the geometry of the gradient."""
 
 import math
 
-from gluon_bn.plotting.style import STYLES, panels
+import numpy as np
+
+from gluon_bn.figures.diagrams import arrow
+from gluon_bn.plotting.style import panels
 
 _ORANGE, _BLUE, _GREY = "#B35A00", "#0072B2", "#555555"  # dark enough to read as text
 
@@ -19,6 +20,8 @@ _PLACES = {
     "beta": (8.5, -1.3),
     "L": (10.6, 0),
 }
+
+
 _FORMULAS = {
     "x": r"$x_i$",
     "mean": r"$\mu = \frac{1}{m}\sum_i x_i$",
@@ -29,6 +32,8 @@ _FORMULAS = {
     "beta": r"$\beta$",
     "L": r"$L$",
 }
+
+
 _GRADIENTS = {
     "x": r"$\frac{\partial L}{\partial x_i}$",
     "mean": r"$\frac{\partial L}{\partial \mu}$",
@@ -39,6 +44,8 @@ _GRADIENTS = {
     "beta": r"$\frac{\partial L}{\partial \beta}$",
     "L": r"$1$",
 }
+
+
 # (from, to): the factor that the chain rule multiplies by on the way back, where it is written
 # (beside the middle of the edge), and how much the edge is bent.
 _EDGES = {
@@ -142,9 +149,6 @@ def _arrow(axes, start, end, start_box, end_box, bend=0, dashed=False, color="bl
     return arrow
 
 
-# ------------------------------------------------------------------------- the gradient's geometry
-
-
 def plot_projection(X, dY):
     """Batch normalization of a batch of three numbers, drawn exactly: a Figure of two panels.
 
@@ -153,8 +157,6 @@ def plot_projection(X, dY):
     Three numbers are a point in space. Subtracting their mean puts it on a plane, and that plane is
     the picture. Dividing by the standard deviation puts it on a circle of radius sqrt(3).
     """
-    import numpy as np
-
     # Two directions of length 1 that span the plane perpendicular to (1, 1, 1).
     plane = np.array([[1, -1, 0], [1, 1, -2]]) / np.sqrt([[2], [6]])
     X, dY = (np.asarray(v, dtype="float64") for v in (X, dY))
@@ -203,29 +205,14 @@ def plot_projection(X, dY):
         (tangent, _ORANGE, "-", r"goes on (less its part along $\hat{x}$, too)"),
     ):
         right.plot([], [], color=color, linestyle=dashes, linewidth=2.2, label=name)
-        right.annotate(
-            "",
-            xy=hat + vector,
-            xytext=hat,
-            zorder=3,
-            arrowprops={
-                "arrowstyle": "-|>",
-                "color": color,
-                "linestyle": dashes,
-                "linewidth": 2.2,
-                "mutation_scale": 16,
-                "shrinkA": 0,
-                "shrinkB": 0,
-            },
-        )
+        look = {"color": color, "linestyle": dashes, "linewidth": 2.2, "mutation_scale": 16}
+        arrow(right, hat, hat + vector, zorder=3, **look)
     _beside(right, hat, r"$\hat{x}$", _right_of(ray), "black")
     right.legend(loc="lower center", fontsize=10, handlelength=2.6)
     return figure
 
 
 def _right_of(direction):
-    import numpy as np
-
     return np.array([direction[1], -direction[0]])
 
 
@@ -241,152 +228,3 @@ def _beside(axes, place, text, direction, color, distance=0.2):
         ha="left" if direction[0] > 0.3 else "right" if direction[0] < -0.3 else "center",
         va="bottom" if direction[1] > 0.3 else "top" if direction[1] < -0.3 else "center",
     )
-
-
-# ------------------------------------------------------------------------------ what a layer keeps
-
-
-def plot_layer():
-    """What a layer has that a function lacks: a Figure. Who reads, who writes, what is saved."""
-    figure, axes = panels(size=(10, 4.9))
-    axes.set_axis_off()
-    axes.set_xlim(0, 10)
-    axes.set_ylim(0, 4.9)
-
-    def rectangle(x, y, width, height, text, fill, dashes="-", size=11, va="center"):
-        from matplotlib.patches import FancyBboxPatch
-
-        axes.add_patch(
-            FancyBboxPatch(
-                (x, y),
-                width,
-                height,
-                boxstyle="round,pad=0.02",
-                facecolor=fill,
-                edgecolor="black",
-                linestyle=dashes,
-                linewidth=1.3,
-                zorder=1,
-            )
-        )
-        axes.text(
-            x + width / 2,
-            y + height / 2 if va == "center" else y + height - 0.1,
-            text,
-            ha="center",
-            va=va,
-            fontsize=size,
-            zorder=3,
-        )
-
-    def arrow(start, end, text, place, color="black", dashes="-", ha="center"):
-        axes.annotate(
-            "",
-            xy=end,
-            xytext=start,
-            zorder=4,
-            arrowprops={
-                "arrowstyle": "-|>",
-                "color": color,
-                "linestyle": dashes,
-                "linewidth": 1.6,
-                "mutation_scale": 14,
-                "shrinkA": 0,
-                "shrinkB": 0,
-            },
-        )
-        axes.text(*place, text, color=color, fontsize=10, ha=ha, va="center", zorder=4)
-
-    rectangle(1.55, 0.15, 6.9, 4.6, "the layer: a Block", "#F2F2F2", va="top", size=12)
-    rectangle(3.3, 0.35, 3.4, 1.0, "the function of chapter 2\nnormalize, scale, shift", "white")
-    rectangle(1.9, 2.55, 2.3, 1.0, "gamma, beta", "white")
-    rectangle(5.8, 2.55, 2.3, 1.0, "running_mean,\nrunning_var", "white", dashes=(0, (4, 2)))
-    axes.text(3.05, 3.8, "parameters, learned", ha="center", fontsize=10)
-    axes.text(6.95, 3.8, "parameters, not learned", ha="center", fontsize=10)
-    arrow((0.35, 0.85), (3.27, 0.85), "X", (0.2, 0.85))
-    arrow((6.73, 0.85), (9.6, 0.85), "Y", (9.75, 0.85))
-    arrow((3.3, 2.52), (4.1, 1.4), "read", (3.35, 1.95))
-    arrow((6.3, 2.52), (5.7, 1.4), "read in\nprediction", (5.45, 2.0))
-    arrow(
-        (6.5, 1.4),
-        (7.2, 2.52),
-        "moved in training,\nby the forward pass",
-        (6.98, 1.75),
-        _BLUE,
-        (0, (4, 2)),
-        "left",
-    )
-    arrow((0.35, 3.05), (1.87, 3.05), "the Trainer,\nfrom their\ngradients", (0.78, 3.5), _ORANGE)
-    axes.text(
-        5,
-        3.05,
-        "save_parameters\nload_parameters\ncast, reset_ctx",
-        ha="center",
-        va="center",
-        fontsize=10,
-        style="italic",
-    )
-    for start, end in (((4.22, 3.05), (4.34, 3.05)), ((5.78, 3.05), (5.66, 3.05))):
-        axes.plot(*zip(start, end), color="black", linewidth=1.3)
-    return figure
-
-
-# ------------------------------------------------------------------------------------- experiments
-
-
-def plot_curves(*parts, title=None, size=None, legend="below"):
-    """Curves side by side, the same names in every panel: a Figure.
-
-    parts : a dict for each panel: title, xlabel, ylabel, curves {name: (x, y) or y}; and if wanted
-        log='x', 'y' or 'xy', ylim, xticks, markers=True for few points, lines [(value, text)]:
-        horizontal lines to compare with.
-    legend : 'below' the panels, or 'inside' the first.
-    """
-    names = list(dict.fromkeys(name for part in parts for name in part["curves"]))
-    figure, axes = panels(
-        1, len(parts), size=size or (5 * len(parts), 4.2), title=title, squeeze=False
-    )
-    handles = {}
-    for ax, part in zip(axes[0], parts):
-        for name, values in part["curves"].items():
-            x, y = values if isinstance(values, tuple) else (range(1, len(values) + 1), values)
-            style = dict(STYLES[names.index(name) % len(STYLES)])
-            if not part.get("markers"):
-                style.pop("marker")
-            # Thin lines over thick ones, so that two equal curves are both seen.
-            (handles[name],) = ax.plot(x, y, label=name, zorder=9 - style["linewidth"], **style)
-        for value, text in part.get("lines", ()):
-            ax.axhline(value, color=_GREY, linewidth=1)
-            ax.annotate(
-                text,
-                (1, value),
-                xycoords=("axes fraction", "data"),
-                ha="right",
-                va="bottom",
-                fontsize=9,
-                color=_GREY,
-            )
-        ax.set_title(part["title"], loc="left")
-        ax.set_xlabel(part["xlabel"])
-        ax.set_ylabel(part["ylabel"])
-        if "x" in part.get("log", ""):
-            ax.set_xscale("log")
-        if "y" in part.get("log", ""):
-            ax.set_yscale("log")
-        if "ylim" in part:
-            ax.set_ylim(part["ylim"])
-        if "xticks" in part:
-            ax.set_xticks(part["xticks"])
-    if legend == "below" and len(names) > 1:
-        figure.legend(
-            handles.values(),
-            handles.keys(),
-            loc="outside lower center",
-            ncol=min(len(names), 4),
-            handlelength=3.2,
-            fontsize=11,
-            frameon=False,
-        )
-    elif len(names) > 1:
-        axes[0][0].legend(handlelength=3.2, fontsize=10)
-    return figure

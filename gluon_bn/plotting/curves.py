@@ -1,0 +1,127 @@
+"""Curves of an experiment: losses step by step, against the learning rate, side by side."""
+
+import numpy as np
+
+from gluon_bn.plotting.style import STYLES, legend_below, panels, thin
+
+
+def plot_curves(*parts, title=None, size=None, legend="below"):
+    """Curves side by side, the same names in every panel: a Figure.
+
+    parts : a dict for each panel: title, xlabel, ylabel, curves {name: (x, y) or y}; and if wanted
+        log='x', 'y' or 'xy', ylim, xticks, markers=True for few points, lines [(value, text)]:
+        horizontal lines to compare with.
+    legend : 'below' the panels, or 'inside' the first.
+    """
+    names = list(dict.fromkeys(name for part in parts for name in part["curves"]))
+    figure, axes = panels(
+        1, len(parts), size=size or (5 * len(parts), 4.2), title=title, squeeze=False
+    )
+    handles = {}
+    for ax, part in zip(axes[0], parts):
+        for name, values in part["curves"].items():
+            x, y = values if isinstance(values, tuple) else (range(1, len(values) + 1), values)
+            style = dict(STYLES[names.index(name) % len(STYLES)])
+            if not part.get("markers"):
+                style.pop("marker")
+            # Thin lines over thick ones, so that two equal curves are both seen.
+            (handles[name],) = ax.plot(x, y, label=name, zorder=9 - style["linewidth"], **style)
+        for value, text in part.get("lines", ()):
+            ax.axhline(value, color="#555555", linewidth=1)
+            ax.annotate(
+                text,
+                (1, value),
+                xycoords=("axes fraction", "data"),
+                ha="right",
+                va="bottom",
+                fontsize=9,
+                color="#555555",
+            )
+        ax.set_title(part["title"], loc="left")
+        ax.set_xlabel(part["xlabel"])
+        ax.set_ylabel(part["ylabel"])
+        if "x" in part.get("log", ""):
+            ax.set_xscale("log")
+        if "y" in part.get("log", ""):
+            ax.set_yscale("log")
+        if "ylim" in part:
+            ax.set_ylim(part["ylim"])
+        if "xticks" in part:
+            ax.set_xticks(part["xticks"])
+    if legend == "below" and len(names) > 1:
+        look = {"ncol": min(len(names), 4), "handlelength": 3.2, "fontsize": 11, "frameon": False}
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", **look)
+    elif len(names) > 1:
+        axes[0][0].legend(handlelength=3.2, fontsize=10)
+    return figure
+
+
+def plot_losses(losses, title=None, smooth=1):
+    """Training loss step by step, one curve for each run: a Figure.
+
+    losses : a dict, label -> one loss a step.  smooth : average over so many steps.
+    """
+    figure, panel = panels(1, 1, (8, 4.2), title)
+    for index, (label, values) in enumerate(losses.items()):
+        values = np.convolve(values, np.ones(smooth) / smooth, mode="valid")
+        panel.plot(np.arange(len(values)) + smooth, values, label=label, **thin(index, len(values)))
+    panel.set_xlabel("training step" + (f" (average of {smooth})" if smooth > 1 else ""))
+    panel.set_ylabel("training loss (nats)")
+    panel.set_ylim(bottom=0)
+    panel.legend(handlelength=3, frameon=False)
+    return figure
+
+
+def plot_sweep(
+    rates, losses, title=None, ylabel="training loss (nats)", ceiling=None, xlabel="learning rate"
+):
+    """A result against the learning rate, one curve for each network: a Figure.
+
+    rates : the learning rates.  losses : a dict, label -> one loss for each rate; NaN or infinite
+    where the run broke off. Those, and all above `ceiling`, stand as large crosses at the top.
+    """
+    figure, panel = panels(1, 1, (8, 4.4), title)
+    rates = np.asarray(rates, dtype=float)
+    known = np.array([v for values in losses.values() for v in values], dtype=float)
+    top = ceiling or 1.1 * known[np.isfinite(known)].max(initial=0.1)
+    for index, (label, values) in enumerate(losses.items()):
+        values = np.array(values, dtype=float)
+        with np.errstate(invalid="ignore"):
+            broken = ~(values <= top)
+        style = thin(index, len(rates), len(rates))
+        panel.plot(rates, np.where(broken, np.nan, values), label=label, **style)
+        # One above the other, so that two networks that break at one rate are both seen.
+        panel.plot(
+            rates[broken],
+            np.full(broken.sum(), top * (1 - 0.05 * index)),
+            linestyle="none",
+            marker="X",
+            markersize=10,
+            color=style["color"],
+            label=f"{label}: above {top:.2g}, or NaN" if broken.any() else None,
+        )
+    panel.set_xscale("log")
+    panel.set_xlabel(xlabel)
+    panel.set_ylabel(ylabel)
+    panel.set_ylim(0, top * 1.06)
+    legend_below(figure, panel, ncol=min(2 * len(losses), 4), fontsize=10)
+    return figure
+
+
+def plot_moving_averages(batches, averages, truth=None, title=None, ylabel="mean of a channel"):
+    """What arrives batch by batch, and moving averages that follow it: a Figure.
+
+    batches : one number for each batch.  averages : a dict, label -> as many numbers.
+    truth : what the batches scatter around, if known.
+    """
+    figure, panel = panels(1, 1, (9, 4.4), title)
+    steps = np.arange(1, len(batches) + 1)
+    panel.plot(steps, batches, linestyle="none", marker=".", color="#BBBBBB", label="of one batch")
+    if truth is not None:
+        panel.plot(steps, truth, color="#000000", linewidth=1, label="true mean")
+    for index, (label, values) in enumerate(averages.items()):
+        panel.plot(steps, values, label=label, **thin(index + 1, len(steps)))
+    panel.set_xlabel("batch")
+    panel.set_ylabel(ylabel)
+    legend_below(figure, panel, ncol=3)
+    return figure
