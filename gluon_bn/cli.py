@@ -842,9 +842,9 @@ def bench(
                 f"{part!r} is unknown; choose from {', '.join(contests.PARTS)}.",
                 param_hint="--only",
             )
-    threads = tuple(threads or (n for n in (1, 2) if n <= runtime.cores()))
+    counts = tuple(threads or (n for n in (1, 2) if n <= runtime.cores()))
     result = contests.run(
-        parts, threads, quick, say=lambda line: out.print(line, markup=False, soft_wrap=True)
+        parts, counts, quick, say=lambda line: out.print(line, markup=False, soft_wrap=True)
     )
     for path in contests.write(result, output):
         out.print(f"written: {path}", markup=False, soft_wrap=True)

@@ -34,7 +34,7 @@ copybutton_exclude = ".linenos, .gp"
 
 # The reference: a page a module, from the docstrings.
 templates_path = [str(Path(__file__).parent / "templates")]
-default_role = "py:obj"  # `name` in a docstring leads to what is called so, if there is such a thing
+default_role = "py:obj"  # `name` in a docstring leads to what is called so, if anything is
 add_module_names = False
 autodoc_inherit_docstrings = False  # those of Gluon's Block say nothing of ours
 autodoc_typehints = "none"  # docstrings say more: the shapes
