@@ -86,4 +86,9 @@ def test_type_checkers_find_the_hints_in_the_wheel(tmp_path):
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        assert "gluon_bn/py.typed" in wheel.namelist()
+        assert {"gluon_bn/py.typed", "gluon_bn/__init__.pyi"} <= set(wheel.namelist())
+
+
+def test_type_checkers_are_told_of_the_names_of_the_package():
+    told = re.findall(r" as (\w+)$", (ROOT / "gluon_bn/__init__.pyi").read_text("utf-8"), re.M)
+    assert sorted(told) == gluon_bn.__all__
