@@ -10,7 +10,6 @@ benchmarks/results/gan: gan.json, gan.png, generator.params and classifier.param
 
 import argparse
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +19,10 @@ from gluon_bn.data import CLASS_NAMES, dataset
 from gluon_bn.models import lenet
 from gluon_bn.models.gan import discriminator, generator
 from gluon_bn.plotting import plot_images
-from gluon_bn.training import evaluate, fit, write_figure, write_json
+from gluon_bn.training import Callback, evaluate, fit, write_figure, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "gan"
+RUNS, RESULTS = ROOT / "runs" / "gan", ROOT / "benchmarks" / "results" / "gan"
 EPOCHS, SHORT, BATCH, LR, SEED = 10, 2, 64, 1e-3, 0
 IMAGES_PER_CLASS = 200
 
@@ -56,35 +55,52 @@ def trained_classifier(data, path):
     return net, evaluate(net, test_iter)
 
 
-def run(data, classifier, epochs, options):
-    """Train one generator: `(generator, record)`; the record has an entry for each epoch."""
-    G, D = generator(**options), discriminator()
-    records, counts, start = [], None, time.perf_counter()
+class Scores(Callback):
+    """What the classifier sees in the drawings after each epoch; kept in the checkpoint."""
 
-    def after_epoch(epoch, loss_d, loss_g):
-        nonlocal counts
-        share, counts = adversarial.score(G, classifier, IMAGES_PER_CLASS)
-        records.append(
-            {
-                "epoch": epoch,
-                "discriminator_loss": loss_d,
-                "generator_loss": loss_g,
-                "score": share,
-                "seconds": time.perf_counter() - start,
-            }
-        )
+    def __init__(self, G, classifier, say):
+        self.G, self.classifier, self.say = G, classifier, say
+        self.shares, self.counts = [], []
+
+    def on_epoch_end(self, epochs):
+        share, self.counts = adversarial.score(self.G, self.classifier, IMAGES_PER_CLASS)
+        self.shares.append(share)
+        last = epochs[-1]
         print(
-            f"{options}: epoch {epoch}/{epochs}, losses {loss_d:.3f} and {loss_g:.3f}, "
-            f"score {share:.3f}, {records[-1]['seconds']:.0f} s",
+            f"{self.say}: epoch {last['epoch']}, losses {last['discriminator_loss']:.3f} and "
+            f"{last['generator_loss']:.3f}, score {share:.3f}, {last['seconds']:.0f} s",
             flush=True,
         )
 
-    adversarial.fit(G, D, data.batches(BATCH)[0], epochs, LR, SEED, after_epoch)
+    def state(self):
+        return {"shares": np.array(self.shares), "counts": np.array(self.counts)}
+
+    def restore(self, state):
+        self.shares, self.counts = state["shares"].tolist(), state["counts"]
+
+
+def run(data, classifier, epochs, options):
+    """Train one generator: `(generator, record)`; the record has an entry for each epoch."""
+    G, D = generator(**options), discriminator()
+    name = "-".join(map(str, [epochs, *options.values()]))
+    scores = Scores(G, classifier, f"{options}, {epochs} epochs")
+    RUNS.mkdir(parents=True, exist_ok=True)
+    records = adversarial.fit(
+        G,
+        D,
+        data.batches(BATCH)[0],
+        epochs,
+        LR,
+        SEED,
+        callbacks=[scores],
+        checkpoint=RUNS / name,
+        resume=True,
+    )
     return G, {
         "options": options,
-        "epochs": records,
-        "score": records[-1]["score"],
-        "counts": counts.tolist(),
+        "epochs": [{**record, "score": share} for record, share in zip(records, scores.shares)],
+        "score": scores.shares[-1],
+        "counts": scores.counts.tolist(),
     }
 
 

@@ -67,10 +67,13 @@ def network():
     rows = []
     parts = bench["network"]
     for model in next(iter(parts.values())):
-        for name in next(iter(parts.values()))[model]["train"]:
+        for name in next(iter(parts.values()))[model]["predict"]:
             row = [model, name]
             for mode in ("train", "predict"):
                 for part in parts.values():
+                    if name not in part[model][mode]:
+                        row.append("")
+                        continue
                     rate, gluon = part[model][mode][name], part[model][mode]["gluon hybridized"]
                     row.append(f"{rate:,.0f} ({rate / gluon:.2f})")
             rows.append(row)

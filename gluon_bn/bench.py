@@ -23,6 +23,7 @@ import numpy as np
 from mxnet import autograd, gluon, nd
 
 from gluon_bn import blocks, kernels, plotting, recipe, runtime
+from gluon_bn.inference import optimize
 from gluon_bn.models import MODELS
 from gluon_bn.training import Run, write_figure, write_json
 
@@ -234,8 +235,9 @@ def network(threads, repeats, say):
         contestants = network_contestants(model, shape, threads)
         result[model] = {"batch": shape[0]}
         for mode in ("train", "predict"):
-            slow = {n: f[mode] for n, f in contestants.items() if n == "textbook"}
-            fast = {n: f[mode] for n, f in contestants.items() if n != "textbook"}
+            taking_part = {n: f[mode] for n, f in contestants.items() if mode in f}
+            slow = {n: f for n, f in taking_part.items() if n == "textbook"}
+            fast = {n: f for n, f in taking_part.items() if n != "textbook"}
             seconds = take_turns(fast, repeats if model == "lenet" else max(3, repeats // 3))
             if slow:
                 seconds.update(take_turns(slow, max(2, repeats // 8), warm_up=1))
@@ -261,6 +263,10 @@ def network_contestants(model, shape, threads):
         found[norm] = network_steps(MODELS[model](norm=norm), X, y, hybridize=True)
     found["gluon hybridized"] = network_steps(MODELS[model](norm="gluon"), X, y, hybridize=True)
     found["gluon imperative"] = network_steps(MODELS[model](norm="gluon"), X, y, hybridize=False)
+    trained = MODELS[model](norm="auto")
+    network_steps(trained, X, y, hybridize=True)
+    optimized = optimize(trained, X, say=lambda line: None)
+    found["auto, optimized"] = {"predict": lambda: optimized(X)}
     if torch_version() and model == "lenet":
         found["pytorch eager"] = torch_lenet_steps(shape, threads)
     return found

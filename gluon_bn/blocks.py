@@ -34,10 +34,11 @@ from gluon_bn.arguments import (
 from gluon_bn.base import ArrayBlock
 from gluon_bn.checked import by_a_block
 from gluon_bn.kernels import activate, native_graph, textbook
+from gluon_bn.workers import sync
 
 OPTIONS = (
     "axis momentum epsilon num_dims center scale use_global_stats activation unbiased zero_debias "
-    "skip_nonfinite kernel"
+    "skip_nonfinite synchronized kernel"
 ).split()
 
 
@@ -70,6 +71,9 @@ class BatchNorm(ArrayBlock):
     skip_nonfinite : bool; a channel with NaN or infinite statistics leaves its running ones alone
         The output is NaN, so the accident is seen. False lets them in, as Gluon does. A variance
         that overflows (3.4e38 in float32) is one, too; 'fused' alone gets the output right then.
+    synchronized : bool; True takes the statistics of the whole batch, shared by several workers
+        See `gluon_bn.workers`. All make their layers in the same order, and call them in training
+        equally often. With the kernels 'fused' and 'analytic', without sample_weight.
     kernel : str, how it is computed, see `gluon_bn.kernels`; 'auto' takes the fastest that fits
     average, affine : parts of your own, see `gluon_bn.averages` and `gluon_bn.affine`
     **kwargs : prefix and params, as for every Block
@@ -90,6 +94,7 @@ class BatchNorm(ArrayBlock):
 
     _options = ("num_features", *OPTIONS)
     _state_rows: tuple[int, ...] = ()  # what stands before the C in the shape of the statistics
+    _synchronizes = True  # whether several workers can share the statistics
     _per_example = False  # whether anything differs by example, so that axis 0 must be the batch's
 
     def __init__(
@@ -111,6 +116,7 @@ class BatchNorm(ArrayBlock):
         running_mean_initializer="zeros",
         running_variance_initializer="ones",
         skip_nonfinite: bool = True,
+        synchronized: bool = False,
         kernel: str = "auto",
         average=None,
         affine=None,
@@ -121,7 +127,7 @@ class BatchNorm(ArrayBlock):
         self.momentum, self.epsilon, self.activation = momentum, epsilon, activation
         self.center, self.scale, self.use_global_stats = center, scale, use_global_stats
         self.unbiased, self.zero_debias, self.skip_nonfinite = unbiased, zero_debias, skip_nonfinite
-        self.kernel, self._warned = kernel, False
+        self.synchronized, self.kernel, self._warned = synchronized, kernel, False
         self.average = average or averages.average_for(momentum, zero_debias)
         self.affine = affine or PerChannel()
         self._per_example = self._per_example or bool(self.affine.rows)
@@ -138,6 +144,7 @@ class BatchNorm(ArrayBlock):
         for name, init in states.items():
             shape = (*self._state_rows, num_features)
             setattr(self, name, self._parameter(name, init, None, shape))
+        self._channel = sync.channel(self) if synchronized else None
 
     def _arguments(self):
         """None, so that no file pretends to hold it, with a part of your own."""
@@ -150,6 +157,8 @@ class BatchNorm(ArrayBlock):
 
     def check(self, X, sample_weight=None):
         axis = check_batch(X, self.axis, self.num_dims, self.channels, self._per_example)
+        if sample_weight is not None and self.synchronized:
+            raise ValueError("sample_weight does not go with synchronized=True: leave one of them")
         check_weights(sample_weight, X, tuple(a for a in range(X.ndim) if a != axis), axis)
 
     def infer_shapes(self, X_shape):
@@ -161,7 +170,11 @@ class BatchNorm(ArrayBlock):
         the step; otherwise an operator that calls this Block."""
         fits = self.average.by_kernel and self.affine.by_kernel and not inputs and self._on_cpu()
         of_a_subclass = type(self).compute, type(self).normalize
-        fits = fits and of_a_subclass == (BatchNorm.compute, BatchNorm.normalize)
+        fits = (
+            fits
+            and self._channel is None
+            and of_a_subclass == (BatchNorm.compute, BatchNorm.normalize)
+        )
         if not fits or self.kernel not in ("auto", "native") or kernels.why_not("native"):
             return super().graph(X, *inputs, **parameters)
         parameters = {name: s.as_nd_ndarray() for name, s in parameters.items()}
@@ -170,6 +183,14 @@ class BatchNorm(ArrayBlock):
             X.as_nd_ndarray(), **parameters, eps=self.epsilon, vectors=True, **options
         )
         return Y.as_np_ndarray() if isinstance(X, mx.sym.np._Symbol) else Y
+
+    def operator(self, prop):
+        if self._channel is not None and self.average.by_kernel and self.affine.by_kernel:
+            if self.kernel in ("auto", "fused") and kernels.why_not("fused") is None:
+                from gluon_bn.synchronized import SynchronizedOperator
+
+                return SynchronizedOperator(prop)
+        return super().operator(prop)
 
     def _on_cpu(self):
         try:
@@ -192,7 +213,10 @@ class BatchNorm(ArrayBlock):
         """Call `batch_norm` of the kernel, and keep the statistics that it hands back."""
         training = autograd.is_training()
         weighted = training and weights is not None
-        kernel = textbook if weighted else kernels.choose(self.kernel, X)
+        workers = self._channel.call() if training and self._channel else None
+        if workers is not None and workers.idle:  # X stands for examples that are not there, and
+            X = 0 * X + X.detach()  # its gradient is zero; asked for, or the others would wait
+        kernel = textbook if weighted else kernels.choose(self.kernel, X, workers and "workers")
         mean, var = (cast(running[name], X.dtype) for name in ("running_mean", "running_var"))
         momentum, options = self.momentum or 0, {"axis": axis, "activation": self.activation}
         if training:
@@ -201,6 +225,7 @@ class BatchNorm(ArrayBlock):
                 mean, var, momentum = nd.zeros_like(mean), nd.zeros_like(var), 0
             options.update(
                 weights=weights,
+                workers=workers,
                 unbiased=self.unbiased,
                 skip_nonfinite=self.skip_nonfinite and by_kernel,
                 may_add="add" in (self.gamma.grad_req, self.beta.grad_req),
@@ -228,7 +253,7 @@ class BatchNorm(ArrayBlock):
                 old[:] = value if finite is None else nd.where(finite, value, old)
 
     def _warn_if_single(self, X, axis):
-        if not self._warned and X.size == X.shape[axis]:
+        if not self._warned and X.size == X.shape[axis] and self._channel is None:
             self._warned = True
             said = (
                 f"{self.name} was given one value per channel in training, X of shape {X.shape}: "

@@ -60,6 +60,8 @@ class ConditionalBatchNorm(BatchNorm):
         **options,
     ) -> None:
         check_count("num_classes", num_classes, least=1)
+        # A worker without an example of a class would leave the others waiting.
+        self._synchronizes = not per_class_statistics
         # Before the parameters are made: their shape depends on it.
         self._state_rows = (num_classes,) if per_class_statistics else ()
         super().__init__(num_features, num_dims, affine=PerClass(num_classes), **options)

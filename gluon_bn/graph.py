@@ -19,6 +19,7 @@ from mxnet import autograd
 import gluon_bn
 from gluon_bn.arguments import cast
 from gluon_bn.kernels.function import finish
+from gluon_bn.workers import sync
 
 
 def in_graph(block, X, *extra, **parameters):
@@ -164,10 +165,10 @@ class _BlockProp(mx.operator.CustomOpProp):
         return [*out_grad, *in_data, *out_data]
 
     def create_operator(self, ctx, shapes, dtypes):
-        return _BlockOperator(self)
+        return self.block.operator(self)
 
 
-class _BlockOperator(mx.operator.CustomOp):
+class BlockOperator(mx.operator.CustomOp):
     """One call of the Block in a graph, forward and, if asked, backward."""
 
     def __init__(self, prop):
@@ -187,7 +188,8 @@ class _BlockOperator(mx.operator.CustomOp):
         # The statistics before this call: batch renormalization needs them in the backward pass.
         self.before = [a.copy() for a in aux]
         self.prop.block.check(*in_data[: self.prop.inputs])
-        with autograd.pause(train_mode=self.training):
+        self.call = None
+        with autograd.pause(train_mode=self.training), sync.kept_by(self):
             Y = self.run(list(in_data), list(aux))
         self.assign(out_data[0], req[0], Y)
         finish([*in_data, *out_data, *aux])
@@ -203,7 +205,7 @@ class _BlockOperator(mx.operator.CustomOp):
                     in_grad[i][:] = 0
             elif asked != "null":
                 leaf.attach_grad()
-        with autograd.record(train_mode=self.training):
+        with autograd.record(train_mode=self.training), sync.kept_by(self):
             Y = self.run(leaves, [a.copy() for a in self.before])
         Y.backward(out_grad[0], train_mode=self.training)
         for i, (leaf, gradient, asked) in enumerate(zip(leaves, in_grad, req)):

@@ -301,6 +301,7 @@ class BatchRenorm(BatchNorm):
     """
 
     _options = (*BatchNorm._options, "r_min", "r_max", "d_max", "renorm_momentum")
+    _synchronizes = False
 
     def __init__(
         self,
@@ -347,6 +348,7 @@ class GhostBatchNorm(BatchNorm):
     """
 
     _options = (*BatchNorm._options, "ghost_size")
+    _synchronizes = False
     _per_example = True
 
     def __init__(

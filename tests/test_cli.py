@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 from gluon_bn import runtime
 from gluon_bn.checkpoint import read_checkpoint, write_atomically
-from gluon_bn.cli import _parameters_writer, app
+from gluon_bn.cli import app
+from gluon_bn.cli.runs import parameters_writer
 
 ROOT = Path(__file__).parent.parent
 NOWHERE = {
@@ -414,9 +415,9 @@ def test_a_full_disk_while_the_weights_are_written(missing, tmp_path):
     net = gluon.nn.Dense(200, in_units=200)
     net.initialize()
     path = tmp_path / "model.params"
-    write_atomically(path, _parameters_writer(net))
+    write_atomically(path, parameters_writer(net))
     content = path.read_bytes()
     net.weight.set_data(2 * net.weight.data())
     with files_no_larger_than(len(content) - missing), pytest.raises(OSError, match="disk full"):
-        write_atomically(path, _parameters_writer(net))
+        write_atomically(path, parameters_writer(net))
     assert path.read_bytes() == content and list(tmp_path.iterdir()) == [path]

@@ -22,6 +22,7 @@ from gluon_bn.data import Batches, load_fashion_mnist
 from gluon_bn.models import lenet
 from gluon_bn.runtime import settle
 from gluon_bn.training import Callback, CheckpointError, TrainingError, evaluate, fit
+from gluon_bn.workers import World
 
 
 def images(n, seed=0):
@@ -671,16 +672,17 @@ def test_resumed_in_the_middle_of_an_epoch(at, stands_at, optimizer, tmp_path):
 RUN = """
 import sys
 from test_training import batches, small_net
-from gluon_bn.training import fit
+from gluon_bn.training import AveragedWeights, fit
 net = small_net()
 fit(net, batches(400, 4, shuffle=True), batches(40), 6, 0.01, optimizer='adam',
-    checkpoint=sys.argv[1], resume=True)
+    callbacks=[AveragedWeights(2, decay=0.9)], checkpoint=sys.argv[1], resume=True)
 net.save_parameters(sys.argv[2])
 """
 
 
 def test_a_run_that_is_killed_again_and_again(tmp_path):
-    """kill -9 at random moments of a run, --resume each time: the last weights are the same."""
+    """kill -9 at random moments of a run, --resume each time: the last weights are the same, and
+    so is their average, which the checkpoint holds."""
 
     def start(name):
         here = os.path.dirname(__file__)
@@ -709,6 +711,7 @@ def test_a_run_that_is_killed_again_and_again(tmp_path):
     for net, name in zip(nets, ("straight", "killed")):
         net.load_parameters(str(tmp_path / f"{name}.params"))
     assert_same(parameters(nets[0]), parameters(nets[1]))
+    assert_same(*(read_checkpoint(tmp_path / name)[1] for name in ("straight", "killed")))
 
 
 def test_the_checkpoint_before_is_kept_and_named(tmp_path):
@@ -854,10 +857,10 @@ def test_a_run_can_be_stepped_by_hand():
     np.testing.assert_allclose(net.weight.data().asnumpy(), W - 0.5 / 20 * p.T @ x, atol=1e-5)
 
 
-class Pair(training.Alone):
+class Pair(World):
     """Worker `rank` of two; the other one has the same examples, and may be stopped."""
 
-    size = 2
+    size, store = 2, None
 
     def __init__(self, rank, other_stopped_at=None):
         self.rank, self.asked, self.stopped_at = rank, 0, other_stopped_at

@@ -22,6 +22,7 @@ from gluon_bn.inference.networks import (
     values,
 )
 from gluon_bn.relatives import BatchRenorm
+from gluon_bn.workers import World
 
 
 def population_statistics(
@@ -72,11 +73,12 @@ def population_statistics(
     ...  inference.population_statistics(layer, [nd.array([[1], [3]]), nd.array([[5]])]).items()}
     {'': ([3.0], [2.6666666666666665])}
     """
-    return {name: totals.result() for name, (_, totals) in _measure(net, data, forward).items()}
+    measured = _measure(net, data, forward, World())
+    return {name: totals.result() for name, (_, totals) in measured.items()}
 
 
 def recalibrate(
-    net: Block, data: Iterable, forward: Callable | None = None
+    net: Block, data: Iterable, forward: Callable | None = None, workers: World | None = None
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Set the running statistics of each batch norm layer to its `population_statistics`.
 
@@ -89,6 +91,8 @@ def recalibrate(
     Parameters
     ----------
     net, data, forward : as for `population_statistics`
+    workers : `gluon_bn.workers.World`, each of which measures its part of each batch, or None
+        All of them get the statistics of all the data.
 
     Returns
     -------
@@ -106,7 +110,7 @@ def recalibrate(
     >>> print(layer.running_mean.data().asnumpy())
     [3.]
     """
-    measured = _measure(net, data, forward)
+    measured = _measure(net, data, forward, workers or World())
     for name, (_, totals) in measured.items():
         if not all(np.isfinite(value).all() for value in totals.result()):
             raise ValueError(
@@ -157,8 +161,16 @@ class _Totals:
     def result(self):
         return self.mean, self.squares / self.n
 
+    @classmethod
+    def of_all(cls, parts):
+        whole = cls()
+        for part in parts:
+            if part.n:
+                whole.add(part.n, *part.result())
+        return whole
 
-def _measure(net, data, forward):
+
+def _measure(net, data, forward, workers):
     """name -> (layer, its _Totals), in the order of the network."""
     if isinstance(data, nd.NDArray):
         raise TypeError(
@@ -199,15 +211,19 @@ def _measure(net, data, forward):
             forward(net, first)  # the shapes that only the first batch tells
         with _unchanged(layers.values()), contextlib.ExitStack() as stack:
             for name, layer in layers.items():
-                stack.enter_context(_measuring(layer, totals[name]))
+                stack.enter_context(_measuring(layer, totals[name], workers))
             for batch in itertools.chain([first], batches):
+                if workers.size > 1:
+                    batch = workers.part(batch if isinstance(batch, (tuple, list)) else [batch])
                 forward(net, batch)
                 nd.waitall()  # one batch at a time in memory
+    if workers.size > 1:
+        totals = {name: _Totals.of_all(workers.gather(found)) for name, found in totals.items()}
     return {name: (layers[name], found) for name, found in totals.items() if found.n}
 
 
 @contextlib.contextmanager
-def _measuring(layer, totals):
+def _measuring(layer, totals, workers):
     """In here the layer normalizes by the batch, and `totals` hears of what enters it."""
     computes = layer.forward
     axis = layer._kwargs["axis"] if isinstance(layer, GLUONS) else layer.axis
@@ -221,7 +237,8 @@ def _measuring(layer, totals):
         n = x.size / x.shape[axis]
         if weights is not None:
             n *= float(weights.mean().asscalar())
-        totals.add(n, *(a.asnumpy().astype("float64").reshape(-1) for a in (mean, var)))
+        if not workers.idle:
+            totals.add(n, *(a.asnumpy().astype("float64").reshape(-1) for a in (mean, var)))
         with autograd.train_mode():
             return computes(X, *inputs)
 

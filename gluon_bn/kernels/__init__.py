@@ -129,13 +129,15 @@ def get(name: str) -> ModuleType:
     return importlib.import_module(f"gluon_bn.kernels.{name}")
 
 
-def choose(name: str, X: Array) -> ModuleType:
-    """The kernel for X: the one named, or with 'auto' the fastest that works here and fits X.
+def choose(name: str, X: Array, option: str | None = None) -> ModuleType:
+    """The kernel for X: the one named, or with 'auto' the fastest that works here, fits X and has
+    this option.
 
     Parameters
     ----------
     name : str, one of `NAMES` or 'auto'
     X : array
+    option : str, one of a kernel's OPTIONS, or None
 
     Returns
     -------
@@ -164,7 +166,7 @@ def choose(name: str, X: Array) -> ModuleType:
         reason = why_not(candidate)
         if reason is None:
             kernel = get(candidate)
-            if kernel.supports(X):
+            if kernel.supports(X) and option in (None, *kernel.OPTIONS):
                 return kernel
         else:
             _say_once(candidate, reason)

@@ -20,11 +20,11 @@ from gluon_bn.arguments import Array, lay_along
 from gluon_bn.functional import inverse_root, moving_average
 from gluon_bn.kernels.function import differentiable
 from gluon_bn.kernels.textbook import supports
-from gluon_bn.reductions import bessel, sum_over
+from gluon_bn.reductions import sum_over
 
 __all__ = ["OPTIONS", "batch_norm", "supports"]
 
-OPTIONS = ("axis", "unbiased")
+OPTIONS = ("axis", "unbiased", "workers")
 
 
 @checked.kernel
@@ -39,12 +39,14 @@ def batch_norm(
     *,
     axis: int = 1,
     unbiased: bool = False,
+    workers=None,
 ) -> tuple[Array, Array, Array]:
     """`gluon_bn.batch_norm` with a backward pass of its own.
 
     Parameters
     ----------
     X, gamma, beta, moving_mean, moving_var, eps, momentum, axis, unbiased : as for `batch_norm`
+    workers : who has the rest of the batch (`gluon_bn.workers.sync.Call`); None for nobody
 
     Returns
     -------
@@ -73,6 +75,11 @@ def batch_norm(
         D = X - repeat(shift, X)
         rest = sum_over(D, axes) / n  # the mean is shift + rest
         var = sum_over(nd.square(D), axes) / n - nd.square(rest)
+        mean = shift + rest
+        if workers is not None:
+            near, far, spread, center = (numbers(v) for v in (shift, rest, var, moving_mean))
+            n, whole, spread = workers.moments(n, near + far, spread, center)
+            mean, rest, var = (like(shift, v) for v in (whole, whole - near, spread))
         scale = inverse_root(var, eps)
         # A product of its own, so a copy: the Trainer may step gamma before the backward pass runs.
         g = nd.broadcast_mul(lay_along(axis, gamma, X), scale)
@@ -85,8 +92,12 @@ def batch_norm(
         dX = None
         if wanted[0]:
             # g holds one scale too many for x_hat = (D - rest) scale, which has one itself.
-            p = sum_over(g * dgamma, per_example) * scale / n
-            q = sum_over(g * dbeta, per_example) / n - p * rest
+            products, sums = sum_over(g * dgamma, per_example), sum_over(g * dbeta, per_example)
+            if workers is not None:
+                both = workers.gradients(numbers(products), numbers(sums))
+                products, sums = (like(shift, v) for v in both)
+            p = products * scale / n
+            q = sums / n - p * rest
             dX = dY * repeat(g, X)
             dX -= D * repeat(p, X)
             dX -= repeat(q, X)
@@ -94,8 +105,8 @@ def batch_norm(
 
     differentiable([X, gamma, beta], [Y], backward)
     with autograd.pause():
-        mean, kept = (s.reshape(moving_mean.shape) for s in (shift + rest, var))
-        kept = kept * bessel(X, axes) if unbiased else kept
+        mean, kept = (s.reshape(moving_mean.shape) for s in (mean, var))
+        kept = kept * n / max(n - 1, 1) if unbiased else kept
         return (
             Y,
             moving_average(moving_mean, mean, momentum),
@@ -107,3 +118,13 @@ def repeat(v, X):
     """v, with ones where it is to be repeated, repeated to the shape of X. Its gradient in MXNet is
     a slow reduction, which is why `reductions` has another; nobody asks for a gradient here."""
     return nd.broadcast_to(v, shape=X.shape)
+
+
+def numbers(v):
+    """What is sent to other workers: float64 numbers (C,)."""
+    return v.asnumpy().astype("float64").reshape(-1)
+
+
+def like(v, values):
+    """Numbers (C,) as an array like v."""
+    return nd.array(values.reshape(v.shape), ctx=v.context, dtype=v.dtype)

@@ -39,7 +39,7 @@ WIDE = 512  # columns, from which a loop over them is fast
 ALONE = 1 << 15  # values, below which a second thread costs more than it brings
 LARGEST = np.finfo(np.float32).max
 
-OPTIONS = ("axis", "unbiased", "skip_nonfinite")
+OPTIONS = ("axis", "unbiased", "skip_nonfinite", "workers")
 
 
 def supports(X: Array) -> bool:
@@ -302,6 +302,7 @@ def batch_norm(
     axis: int = 1,
     unbiased: bool = False,
     skip_nonfinite: bool = False,
+    workers=None,
 ) -> tuple[Array, Array, Array]:
     """`gluon_bn.batch_norm`, but the moving statistics are moved in place, without an operator of
     MXNet.
@@ -310,6 +311,7 @@ def batch_norm(
     ----------
     X, gamma, beta, moving_mean, moving_var, eps, momentum, axis, unbiased : as for `batch_norm`
     skip_nonfinite : bool; True leaves the statistics of a channel whose batch's are not finite
+    workers : who has the rest of the batch (`gluon_bn.workers.sync.Call`); None for nobody
 
     Returns
     -------
@@ -323,10 +325,60 @@ def batch_norm(
     >>> print(Y.asnumpy().round(3).tolist(), mean.asnumpy().round(3))
     [[-1.0], [1.0]] [0.2]
     """
-    training, n = autograd.is_training(), X.size // X.shape[axis]
+    training = autograd.is_training()
     view = View(X.shape, axis, gamma.size // X.shape[axis])
-    kept = Kept(X, view.shape)
-    x, kind = kept.values(), X.dtype
+    kept, Y = Kept(X, view.shape), fresh(X.shape, X)
+    # Copies: the Trainer may step gamma before the backward pass runs.
+    g, b = (memory(v, (-1, view.C)).copy() for v in (gamma, beta))
+    if training:
+        for moving in (moving_mean, moving_var):  # a prediction may still read it
+            check_call(_LIB.MXNDArrayWaitToWrite(moving.handle))
+    backward_of = forward(
+        view,
+        kept.values(),
+        memory(Y, view.shape),
+        g,
+        b,
+        memory(moving_mean, (-1,)),
+        memory(moving_var, (-1,)),
+        eps,
+        momentum,
+        training,
+        unbiased,
+        skip_nonfinite,
+        workers,
+    )
+
+    def backward(wanted, into, dY):
+        dX = dx = None
+        if wanted[0]:
+            dX = fresh(X.shape, X) if into[0] is None else into[0]
+            dx = memory(dX, view.shape)
+        dgamma, dbeta = backward_of(kept.values(), memory(dY, view.shape), dx)
+        return dX, filled(dgamma, gamma.shape, X, into[1]), filled(dbeta, beta.shape, X, into[2])
+
+    differentiable([X, gamma, beta], [Y], backward)
+    return Y, moving_mean, moving_var
+
+
+def forward(
+    view,
+    x,
+    y,
+    gamma,
+    beta,
+    moving_mean,
+    moving_var,
+    eps,
+    momentum,
+    training,
+    unbiased,
+    skip_nonfinite,
+    workers,
+):
+    """The layer on NumPy arrays: fill y, in training move the statistics, and return
+    backward(x, dy, dx), which fills dx unless it is None, and returns dgamma and dbeta."""
+    n, kind = x.size // view.C, x.dtype
     if training:
         near = view.first_mean(x)
         k = view.indexed(near, kind)
@@ -334,60 +386,52 @@ def batch_norm(
         view.run(moments_rows, moments_columns, x, k, s1, s2)
         rest = view.gather(s1) / n  # the mean is near + rest
         var = np.maximum(view.gather(s2) / n - rest * rest, 0)
+        mean = near + rest
+        if workers is not None:
+            n, mean, var = workers.moments(n, mean, var, moving_mean)
+            rest = mean - near
         if var.max() > LARGEST:  # more than float32 holds, and 1 / var less: the loops take float64
             kind = np.float64
             k = view.indexed(near, kind)
     else:
-        k, rest = view.indexed(memory(moving_mean, (-1,)).copy(), kind), 0
-        var = memory(moving_var, (-1,)).astype(np.float64)
+        k, rest = view.indexed(moving_mean.copy(), kind), 0
+        var = moving_var.astype(np.float64)
     scale = inverse_root(var, eps)
-    g, b = (memory(v, (-1, view.C)).copy() for v in (gamma, beta))
-    slope = g * scale
-    a, b = view.indexed(slope, kind), view.indexed(b - rest * slope if training else b, kind)
-    Y = fresh(X.shape, X)
-    view.run(affine_rows, affine_columns, x, memory(Y, view.shape), k, a, b)
+    slope = gamma * scale
+    a = view.indexed(slope, kind)
+    b = view.indexed(beta - rest * slope if training else beta, kind)
+    view.run(affine_rows, affine_columns, x, y, k, a, b)
 
-    def backward(wanted, into, dY):
-        dy, x = memory(dY, view.shape), kept.values()
+    if training:
+        moved = np.isfinite(np.array([mean, var], x.dtype)).all(axis=0) | (not skip_nonfinite)
+        kept = var * n / max(n - 1, 1) if unbiased else var
+        for moving, value in ((moving_mean, mean), (moving_var, kept)):
+            new = momentum * moving + (1 - momentum) * value if momentum else value
+            moving[...] = np.where(moved, new, moving)
+
+    def backward(x, dy, dx):
         t1, t2 = view.sums(view.examples)
         view.run(products_rows, products_columns, dy, x, k, t1, t2)
         dbeta = view.gather(t1)
         dgamma = (view.gather(t2) - rest * dbeta) * scale
-        dX = None
-        if wanted[0]:
-            dX = fresh(X.shape, X) if into[0] is None else into[0]
-            dx = memory(dX, view.shape)
-            if training:
-                # dX = g scale dY - scale/n sum(g dY) - scale/n x_hat sum(g dY x_hat)
-                p = -(g * dgamma).sum(axis=0) * scale * scale / n
-                q = -(g * dbeta).sum(axis=0) * scale / n - p * rest
-                view.run(
-                    gradient_rows,
-                    gradient_columns,
-                    dy,
-                    x,
-                    dx,
-                    k,
-                    a,
-                    view.indexed(p, kind),
-                    view.indexed(q, kind),
-                )
-            else:
-                zero = view.indexed(np.zeros(view.C), kind)
-                view.run(affine_rows, affine_columns, dy, dx, zero, a, 0 * a)
-        return dX, filled(dgamma, gamma.shape, X, into[1]), filled(dbeta, beta.shape, X, into[2])
+        if dx is None:
+            return dgamma, dbeta
+        if training:
+            # dX = g scale dY - scale/n sum(g dY) - scale/n x_hat sum(g dY x_hat)
+            products, sums = (gamma * dgamma).sum(axis=0), (gamma * dbeta).sum(axis=0)
+            if workers is not None:
+                products, sums = workers.gradients(products, sums)
+            p = -products * scale * scale / n
+            q = -sums * scale / n - p * rest
+            p, q = view.indexed(p, kind), view.indexed(q, kind)
+            view.run(gradient_rows, gradient_columns, dy, x, dx, k, a, p, q)
+        else:
+            view.run(
+                affine_rows, affine_columns, dy, dx, view.indexed(np.zeros(view.C), kind), a, 0 * a
+            )
+        return dgamma, dbeta
 
-    differentiable([X, gamma, beta], [Y], backward)
-    if training:
-        mean = near + rest
-        moved = np.isfinite(np.array([mean, var], X.dtype)).all(axis=0) | (not skip_nonfinite)
-        var = var * n / max(n - 1, 1) if unbiased else var
-        for moving, value in ((moving_mean, mean), (moving_var, var)):
-            check_call(_LIB.MXNDArrayWaitToWrite(moving.handle))  # a prediction may still read it
-            old = memory(moving, (-1,))
-            new = momentum * old + (1 - momentum) * value if momentum else value
-            old[...] = np.where(moved, new, old)
-    return Y, moving_mean, moving_var
+    return backward
 
 
 def inverse_root(var, eps):

@@ -56,7 +56,7 @@ def norm_names() -> list[str]:
     ['group', 'pixel', 'renorm', 'rms', 'ghost']
     """
     working = [name for name in KERNELS if name in ("auto", *kernels.available())]
-    return [*working, "gluon", "none", *RELATIVES]
+    return [*working, "sync", "gluon", "none", *RELATIVES]
 
 
 def make_norm(norm: Norm) -> Callable[[int, int], Block]:
@@ -66,6 +66,7 @@ def make_norm(norm: Norm) -> Callable[[int, int], Block]:
     convolution (N, C, H, W), 2 after a dense layer (N, C). ::
 
         norm='auto'        our BatchNorm with its fastest kernel; also 'textbook', 'analytic', ...
+        norm='sync'        the same, with the statistics of all workers' parts of the batch
         norm='gluon'       gluon.nn.BatchNorm
         norm='none'        no normalization
         norm='layer'       a relative of batch norm: 'layer', 'instance', 'group', 'pixel',
@@ -99,6 +100,8 @@ def make_norm(norm: Norm) -> Callable[[int, int], Block]:
         return _returning_a_block(norm)
     if norm == "none":
         return lambda num_features, num_dims: Identity()
+    if norm == "sync":
+        return lambda num_features, num_dims: BatchNorm(num_features, num_dims, synchronized=True)
     if norm == "gluon":
         return lambda num_features, num_dims: nn.BatchNorm(in_channels=num_features)
     if norm in KERNELS and norm in norm_names():

@@ -30,12 +30,13 @@ from gluon_bn.training.averaging import AveragedWeights
 from gluon_bn.training.callbacks import Callback, Clipping, Interruption
 from gluon_bn.training.evaluation import device_of, evaluate
 from gluon_bn.training.records import record, write_csv, write_figure, write_json
-from gluon_bn.training.run import GROUP, Alone, Run, TrainingError
+from gluon_bn.training.run import GROUP, Run, TrainingError
 from gluon_bn.training.saving import Checkpoint
-from gluon_bn.training.start import initialize, length, prepare, seed_everything
+from gluon_bn.training.start import initialize, length, prepare, same_start, seed_everything
+from gluon_bn.training.statistics import Statistics
+from gluon_bn.workers import World
 
 __all__ = [
-    "Alone",
     "AveragedWeights",
     "Callback",
     "CheckpointError",
@@ -71,6 +72,7 @@ def fit(
     resume=False,
     settings=None,
     workers=None,
+    statistics="average",
 ):
     """Train a classifier by the cross entropy of its scores.
 
@@ -103,7 +105,11 @@ def fit(
         The result is, bit for bit, that of a run that was never stopped ('nag' excepted, for the
         same reason).
     settings : dict of plain values that must be the same when the run is resumed
-    workers : who shares the batches of this run; None, nobody (see `Alone`)
+    workers : `gluon_bn.workers.World`, who shares the batches of this run; None, nobody
+        The result does not depend on how many there are, but for rounding, if the network has
+        synchronized statistics.
+    statistics : str, what becomes of running statistics that differ between workers
+        After each epoch, if they are not synchronized: see `gluon_bn.training.statistics`.
 
     Returns
     -------
@@ -133,7 +139,7 @@ def fit(
     if test_iter is not None:
         check_data("test_iter", test_iter, passes=epochs)
     loss = recipe.cross_entropy(label_smoothing)
-    ctx, workers = ctx or device_of(net), workers or Alone()
+    ctx, workers = ctx or device_of(net), workers or World()
     options = {"learning_rate": lr, **(optimizer_params or {})}
     scheduler = recipe.learning_rates(schedule, lr, epochs, length(train_iter))
     if scheduler is not None:
@@ -153,9 +159,12 @@ def fit(
     )
     seed_everything(seed)
     prepare(net, train_iter, ctx)
+    same_start(workers, net, settings=settings, epochs=epochs, batches=length(train_iter))
     trainer = recipe.trainer(net, optimizer, options, workers.store)
     if clip is not None:
         callbacks = [Clipping(clip), *callbacks]
+    if workers.size > 1:
+        callbacks = [Statistics(statistics, train_iter), *callbacks]
     callbacks = around(callbacks, checkpoint and Checkpoint(checkpoint, settings, resume))
     group = GROUP if checkpoint or workers.size > 1 else 1
     run = Run(net, trainer, loss, callbacks, seed=seed, ctx=ctx, group=group, workers=workers)

@@ -50,6 +50,9 @@ class Callback:
     def on_stop(self, run):
         """The run is being stopped, at such a place."""
 
+    def on_test(self, run):
+        """All batches of the epoch are trained on; the test comes."""
+
     def on_epoch_end(self, epochs):
         """An epoch is over: all records so far, the last one is new."""
 

@@ -22,6 +22,7 @@ from gluon_bn import checkpoint
 from gluon_bn.arguments import check_pair
 from gluon_bn.training.evaluation import count, count_correct, device_of, scores_of, share
 from gluon_bn.training.start import length, seed_everything
+from gluon_bn.workers import World
 
 # How many steps the program may run ahead of the numbers it has read back. MXNet computes in the
 # background; reading a loss waits for it. Reading it two steps late, nobody has to wait.
@@ -33,29 +34,6 @@ GROUP = 8
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says why, and what to try."""
-
-
-class Alone:
-    """The workers of a run of which there is one.
-
-    What stands here for many has the same: this one's number `rank`, from 0, of `size`; the `store`
-    with which Gluon's Trainer adds up gradients; `part(batch)`, this worker's part of a batch; and
-    `gather(value)`, the list of what each worker gave, the same for all. All workers call `gather`
-    equally often. The one with rank 0 writes.
-
-    Examples
-    --------
-    >>> training.Alone().gather(3)
-    [3]
-    """
-
-    rank, size, store = 0, 1, None
-
-    def part(self, batch):
-        return batch
-
-    def gather(self, value):
-        return [value]
 
 
 @dataclass
@@ -115,7 +93,7 @@ class Run:
     seed : int
     ctx : device, by default that of the network's parameters
     group : int; the run can be stopped after every so many batches
-    workers : who shares the batches; None, nobody (see `Alone`)
+    workers : the `gluon_bn.workers.World` that shares the batches; None, nobody
 
     Examples
     --------
@@ -135,7 +113,7 @@ class Run:
     ):
         self.net, self.trainer, self.loss, self.callbacks = net, trainer, loss, list(callbacks)
         self.seed, self.ctx, self.group = seed, ctx or device_of(net), group
-        self.workers = workers or Alone()
+        self.workers = workers or World()
         self.records, self.sums = [], self.new_sums()
         self.waiting, self.since = collections.deque(), None
 
@@ -147,7 +125,8 @@ class Run:
                 self.tell("on_epoch_start", self.epoch, length(train_iter))
                 self.since = time.perf_counter()
                 for number, batch, examples in self.batches_to_come(train_iter):
-                    self.waiting.append(self.step(*batch, examples))
+                    said = self.step(*batch, examples)
+                    self.waiting.append(None if self.workers.idle else said)
                     if len(self.waiting) > AHEAD:
                         self.read()
                     if number % self.group == 0:
@@ -179,6 +158,8 @@ class Run:
         with autograd.record(train_mode=True):
             scores = scores_of(self.net, X)
             loss = self.loss(scores, y)
+            if self.workers.idle:  # these examples are another worker's
+                loss = loss * 0
         loss.backward()
         return loss, scores
 
@@ -207,7 +188,9 @@ class Run:
 
     def read(self):
         """Add up what the network said of a batch. That waits for it."""
-        self.sums.add(*self.waiting.popleft())
+        said = self.waiting.popleft()
+        if said is not None:
+            self.sums.add(*said)
         self.sums.batches += 1
         means = self.sums.means()
         for value in means:
@@ -230,13 +213,16 @@ class Run:
 
     def test(self, test_iter):
         """The test accuracy now; None without a test set."""
+        self.tell("on_test", self)
         if test_iter is None:
             return None
-        return share(self.workers.gather(count(self.net, self.resting(test_iter), self.ctx)))
+        return share(self.workers.gather(count(self.net, self.test_batches(test_iter), self.ctx)))
 
-    def resting(self, batches):
+    def test_batches(self, batches):
         for batch in batches:
-            yield self.workers.part(batch)
+            part = self.workers.part(batch)
+            if not self.workers.idle:
+                yield part
             self.tell("on_group_end", self)
 
     def record(self, test_accuracy):

@@ -35,8 +35,12 @@ class Checkpoint(Callback):
     def save(self):
         run = self.run
         sums = run.workers.gather(asdict(run.sums))
-        if run.workers.rank > 0:
-            return
+        if run.workers.rank == 0:
+            self.write(sums)
+        run.workers.gather(None)  # nobody goes on, or goes, before it is written
+
+    def write(self, sums):
+        run = self.run
         header, arrays = run.state()
         for name, callback in self.with_state().items():
             arrays.update({f"callback/{name}/{key}": a for key, a in callback.state().items()})

@@ -6,6 +6,7 @@ import mxnet as mx
 import numpy as np
 
 from gluon_bn.arguments import accepting, check_pair
+from gluon_bn.checkpoint import named_parameters
 
 
 def length(data_iter):
@@ -71,3 +72,14 @@ def prepare(net, data_iter, ctx):
         with accepting(X):
             net(X[:1].as_in_context(ctx))  # prediction mode: no running statistic moves
         break
+
+
+def same_start(workers, net, **facts):
+    """Give all workers the values of the first one's network.
+
+    Raises WorkersError if the networks or the facts differ.
+    """
+    parameters = named_parameters(net)
+    workers.compare(**facts, parameters=[(name, tuple(p.shape)) for name, p in parameters.items()])
+    for name, parameter in parameters.items() if workers.store else ():
+        workers.store.broadcast(name, parameter.data(), parameter.data())
