@@ -117,8 +117,8 @@ def get(name: str) -> ModuleType:
 
     Examples
     --------
-    >>> kernels.get("analytic").OPTIONS
-    ('axis', 'unbiased')
+    >>> kernels.get("analytic").__name__
+    'gluon_bn.kernels.analytic'
     """
     check_name(name)
     if why_not(name) is not None:
