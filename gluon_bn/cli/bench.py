@@ -35,7 +35,7 @@ def bench(
                 f"{part!r} is unknown; choose from {', '.join(contests.PARTS)}.",
                 param_hint="--only",
             )
-    threads = tuple(threads or (n for n in (1, 2) if n <= runtime.cores()))
-    result = contests.run(parts, threads, quick, say=lambda line: say(line))
+    counts = tuple(threads or (n for n in (1, 2) if n <= runtime.cores()))
+    result = contests.run(parts, counts, quick, say=lambda line: say(line))
     for path in contests.write(result, output):
         say(f"written: {path}")
