@@ -170,7 +170,7 @@ class View:
 
     def __init__(self, shape, axis, examples):
         outer, C, inner = prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
-        self.C, self.examples = C, examples
+        self.C, self.examples, self.kind = C, examples, None
         self.rows = inner >= SMALL
         if self.rows:
             # Between the batch and the channels there may be more axes: (N, ..., C, S).
@@ -220,6 +220,36 @@ class View:
         if s.ndim == 2 and len(s) > 1:
             return s.reshape(self.examples, self.per_example, self.C).sum(axis=1)
         return s
+
+    # The four passes. k, a, b, p and q have a number for each channel, a and b perhaps one for each
+    # example and channel. The loops take them in x's type, unless it could not hold the variance.
+
+    def prepare(self, var):
+        """Called with the variance, before the passes that need a scale."""
+        if var.max() > LARGEST:  # more than float32 holds, and 1 / var less: the loops take float64
+            self.kind = np.float64
+
+    def moments(self, x):
+        """k, a number near each mean, and the sums over each channel of x - k and its square."""
+        k, sums = self.first_mean(x), self.sums()
+        self.run(moments_rows, moments_columns, x, self.indexed(k, x.dtype), *sums)
+        return (k, *map(self.gather, sums))
+
+    def affine(self, x, y, k, a, b):
+        """y = (x - k) a + b"""
+        kab = (self.indexed(v, self.kind or x.dtype) for v in (k, a, b))
+        self.run(affine_rows, affine_columns, x, y, *kab)
+
+    def products(self, dy, x, k):
+        """The sums over each channel, or each example and channel, of dy and dy (x - k)."""
+        k, sums = self.indexed(k, self.kind or x.dtype), self.sums(self.examples)
+        self.run(products_rows, products_columns, dy, x, k, *sums)
+        return map(self.gather, sums)
+
+    def gradient(self, dy, x, dx, k, a, p, q):
+        """dx = a dy + p (x - k) + q"""
+        kapq = (self.indexed(v, self.kind or x.dtype) for v in (k, a, p, q))
+        self.run(gradient_rows, gradient_columns, dy, x, dx, *kapq)
 
     def run(self, by_rows, by_columns, *arrays):
         """One pass: a compiled loop over all channels or columns, shared out to the threads."""
@@ -378,42 +408,32 @@ def forward(
 ):
     """The layer on NumPy arrays: fill y, in training move the statistics, and return
     backward(x, dy, dx), which fills dx unless it is None, and returns dgamma and dbeta."""
-    n, kind = x.size // view.C, x.dtype
+    n = x.size // view.C
     if training:
-        near = view.first_mean(x)
-        k = view.indexed(near, kind)
-        s1, s2 = view.sums()
-        view.run(moments_rows, moments_columns, x, k, s1, s2)
-        rest = view.gather(s1) / n  # the mean is near + rest
-        var = np.maximum(view.gather(s2) / n - rest * rest, 0)
-        mean = near + rest
+        k, s1, s2 = view.moments(x)
+        shift = s1 / n
+        mean, var = k + shift, np.maximum(s2 / n - shift * shift, 0)
         if workers is not None:
             n, mean, var = workers.moments(n, mean, var, moving_mean)
-            rest = mean - near
-        if var.max() > LARGEST:  # more than float32 holds, and 1 / var less: the loops take float64
-            kind = np.float64
-            k = view.indexed(near, kind)
+        k = mean.astype(x.dtype)
+        rest = mean - k  # what x's type cannot hold of the mean
+        view.prepare(var)
     else:
-        k, rest = view.indexed(moving_mean.copy(), kind), 0
-        var = moving_var.astype(np.float64)
+        k, rest, var = moving_mean.copy(), 0, moving_var.astype(np.float64)
     scale = inverse_root(var, eps)
     slope = gamma * scale
-    a = view.indexed(slope, kind)
-    b = view.indexed(beta - rest * slope if training else beta, kind)
-    view.run(affine_rows, affine_columns, x, y, k, a, b)
+    view.affine(x, y, k, slope, beta - rest * slope if training else beta)
 
     if training:
         moved = np.isfinite(np.array([mean, var], x.dtype)).all(axis=0) | (not skip_nonfinite)
-        kept = var * n / max(n - 1, 1) if unbiased else var
-        for moving, value in ((moving_mean, mean), (moving_var, kept)):
+        var = var * n / max(n - 1, 1) if unbiased else var
+        for moving, value in ((moving_mean, mean), (moving_var, var)):
             new = momentum * moving + (1 - momentum) * value if momentum else value
             moving[...] = np.where(moved, new, moving)
 
     def backward(x, dy, dx):
-        t1, t2 = view.sums(view.examples)
-        view.run(products_rows, products_columns, dy, x, k, t1, t2)
-        dbeta = view.gather(t1)
-        dgamma = (view.gather(t2) - rest * dbeta) * scale
+        dbeta, dgamma = view.products(dy, x, k)
+        dgamma = (dgamma - rest * dbeta) * scale
         if dx is None:
             return dgamma, dbeta
         if training:
@@ -422,13 +442,9 @@ def forward(
             if workers is not None:
                 products, sums = workers.gradients(products, sums)
             p = -products * scale * scale / n
-            q = -sums * scale / n - p * rest
-            p, q = view.indexed(p, kind), view.indexed(q, kind)
-            view.run(gradient_rows, gradient_columns, dy, x, dx, k, a, p, q)
+            view.gradient(dy, x, dx, k, slope, p, -sums * scale / n - p * rest)
         else:
-            view.run(
-                affine_rows, affine_columns, dy, dx, view.indexed(np.zeros(view.C), kind), a, 0 * a
-            )
+            view.affine(dy, dx, np.zeros(view.C), slope, 0 * slope)
         return dgamma, dbeta
 
     return backward
