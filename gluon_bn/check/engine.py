@@ -2,7 +2,7 @@
 solutions are run on the same cases as a student's, and what comes out is compared."""
 
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cache
 from itertools import combinations
 from typing import Callable, NamedTuple
 
@@ -69,38 +69,39 @@ class Exercise:
     optional: tuple = ()
     extra: tuple = ()
 
-    @cached_property
-    def modes(self):
-        return "momentum" in self.names
-
-    def _case(self, values, number, fixed, training, recording):
-        values = self.given(values, number)
+    def case(self, values, fixed, training, recording, number=0):
+        values = self.given(values, 0 if ("axis", None) in fixed else number)
         given = {name: values[name] for name in (*self.names, *self.extra)}
         for name, value in fixed:  # an array is filled
-            given[name] = given[name] * 0 + value if name in PLAIN and name != "axis" else value
+            if value is not None:
+                given[name] = given[name] * 0 + value
         return probes.Case(given, training, recording)
 
-    @lru_cache(maxsize=None)
-    def cases(self, fixed=(), channels=0, classes=0):
-        """{rank: Cases}, the ordinary one first; with other values `fixed`, pairs (name, value)."""
-        found = {}
-        for rank, shape in self.shapes.items():
-            if channels:
-                shape = (5, channels, 4, min(channels, 9))[:rank]
-            values = probes.battery(shape, self.axis, classes)
-            # Recording and training are two things, so in the modes they do not go together.
-            how = [(True, True), (True, True), (True, False)] if self.modes else [(False, True)] * 3
-            more = [(False, False), (False, True), (False, False), (False, False)] * self.modes
-            found[rank] = [
-                self._case(values[i % 3 if i < 6 else 3], i % 3, fixed, *both)
-                for i, both in enumerate(how + more)
-            ]
-        return found
 
-    def small(self, rank, fixed=(), channels=0, classes=0):
-        """Cases to show, the simplest first."""
-        for values in probes.small(rank, self.axis, classes, channels):
-            yield self._case(values, 0, fixed, False, not self.modes)
+# Recording and training are two things, so where there are modes they do not go together.
+PLAIN_CALLS = ((False, True, 0), (False, True, 1), (False, True, 2))
+CALLS_IN_TWO_MODES = (
+    *((True, True, 0), (True, True, 1), (True, False, 2)),
+    *((False, False, 0), (False, True, 1), (False, False, 2), (False, False, 3)),
+)
+
+
+@cache
+def cases(exercise, fixed=(), channels=0, classes=0):
+    """{rank: Cases}, the ordinary one first; with other values `fixed`, pairs (name, value)."""
+    found, calls = {}, CALLS_IN_TWO_MODES if "momentum" in exercise.names else PLAIN_CALLS
+    for rank, shape in exercise.shapes.items():
+        shape = (5, channels, 4, min(channels, 9))[:rank] if channels else shape
+        values = probes.battery(shape, exercise.axis, classes)
+        found[rank] = [exercise.case(values[i], fixed, *modes, i) for *modes, i in calls]
+    return found
+
+
+@cache
+def small_cases(exercise, rank, training, recording, fixed=(), channels=0, classes=0):
+    """Cases to show, the simplest first."""
+    values = probes.small(rank, exercise.axis, classes, channels)
+    return [exercise.case(v, fixed, training, recording) for v in values]
 
 
 # -------------------------------------------------------------------------------- the student's
@@ -111,7 +112,6 @@ class Outcome:
     """What one call did. `values` holds the outputs and, as 'dX', the gradients by their names."""
 
     values: dict
-    shapes: dict
     dtypes: dict
     arrays: tuple = ()
     order: str = "right"  # 'Y alone', 'another'
@@ -128,21 +128,19 @@ class Student:
         self.exercise, self.made = exercise, function
         self.function = Function(function, exercise.names, exercise.optional, exercise.extra)
         gone = [n for n in exercise.optional if not self.function.takes(n)]
-        self.fixed, self.sizes, self.small_sizes = (
-            {**{n: PLAIN[n] for n in gone}, **dict(fixed)},
-            {},
-            {},
-        )
-        if "labels" in exercise.names:
-            self.sizes, self.small_sizes = {"classes": probes.CLASSES}, {"classes": 3}
+        self.fixed = {**{n: PLAIN[n] for n in gone}, **dict(fixed)}
+        labels = "labels" in exercise.names
+        self.sizes = {"classes": probes.CLASSES} if labels else {}
+        self.small_sizes = {"classes": 3} if labels else {}
         self.kind, self.column, self.memory = "nd", True, {}
 
     @property
     def cases(self):
-        return self.exercise.cases(tuple(self.fixed.items()), **self.sizes)
+        return cases(self.exercise, tuple(self.fixed.items()), **self.sizes)
 
-    def small(self, rank):
-        return self.exercise.small(rank, tuple(self.fixed.items()), **self.small_sizes)
+    def small(self, rank, like):
+        how = rank, like.training, like.recording, tuple(self.fixed.items())
+        return small_cases(self.exercise, *how, **self.small_sizes)
 
     def ways(self):
         """Array kinds, and whether vectors are laid against X; the likely ones first."""
@@ -154,22 +152,25 @@ class Student:
     def settle(self):
         """Take the first way in which everything is right; else that in which most runs. What
         fails all the same is in `failures`, what failed at first in `first_failures`."""
-        cases, tried, table = self.cases, [], table_of(self.exercise)
-        for self.kind, self.column in self.ways():
-            failures, right = {}, True
-            for rank, number, case in ((r, i, c) for r in cases for i, c in enumerate(cases[r])):
+        tried, table, outputs = [], table_of(self.exercise), self.exercise.outputs
+        asked = [(rank, i, c) for rank, cases in self.cases.items() for i, c in enumerate(cases)]
+        for way in self.ways():
+            (self.kind, self.column), failures, right = way, {}, True
+            for rank, number, case in asked:
                 try:
                     got = self.run(case.silent).values
-                    right = right and agree(got, table.values(case), self.exercise.outputs)
+                    right = right and agree(got, table.values(case), outputs)
                 except Failure as problem:
                     failures[rank, number] = problem
-            tried.append((len(failures), failures, self.kind, self.column))
+                if tried and not min(tried)[0] and (failures or not right):
+                    break  # one way runs; another has to be right
+            tried.append((len(failures), len(tried), failures, way))
             if right and not failures:
                 break
         else:
-            _, failures, self.kind, self.column = min(tried, key=lambda one: one[0])
-        self.failures, self.first_failures = failures, tried[0][1]
-        return len(failures) < sum(map(len, cases.values()))
+            _, _, failures, (self.kind, self.column) = min(tried)
+        self.failures, self.first_failures = failures, tried[0][2]
+        return len(failures) < len(asked)
 
     def run(self, case, dtype="float32"):
         """The `Outcome` of one call; while autograd records, with the way back. The same question
@@ -252,21 +253,18 @@ class Student:
         count = 1 if order == "Y alone" else len(names)
         parts, named = parts[:count], list(zip(names[:count], values))
         dtypes = {n: dtype_of(p) for n, p in zip(names, parts)}
-        return Outcome(dict(named), {n: v.shape for n, v in named}, dtypes, parts, order, seen=seen)
+        return Outcome(dict(named), dtypes, parts, order, seen=seen)
 
     def _back(self, outcome, arrays, wrt):
         """The gradients of sum(upstream * outputs); outputs are read again after it, for an
         operator of MXNet's moves the statistics only now."""
         heads = outcome.arrays[: self.exercise.heads]
         try:
-            if not all(isinstance(head, nd.NDArray) for head in heads):
-                said = "what comes back is no array of MXNet's, so autograd cannot follow"
-                raise Failure(said, "gradient cut")
             send_back(heads, self.kind)
             for name in wrt:
                 outcome.values[f"d{name}"] = to_numpy(arrays[name].grad, name)
-        except Exception as error:
-            outcome.failure = explain(error)
+        except Failure as problem:
+            outcome.failure = problem
         for name, array in zip(self.exercise.outputs, outcome.arrays):
             outcome.values[name] = to_numpy(array, name)
 
@@ -277,8 +275,14 @@ def differs(before, after):
 
 def send_back(heads, kind="nd"):
     """Gradients into these outputs, different in every place, and back from there."""
+    if not all(isinstance(head, nd.NDArray) for head in heads):
+        said = "what comes back is no array of MXNet's, so autograd cannot follow"
+        raise Failure(said, "gradient cut")
     sent = [make(probes.upstream(h.shape, i), kind, dtype_of(h)) for i, h in enumerate(heads)]
-    autograd.backward(list(heads), sent)
+    try:
+        autograd.backward(list(heads), sent)
+    except Exception as error:
+        raise explain(error) from error
 
 
 # ------------------------------------------------------------------------------------- the table
@@ -303,7 +307,7 @@ def agree(got, want, keys):
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def compiled(source):
     space = {"nd": nd, "autograd": autograd}
     exec(source, space)
@@ -321,7 +325,7 @@ def with_mistakes(source, mistakes):
     return None
 
 
-@lru_cache(maxsize=None)
+@cache
 def table_of(exercise):
     return Table(exercise)
 

@@ -38,96 +38,41 @@ def in_batches(values, number):
     return {"batches": [x for x in (X[:one] + 1, X[one:two], X[two:] * 2) if len(x)]}
 
 
+# fmt: off
+PARAMETERS, WRT = ("gamma", "beta"), ("X", "gamma", "beta")
 BATCH_NORM = Exercise(
-    "batch_norm",
-    batch_norm_mistakes.SOURCE,
-    batch_norm_mistakes.BATCH_NORM,
-    ("X", "gamma", "beta", *STATISTICS, "eps", "momentum"),
-    ("Y", *STATISTICS),
-    per_channel,
-    SHAPES,
-    laid=("gamma", "beta", *STATISTICS),
-    wrt=("X", "gamma", "beta"),
-)
+    "batch_norm", batch_norm_mistakes.SOURCE, batch_norm_mistakes.BATCH_NORM,
+    (*WRT, *STATISTICS, "eps", "momentum"), ("Y", *STATISTICS), per_channel, SHAPES,
+    laid=(*PARAMETERS, *STATISTICS), wrt=WRT)
 CONDITIONAL = replace(
-    BATCH_NORM,
-    title="conditional",
-    source=batch_norm_mistakes.CONDITIONAL_SOURCE,
-    mistakes=batch_norm_mistakes.CONDITIONAL,
-    names=("X", "labels", *BATCH_NORM.names[1:]),
-)
+    BATCH_NORM, title="conditional", source=batch_norm_mistakes.CONDITIONAL_SOURCE,
+    mistakes=batch_norm_mistakes.CONDITIONAL, names=("X", "labels", *BATCH_NORM.names[1:]))
 NORMALIZE = Exercise(
-    "normalize",
-    other_mistakes.NORMALIZE_SOURCE,
-    other_mistakes.NORMALIZE,
-    ("X", "mean", "var", "beta", "gamma", "eps"),
-    ("Y",),
-    per_channel,
-    SHAPES,
+    "normalize", other_mistakes.NORMALIZE_SOURCE, other_mistakes.NORMALIZE,
+    ("X", "mean", "var", "beta", "gamma", "eps"), ("Y",), per_channel, SHAPES,
     given=lambda v, number: {**v, "mean": v["moving_mean"], "var": v["moving_var"]},
-    laid=("mean", "var", "beta", "gamma"),
-    wrt=("X", "mean", "var", "beta", "gamma"),
-    optional=("beta", "gamma"),
-)
+    laid=("mean", "var", *PARAMETERS), wrt=("mean", "var", *WRT), optional=PARAMETERS)
 LAYER_NORM = Exercise(
-    "layer_norm",
-    other_mistakes.LAYER_NORM_SOURCE,
-    other_mistakes.LAYER_NORM,
-    ("X", "gamma", "beta", "eps"),
-    ("Y",),
-    lambda case: case.shape[-1],
-    {3: (4, 3, 5), 2: (6, 3)},
-    axis=-1,
-    wrt=("X", "gamma", "beta"),
-)
+    "layer_norm", other_mistakes.LAYER_NORM_SOURCE, other_mistakes.LAYER_NORM,
+    (*WRT, "eps"), ("Y",), lambda case: case.shape[-1], {3: (4, 3, 5), 2: (6, 3)}, axis=-1, wrt=WRT)
 GROUP_NORM = Exercise(
-    "group_norm",
-    other_mistakes.GROUP_NORM_SOURCE,
-    other_mistakes.GROUP_NORM,
-    ("X", "gamma", "beta", "num_groups", "eps"),
-    ("Y",),
-    lambda case: case["X"].size / len(case["X"]) / case["num_groups"],
-    {4: (5, 6, 4, 6), 2: (5, 6)},
+    "group_norm", other_mistakes.GROUP_NORM_SOURCE, other_mistakes.GROUP_NORM,
+    (*WRT, "num_groups", "eps"), ("Y",),
+    lambda case: case["X"].size / len(case["X"]) / case["num_groups"], {4: (5, 6, 4, 6), 2: (5, 6)},
     given=lambda v, number: {**v, "num_groups": 3 if v["X"].shape[1] == 6 else 1},
-    laid=("gamma", "beta"),
-    wrt=("X", "gamma", "beta"),
-)
+    laid=PARAMETERS, wrt=WRT)
 MOMENTS = Exercise(
-    "moments",
-    other_mistakes.MOMENTS_SOURCE,
-    other_mistakes.MOMENTS,
-    ("X", "axis"),
-    ("mean", "var"),
-    lambda case: np.prod([case.shape[a] for a in case["axis"]]),
-    SHAPES,
-    given=with_axis,
-    wrt=("X",),
-    heads=2,
-    optional=("axis",),
-)
+    "moments", other_mistakes.MOMENTS_SOURCE, other_mistakes.MOMENTS,
+    ("X", "axis"), ("mean", "var"), lambda case: np.prod([case.shape[a] for a in case["axis"]]),
+    SHAPES, given=with_axis, wrt=("X",), heads=2, optional=("axis",))
 BACKWARD = Exercise(
-    "batch_norm_backward",
-    backward_mistakes.SOURCE,
-    backward_mistakes.BACKWARD,
-    ("dY", "X", "gamma", "eps"),
-    ("dX", "dgamma", "dbeta"),
-    per_channel,
-    SHAPES,
-    given=with_dY,
-    laid=("gamma", "beta", "mean", "var"),
-    heads=0,
-    extra=("beta", "mean", "var"),
-)
+    "batch_norm_backward", backward_mistakes.SOURCE, backward_mistakes.BACKWARD,
+    ("dY", "X", "gamma", "eps"), ("dX", "dgamma", "dbeta"), per_channel, SHAPES, given=with_dY,
+    laid=(*PARAMETERS, "mean", "var"), heads=0, extra=("beta", "mean", "var"))
 RECALIBRATE = Exercise(
-    "recalibrate",
-    other_mistakes.RECALIBRATE_SOURCE,
-    other_mistakes.RECALIBRATE,
-    ("batches",),
-    ("mean", "var"),
-    lambda case: 0,
-    {4: (15, 3, 2, 4), 2: (15, 3)},
-    given=in_batches,
-)
+    "recalibrate", other_mistakes.RECALIBRATE_SOURCE, other_mistakes.RECALIBRATE,
+    ("batches",), ("mean", "var"), lambda case: 0, {4: (15, 3, 2, 4), 2: (15, 3)}, given=in_batches)
+# fmt: on
 
 
 def asked(exercise, f, mistakes, student=Student, questions=None):
@@ -245,9 +190,7 @@ def of_functions(session):
     session.say_kind()
     report, student, exercise = session.report, session.student, session.exercise
     if "another" in session.orders():
-        first, rest = exercise.outputs[0], " and ".join(exercise.outputs[1:])
-        why = f"{first} comes first, then {rest}; yours come in another order."
-        report.not_yet("the order of what is returned", why, "return order")
+        report.complain("return order", exercise.outputs[0], " and ".join(exercise.outputs[1:]))
     session.suspect((session.cases, exercise.outputs))
     right = True
     for key in exercise.outputs[::-1] if exercise is BACKWARD else exercise.outputs:
@@ -262,11 +205,7 @@ def of_functions(session):
         report.note("more than one value comes back; the first was taken for Y")
     session.say_changed()
     if student.kind != "numpy" and "NumPy" in student.seen():
-        why = (
-            "NumPy arrays come back. Whoever goes on with them (the layer in front, the Trainer) "
-            "works with MXNet's."
-        )
-        report.not_yet("it returns MXNet's arrays", why, "wrong type returned")
+        report.complain("wrong type returned")
     session.say_types()
     if right and exercise.outputs == MOMENTS.outputs and exercise.wrt:
         session.say_precision("var")
@@ -298,18 +237,15 @@ def outputs_and_statistics(session, average=False):
     session.say("Y in training", trained)
     session.say("Y in prediction", predicted)
 
-    def that_run(some):
-        return {
-            r: c for r, c in some.items() if not isinstance(session.evidence(c, ("Y",)), Failure)
-        }
+    def running(some):
+        found = {rank: session.evidence(cases, ("Y",)) for rank, cases in some.items()}
+        return {r: some[r] for r in some if not isinstance(found[r], Failure)}
 
-    session.statistics(that_run(stepped), that_run(prediction), average)
+    session.statistics(running(stepped), running(prediction), average)
     understood = {rank: v.found for rank, v in trained.items() if v.found}
     if session.student.kind == "numpy":
         return
     if understood:
         session.say("gradients of X, gamma and beta", session.gradients(understood))
     else:
-        session.report.note(
-            "the gradients were not looked at: they can be once Y in training is understood"
-        )
+        session.report.note("the gradients were not looked at: Y in training is not understood")

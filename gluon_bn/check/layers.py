@@ -14,7 +14,7 @@ from mxnet import autograd, gluon, nd
 from mxnet.initializer import Initializer
 
 from gluon_bn.check import probes
-from gluon_bn.check.calling import Failure, dtype_of, explain, guarded, make, modes, to_numpy
+from gluon_bn.check.calling import Failure, dtype_of, guarded, make, modes, to_numpy
 from gluon_bn.check.engine import PLAIN, Outcome, Student, differs, send_back
 
 # What an array may be called, the surest names first.
@@ -92,6 +92,17 @@ def blocks(block):
         yield from blocks(child)
 
 
+def expected(array, signs, sizes):
+    """The order in which arrays are taken for what is looked for: those of the size that is
+    expected; those that are learned, before those that are fixed; by their names."""
+    name, size, plain = array.name.lower(), array.raw().size, array.parameter is None
+    size = sizes.index(size) if size in sizes else len(sizes)
+    sign = [bool(re.search(sign, name)) for sign in signs].index(True)
+    if re.search("gamma|beta", signs[0]):
+        return size, not (array.learned or plain), plain, sign
+    return size, not re.search(OBSERVED, name), plain, sign
+
+
 def arrays(block, case):
     """gamma, beta, moving_mean and moving_var of a Block, as `Array`s, those that are found."""
     found = [Array(name, p) for name, p in block._collect_params_with_prefix().items()]
@@ -101,25 +112,13 @@ def arrays(block, case):
     found = [a for a in found if a.raw() is not None]
     result, labels = {}, case["gamma"].ndim == 2
     for role, signs in ROLES.items():
-        observed, sizes = (
-            role.startswith("moving"),
-            [case[role].size * n for n in (1, 2)[: 1 + labels]],
-        )
-
-        def order(a):
-            """First come sizes, names and kinds that are expected."""
-            name, n = a.name.lower(), a.raw().size
-            size = sizes.index(n) if n in sizes else 2
-            sign = [bool(re.search(sign, name)) for sign in signs].index(True)
-            kind = not (observed or a.learned or a.owner)
-            return size, kind, not re.search(OBSERVED, name), a.owner is not None, sign
-
-        free = [a for a in found if a not in result.values()]
-        free = [a for a in free if re.search("|".join(signs), a.name.lower())]
-        if not observed:
+        free = [a for a in found if re.search("|".join(signs), a.name.lower())]
+        free = [a for a in free if a not in result.values()]
+        if not role.startswith("moving"):
             free = [a for a in free if not re.search(f"mean|var|std|{OBSERVED}", a.name.lower())]
+        sizes = [case[role].size * n for n in (1, 2)[: 1 + labels]]
         if free:
-            result[role] = min(free, key=order)
+            result[role] = min(free, key=lambda a, s=signs, n=sizes: expected(a, s, n))
     both, c = result.get("gamma"), case.shape[1]
     if labels and both is not None and both.raw().size == 2 * case["gamma"].size:
         for role, columns in (("gamma", slice(0, c)), ("beta", slice(c, 2 * c))):
@@ -176,7 +175,8 @@ class Layer(Student):
 
     def settle(self):
         """First its own epsilon and momentum, and what of its parameters is not within reach."""
-        for self.kind, _ in self.ways():
+        for kind, _ in self.ways():
+            self.kind = kind
             for case in [cases[0] for cases in self.cases.values()]:
                 try:
                     with self.at_work():
@@ -279,7 +279,7 @@ class Layer(Student):
                 left = modes() != inside
             if Y.size != X.size:
                 raise Failure(f"Y comes back with shape {tuple(Y.shape)}", "shape changed")
-            outcome = Outcome({"Y": to_numpy(Y, "Y")}, {"Y": tuple(Y.shape)}, {"Y": dtype_of(Y)})
+            outcome = Outcome({"Y": to_numpy(Y, "Y")}, {"Y": dtype_of(Y)})
             outcome.seen |= {"modes"} if left or modes() != flags else set()
             outcome.seen |= {"several"} if self.several else set()
             if case.recording and case.training:
@@ -289,8 +289,8 @@ class Layer(Student):
                     for role in ("gamma", "beta"):
                         grad = found[role].gradient() if role in found else None
                         outcome.values.update({} if grad is None else {f"d{role}": grad})
-                except Exception as error:
-                    outcome.failure = explain(error)
+                except Failure as problem:
+                    outcome.failure = problem
             found = arrays(block, case)
             if {"moving_mean", "moving_var"} <= set(found):
                 outcome.values.update({r: found[r].get() for r in ("moving_mean", "moving_var")})

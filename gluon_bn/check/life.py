@@ -1,5 +1,5 @@
 """The exercises whose answer is a layer. Its life (how it starts, what the Trainer does to it, saved,
-shared, hybridized) is a table of experiments; what each may find is said in `SAID`, by its name."""
+shared, hybridized) is a table of experiments; what each may find is said in said.py."""
 
 import inspect
 import os
@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 from mxnet import autograd, gluon, nd
 
-from gluon_bn.check import probes
 from gluon_bn.check.calling import Failure, make
 from gluon_bn.check.engine import Student, same
 from gluon_bn.check.exercises import (
@@ -29,57 +28,6 @@ START = {"gamma": (1, AT_ONE.format(1)), "beta": (0, AT_ONE.format(0)),
          "moving_mean": (0, "0 is what a normalized input would have."),
          "moving_var": (1, "1 is what a normalized input would have; from 0, a prediction before "
                         "the averages have come up divides by almost nothing.")}
-SAID = {
-    "gamma and beta are one":
-        "gamma and beta are one and the same Parameter: self.params.get returns the one that has "
-        "this name already, if there is one.",
-    "missing":
-        "No array of the layer is called {0}. It is a Parameter, made in the constructor, so that "
-        "it is initialized, trained and saved with the network.",
-    "not registered":
-        "{0} is an array, but no Parameter: collect_params() does not know it, so no Trainer will "
-        "move it and no file will hold it.",
-    "without gradient":
-        "{0} asks for no gradient (grad_req='null'), so it stays as it is for ever.",
-    "starts wrong": "It starts at {0}, not at {1}. {2}",
-    "statistics receive gradients":
-        "{0} asks for gradients (grad_req is not 'null'). It is observed, not learned: the Trainer "
-        "would wait for its gradient, or decay it.",
-    "statistics trained":
-        "It moves {0}. The statistics are observed, not learned: the Trainer must not touch them.",
-    "no gradient": "It leaves {0} where they were: no gradient arrives.",
-    "two scales":
-        "besides gamma and beta it trains {0}: two numbers do the work of one, and weight decay "
-        "and learning rate act on both. A batch norm inside the layer needs none of its own: "
-        "center=False, scale=False",
-    "parameters lost on save":
-        "After load_parameters a new layer predicts as if it had never been trained: nothing of it "
-        "is in the file.",
-    "statistics lost on save":
-        "Loaded into a new layer, it predicts something else: {0} not in the file. save_parameters "
-        "writes Parameters only; an array that is a plain attribute is left behind (chapter 4).",
-    "remembers":
-        "In prediction the same input gives another answer after a different one was asked in "
-        "between: something of the last call is kept and used in the next.",
-    "state shared between layers":
-        "Training one layer changes what another predicts: they share an array, perhaps an "
-        "attribute of the class or a default argument.",
-    "mode frozen by hybridize":
-        "The network is drawn once, in the first call, and what Python asked then is frozen: the "
-        "layer stays in the mode of its first call, training or prediction.",
-    "changed by hybridize":
-        "Hybridized, it gives other numbers than call by call: something that Python does at every "
-        "call happens only once in the drawn network.",
-    "moving statistics not updated":
-        "After a step of training the predictions are what they were, and no array of the layer "
-        "has mean or var in its name: where is kept what the batches were like?",
-    "labels clipped":
-        "MXNet's take and Embedding clip an index that is out of range, so a wrong label trains "
-        "the class next door. Look at the labels before you use them.",
-    "labels not checked":
-        "Such a label is a mistake in the data, and nobody hears of it. Look at the labels before "
-        "you use them.",
-}
 # fmt: on
 BLOCK = replace(BATCH_NORM, title="block")
 
@@ -129,9 +77,7 @@ def of_layers(session):
     """Everything that is asked of a layer, conditional or not."""
     report, layer = session.report, session.student
     if "state shared between layers" in Life(session, layer.cases[4][0]).run("two layers"):
-        report.note(
-            "nothing else was looked at: every answer depends on what other layers were asked before"
-        )
+        report.note("nothing else was looked at: every answer depends on what others were asked")
         return False
     report.lines = []  # said again further down
     if not session.runs():
@@ -143,8 +89,7 @@ def of_layers(session):
         report.note("nothing else was looked at until they are two")
         return False
     if "several" in layer.seen():
-        why = "More than one value comes back. The layer behind this one expects Y alone."
-        report.not_yet("what forward returns", why, "more than Y returned")
+        report.complain("more than Y returned")
     settle_eps(session)
     weight_of_the_past(session)
     outputs_and_statistics(session, plain_average(life))
@@ -234,8 +179,9 @@ class Life:
                     name = "fails when hybridized" if "hybrid" in what else problem.mistake
                     self.report.not_yet(what, failing.format(problem), name)
                 continue
-            for name, sentence, where in found or ():
-                self.report.not_yet(where or what, sentence, name)
+            for name, *words in found or ():
+                kind = KIND.get(name, name).format(*words)
+                self.report.complain(name, *words, as_name=kind)
             if right and found == []:
                 self.report.ok(right)
         return self.report.mistakes
@@ -260,8 +206,14 @@ class Life:
         return net, arrays(net, self.case)
 
 
-def said(name, *words, as_name=None, where=None):
-    return as_name or name, SAID[name].format(*words), where
+KIND = {  # where the name of the mistake is another than that of its sentence
+    "missing": "no {0}",
+    "not registered": "{0} not registered",
+    "without gradient": "{0} without gradient",
+    "starts wrong": "{0} starts wrong",
+    "no gradient": "no gradient for {0}",
+    "layer remembers": "remembers",
+}
 
 
 def starts(life):
@@ -275,25 +227,26 @@ def starts(life):
     gamma, beta = (life.found.get(role) for role in ("gamma", "beta"))
     if gamma and beta and gamma.parameter is not None and gamma.parameter is beta.parameter:
         if gamma.columns == beta.columns:
-            found.append(said("gamma and beta are one", where="gamma and beta are two"))
+            found.append(("gamma and beta are one",))
             values.pop("beta")
     for role, array in (("gamma", gamma), ("beta", beta)):
-        if array is None:
-            found.append(said("missing", role, as_name=f"no {role}", where=f"it has a {role}"))
-        elif not array.learned:
-            name = "not registered" if array.parameter is None else "without gradient"
-            where = f"{role} is a Parameter" if array.parameter is None else f"{role} is learned"
-            found.append(said(name, role, as_name=f"{role} {name}", where=where))
+        if array is None or not array.learned:
+            kind = (
+                "missing"
+                if array is None
+                else "not registered"
+                if array.owner
+                else "without gradient"
+            )
+            found.append((kind, role))
     for role, value in values.items() if layer.instance is None else ():
         want, why = START[role]
         if not np.allclose(value, want):
             came = f"{value.ravel()[0]:.4g}" if np.ptp(value) < 1e-6 else "different values"
-            name, where = f"{NAMES[role]} starts wrong", f"where the {NAMES[role]} starts"
-            found.append(said("starts wrong", came, want, why, as_name=name, where=where))
+            found.append(("starts wrong", NAMES[role], came, want, why))
     for role in STATISTICS:
         if role in life.found and life.found[role].learned:
-            where = f"the {NAMES[role]} is no weight"
-            found.append(said("statistics receive gradients", life.found[role].name, where=where))
+            found.append(("statistics receive gradients", NAMES[role], life.found[role].name))
     if not found:
         where = "; everything starts where it should" * (layer.instance is None)
         life.report.ok("gamma and beta are Parameters" + where)
@@ -305,7 +258,7 @@ def remembers(life):
     before = life.predict(net)
     life.predict(net, life.other)
     known = any("in prediction" in m or "in place" in m for m in life.report.mistakes)
-    return [] if known or same(before, life.predict(net)) else [said("remembers")]
+    return [] if known or same(before, life.predict(net)) else [("layer remembers",)]
 
 
 def trainer(life):
@@ -321,9 +274,8 @@ def trainer(life):
     still = {role: same(before[role], after[role], 1e-7) for role in before}
     pushed = [found[r].name for r in STATISTICS if not still.get(r, True)]
     still = [r for r in ("gamma", "beta") if still.get(r) and found[r].learned]
-    return [said("statistics trained", " and ".join(pushed))] * bool(pushed) + [
-        said("no gradient", r, as_name=f"no gradient for {r}") for r in still
-    ]
+    moved = [("statistics trained", " and ".join(pushed))] if pushed else []
+    return moved + [("no gradient", role) for role in still]
 
 
 def two_scales(life):
@@ -336,7 +288,11 @@ def two_scales(life):
         if p.grad_req != "null" and id(p) not in known and p.grad().asnumpy().any()
     ]
     if more:
-        life.report.note(SAID["two scales"].format(" and ".join(more)))
+        life.report.note(
+            f"besides gamma and beta it trains {' and '.join(more)}: two numbers do the work of one, "
+            "and weight decay and learning rate act on both. A batch norm inside the layer needs "
+            "none of its own: center=False, scale=False"
+        )
 
 
 def network(layer):
@@ -361,9 +317,7 @@ def saved(life):
             return None  # prediction changes it, which another line says
         other = life.layer.new(life.case)
         if other is net:
-            life.report.note(
-                "this Block cannot be copied, so saving and loading was not tried; pass the class"
-            )
+            life.report.note("this Block cannot be copied, so it was not saved; pass the class")
             return None
         untouched = life.predict(other)
         network(other).load_parameters(file)
@@ -371,12 +325,14 @@ def saved(life):
     if same(got, want):
         return []
     if same(got, untouched):
-        return [said("parameters lost on save")]
-    lost = [NAMES[r] for r, array in found.items() if array.parameter is None]
-    only = [name for name in lost if name.startswith("running")]
-    left = " and ".join(only) + (" are" if len(only) > 1 else " is")
-    name = "parameters lost on save" if lost and not only else None
-    return [said("statistics lost on save", left if only else "what it has seen is", as_name=name)]
+        return [("parameters lost on save",)]
+    lost = [r for r, array in found.items() if array.parameter is None]
+    if set(lost) & {"gamma", "beta"}:
+        return [("parameters lost on save",)]
+    names = [NAMES[r] for r in lost] or ["what it has seen"]
+    return [
+        ("statistics lost on save", " and ".join(names) + (" is" if len(names) == 1 else " are"))
+    ]
 
 
 def shared(life):
@@ -388,7 +344,7 @@ def shared(life):
     if not same(life.predict(two), before):
         return None
     life.step(one, life.case)
-    return [] if same(before, life.predict(two)) else [said("state shared between layers")]
+    return [] if same(before, life.predict(two)) else [("state shared between layers",)]
 
 
 def hybridized(life):
@@ -414,7 +370,7 @@ def hybridized(life):
     if all(map(all, agree)):
         return []
     frozen = agree[0] == [True, False] or agree[1] == [False, True]
-    return [said("mode frozen by hybridize" if frozen else "changed by hybridize")]
+    return [("mode frozen by hybridize" if frozen else "changed by hybridize",)]
 
 
 def unseen(life):
@@ -423,10 +379,8 @@ def unseen(life):
     before = life.predict(net)
     life.step(net, life.case)
     if same(before, life.predict(net)):
-        return [said("moving statistics not updated")]
-    life.report.note(
-        "no arrays were found that have mean and var in their names, so the running statistics could not be compared one by one"
-    )
+        return [("moving statistics not updated",)]
+    life.report.note("no arrays with mean and var in their names: they could not be compared")
     return None
 
 
@@ -473,10 +427,8 @@ def out_of_range(session):
     if not accepted:
         session.report.ok("labels that no class has are refused")
         return
-    why = SAID["labels clipped" if rows else "labels not checked"]
-    why = f"With {K} classes, it takes {' and '.join(accepted)}, without a word. {why}"
     name = "labels clipped" if rows else "labels not checked"
-    session.report.not_yet("labels that no class has", why, name)
+    session.report.complain(name, K, " and ".join(accepted))
 
 
 def float_labels(session):
@@ -489,5 +441,4 @@ def float_labels(session):
         session.report.note(f"labels of type float32: {problem}")
         return
     if not same(got, want):
-        why = "They give another Y than the same labels as integers."
-        session.report.not_yet("labels of type float32", why, "type of the labels")
+        session.report.complain("type of the labels")

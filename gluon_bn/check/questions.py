@@ -45,11 +45,7 @@ def examine(title, make, questions):
         what = "it runs every time" if report.lines else "it can be called"
         report.not_yet(what, f"{problem}.", problem.mistake)
     except Endless:
-        why = (
-            "A call did not come back within a few seconds, so it was stopped. Is there a loop "
-            "whose condition never becomes false? Nothing else was looked at."
-        )
-        report.not_yet("it comes to an end", why, "endless loop")
+        report.complain("endless loop")
     return report
 
 
@@ -87,7 +83,7 @@ class Session:
 
     def failed(self, problem, case, mode=None):
         """The sentence for a failure, and its name."""
-        if mode is None and self.exercise.modes:
+        if mode is None and ("momentum" in self.exercise.names):
             mode = ", in training," if case.training else ", in prediction,"
         return f"With X of shape {case.shape}{mode or ''} it fails: {problem}.", problem.mistake
 
@@ -99,9 +95,8 @@ class Session:
             for tried in (case, case.silent):
                 try:
                     values = self.student.run(tried).values
-                    found += [(tried, {key: values[key] for key in keys})] * (
-                        set(keys) <= set(values)
-                    )
+                    if set(keys) <= set(values):
+                        found.append((tried, {key: values[key] for key in keys}))
                     break
                 except Failure as problem:
                     failure = problem
@@ -150,8 +145,8 @@ class Session:
             found = self.suspicion
         for known in base:
             found = found or table.search(evidence, keys, known, pairs)
-        cases = [c.but(first.training, first.recording) for c in self.student.small(rank)]
-        shown = (example(self.student, key, [*cases, first], only) for key in keys)
+        cases = [*self.student.small(rank, first), first]
+        shown = (example(self.student, key, cases, only) for key in keys)
         shown = next(filter(None, shown), None)
         if not found:
             why, shape = looks(
@@ -221,19 +216,13 @@ class Session:
         """After training: one step. After prediction: where they were."""
         report, student, orders = self.report, self.student, self.orders()
         if "another" in orders:
-            why = "Y comes first, then the moving mean and the moving variance; yours come in another order."
-            report.not_yet("what it returns", why, "return order")
+            report.complain("return order", "Y", "the moving mean and the moving variance")
         if "Y alone" in orders:
-            changed = any(n in STATISTICS for n in student.seen())
-            why = "They were changed in place, but the" if changed else "The"
-            why = f"Only one array comes back. {why} function returns three: Y, the moving mean and the moving variance."
-            report.not_yet("moving statistics", why, "statistics not returned")
+            report.complain("statistics not returned")
             return
         mean, var = (self.judge(stepped, (key,), ("X", "momentum", key)) for key in STATISTICS)
         if average:
-            report.note(
-                "the statistics are plain averages over all batches, each with the same weight; a layer with a momentum forgets old ones"
-            )
+            report.note("the statistics are plain averages: all batches weigh the same, for ever")
         elif all((mean[r].names, mean[r].why) == (var[r].names, var[r].why) for r in mean):
             self.say("moving mean and variance after a step of training", var)
         else:
@@ -244,7 +233,7 @@ class Session:
             for rank, v in self.judge(prediction, (key,), ("X", "momentum", key)).items():
                 if v.names == ("difference",):
                     v.names = ("moving statistics changed in prediction",)
-                    v.why = "In prediction it changes. There the statistics are read, never written: an answer must not change the next one."
+                    v.why = "In prediction it changes. There the statistics are only read."
                 if rank not in stay or stay[rank].ok:
                     stay[rank] = v
         self.say("moving " * (not student.is_layer) + "statistics stay in prediction", stay)
@@ -254,63 +243,51 @@ class Session:
 
     def two_steps(self, case):
         """What came back is what goes in next."""
-        what, student = "a second step with the statistics that came back", self.student
+        student = self.student
         try:
             first = student.run(case)
         except Failure:
             return  # said with the gradients
         went = tuple(student.array("moving_mean", case["moving_mean"], case).shape)
-        came = first.shapes["moving_mean"]
+        came = first.values["moving_mean"].shape
         try:
             second = student.run(case.but(**dict(zip(STATISTICS, first.arrays[1:3]))))
         except Failure as problem:
             known = problem.mistake != "error"
             name = problem.mistake if known else "statistics change shape"
-            self.report.not_yet(
-                what, f"It fails: {problem}." + " Did their shape change?" * (not known), name
-            )
+            why = f"It fails: {problem}." + " Did their shape change?" * (not known)
+            self.report.not_yet("a second step with the statistics that came back", why, name)
             return
         then = case.but(**{n: np.ravel(first.values[n]) for n in STATISTICS})
         if student.kind == "numpy" or agree(second.values, self.table.values(then), STATISTICS):
             return
         if came != went:
-            why = f"The moving statistics go in with shape {went} and come back with shape {came}, so the next step meets them in another shape."
-            self.report.not_yet(what, why, "statistics change shape")
+            self.report.complain("statistics change shape", went, came)
         else:
-            why = "The first step is right, the second is not: something else than the statistics that were passed in takes part."
-            self.report.not_yet(what, why, "remembers")
+            self.report.complain("function remembers", as_name="remembers")
 
     # ------------------------------------------------------------------------------ how it behaves
 
     def say_kind(self):
         report, student = self.report, self.student
-        has_mode, order = self.exercise.modes, ", ".join(self.exercise.names)
+        has_mode, order = ("momentum" in self.exercise.names), ", ".join(self.exercise.names)
         if has_mode and not student.failures:
             report.ok("it runs on X of shape (N, C) and (N, C, H, W)")
         first = next(iter(student.first_failures.values()), None)
         if student.kind == "numpy" and has_mode:
-            why = f"It runs on NumPy arrays only, so autograd cannot follow it and a network could not be trained with it ({first})."
-            report.not_yet("it works on MXNet's arrays", why, "NumPy only")
+            report.complain("NumPy only", first)
         elif student.kind == "numpy":
-            report.note(
-                "checked with arrays of NumPy, the kind it runs on; autograd cannot follow NumPy, so a layer needs it in MXNet"
-            )
+            report.note("checked with arrays of NumPy, which autograd cannot follow")
         elif student.kind == "np" and first and not student.writes_np:
-            why = f"It runs on arrays of mx.np, but not on those of mx.nd ({first})."
-            report.not_yet("it works on arrays of mx.nd", why, "mx.np only")
+            report.complain("mx.np only", first)
         elif student.kind == "np" and first:
             report.note("checked with arrays of mx.np, for which it is written")
         if not student.column:
-            report.note(
-                "gamma, beta and the statistics were passed as vectors (C,), for which it is written"
-            )
+            report.note("checked with vectors (C,) for gamma, beta and the statistics")
         if student.function.reordered and has_mode:
-            why = f"Your arguments are in another order than ({order}). They were passed by name here, but whoever calls it as d2l's layer does, by position, mixes them up."
-            report.not_yet("the order of the arguments", why, "order of the arguments")
+            report.complain("order of the arguments", order)
         elif student.function.reordered:
-            report.note(
-                f"your arguments are in another order than ({order}), so they were passed by name"
-            )
+            report.note(f"your arguments are not in the order ({order}): they were passed by name")
 
     def say_changed(self):
         """What was passed in, and the modes, are what the caller still has."""
@@ -320,17 +297,13 @@ class Session:
             who = "whoever called finds other numbers in it afterwards"
             if self.student.is_layer and name != "X":
                 who = "the Trainer moves it, along its gradient, and nobody else"
-            why = f"{name} is changed in place: {who}. Look for -=, *= or [:] =."
-            report.not_yet(f"{name} is left as it was", why, f"{name} changed in place")
+            report.complain("in place", name, who, as_name=f"{name} changed in place")
         if set(names) & set(STATISTICS):
-            report.note(
-                "the moving statistics that were passed in are changed in place; d2l's function leaves them and returns new ones"
-            )
+            report.note("the moving statistics that were passed in are changed in place")
         if not names:
             report.ok("the arrays that are passed in are left as they were")
         if "modes" in seen:
-            why = "After the call autograd's mode, or that of NumPy's semantics, is another one: all that runs next is changed by it. Use `with autograd.train_mode():` and the like, which put it back."
-            report.not_yet("it leaves the modes of MXNet as they were", why, "mode left on")
+            report.complain("mode left on")
 
     def say_types(self, what="the type of X is kept", shapes=False):
         """Y has the type of X, and its shape."""
@@ -338,9 +311,8 @@ class Session:
         said = len([line for line in report.lines if line.status == "not yet"])
         for cases in self.cases.values() if shapes else ():
             outcome = next(filter(None, (self.student.tried(c.silent) for c in cases)), None)
-            if outcome and outcome.shapes["Y"] != cases[0].shape:
-                why = f"X of shape {cases[0].shape} comes back as Y of shape {outcome.shapes['Y']}."
-                report.not_yet("Y has the shape of X", why, "shape changed")
+            if outcome and outcome.values["Y"].shape != cases[0].shape:
+                report.complain("shape changed", cases[0].shape, outcome.values["Y"].shape)
                 break
         for dtype, case in (
             (d, c) for d in ("float32", "float64", "float16") for c in self.each_mode()
@@ -349,7 +321,9 @@ class Session:
                 came = self.student.run(case.silent, dtype).dtypes[key]
                 wrong = "" if came == dtype else f"X of type {dtype} comes back as {came}."
             except Failure as problem:
-                wrong = f"With arrays of {dtype} it fails: {problem}. Is a new array made somewhere without a type? It is float32 then."
+                wrong = (
+                    f"With arrays of {dtype} it fails: {problem}. Is an array made without a type?"
+                )
                 if dtype == "float16":
                     report.note(wrong)
                     break
@@ -393,9 +367,8 @@ class Session:
             one, _, two = (
                 self.student.tried(c) for c in (case.silent, other.silent, case.silent.but())
             )
-            if one and two and not agree(two.values, one.values, one.shapes):
-                why = "The same call gives another answer the second time: something is remembered between calls, or random. A function keeps nothing; that is the layer's business."
-                self.report.not_yet("the same call again", why, "remembers")
+            if one and two and not agree(two.values, one.values, self.exercise.outputs):
+                self.report.complain("function remembers", as_name="remembers")
                 return
 
 

@@ -5,6 +5,8 @@ from textwrap import fill, indent
 
 import numpy as np
 
+from gluon_bn.check.said import SAID
+
 WIDTH, INDENT = 92, " " * 9
 
 
@@ -35,6 +37,10 @@ class Report:
         if any(line.why == why for line in self.lines):
             why = "For the same reason as above."
         self.lines.append(Line("not yet", what, why, mistakes, example))
+
+    def complain(self, name, *words, as_name=None):
+        """What the table `SAID` says under this name."""
+        self.not_yet(*(text.format(*words) for text in SAID[name]), as_name or name)
 
     @property
     def mistakes(self):
