@@ -1,4 +1,4 @@
-"""The exercises whose answer is a layer. Its life (how it starts, what the Trainer does to it, saved,
+"""Exercises whose answer is a layer. Its life (how it starts, what the Trainer does to it, saved,
 shared, hybridized) is a table of experiments; what each may find is said in said.py."""
 
 import inspect
@@ -289,8 +289,8 @@ def two_scales(life):
     ]
     if more:
         life.report.note(
-            f"besides gamma and beta it trains {' and '.join(more)}: two numbers do the work of one, "
-            "and weight decay and learning rate act on both. A batch norm inside the layer needs "
+            f"besides gamma and beta it trains {' and '.join(more)}: two numbers do the work of "
+            "one, and weight decay and learning rate act on both. A batch norm inside the layer needs "
             "none of its own: center=False, scale=False"
         )
 

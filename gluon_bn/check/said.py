@@ -14,8 +14,8 @@ SAID = {
     "mx.np only": ("it works on arrays of mx.nd",
         "It runs on arrays of mx.np, but not on those of mx.nd ({0})."),
     "order of the arguments": ("the order of the arguments",
-        "Your arguments are in another order than ({0}). They were passed by name here, but whoever "
-        "calls it as d2l's layer does, by position, mixes them up."),
+        "Your arguments are in another order than ({0}). They were passed by name here, but "
+        "whoever calls it as d2l's layer does, by position, mixes them up."),
     "return order": ("the order of what is returned",
         "{0} comes first, then {1}; yours come in another order."),
     "statistics not returned": ("moving statistics",
@@ -28,7 +28,8 @@ SAID = {
         "NumPy arrays come back. Whoever goes on with them (the layer in front, the Trainer) works "
         "with MXNet's."),
     "shape changed": ("Y has the shape of X", "X of shape {0} comes back as Y of shape {1}."),
-    "in place": ("{0} is left as it was", "{0} is changed in place: {1}. Look for -=, *= or [:] =."),
+    "in place": ("{0} is left as it was",
+        "{0} is changed in place: {1}. Look for -=, *= or [:] =."),
     "mode left on": ("it leaves the modes of MXNet as they were",
         "After the call autograd's mode, or that of NumPy's semantics, is another one: all that "
         "runs next is changed by it. Use `with autograd.train_mode():` and the like, which put it "
@@ -83,8 +84,8 @@ SAID = {
         "that is out of range, so a wrong label trains the class next door. Look at the labels "
         "before you use them."),
     "labels not checked": ("labels that no class has",
-        "With {0} classes, it takes {1}, without a word. Such a label is a mistake in the data, and "
-        "nobody hears of it. Look at the labels before you use them."),
+        "With {0} classes, it takes {1}, without a word. Such a label is a mistake in the data, "
+        "and nobody hears of it. Look at the labels before you use them."),
     "type of the labels": ("labels of type float32",
         "They give another Y than the same labels as integers."),
 }
