@@ -157,11 +157,11 @@ class Student:
         for way in self.ways():
             (self.kind, self.column), failures, right = way, {}, True
             for rank, number, case in asked:
-                try:
-                    got = self.run(case.silent).values
-                    right = right and agree(got, table.values(case), outputs)
-                except Failure as problem:
-                    failures[rank, number] = problem
+                outcome = self.tried(case) or self.tried(case.silent)
+                if outcome is None:
+                    failures[rank, number] = self.memory[(*way, case.silent, "float32")]
+                else:
+                    right = right and agree(outcome.values, table.values(case), outputs)
                 if tried and not min(tried)[0] and (failures or not right):
                     break  # one way runs; another has to be right
             tried.append((len(failures), len(tried), failures, way))

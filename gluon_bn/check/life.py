@@ -290,8 +290,7 @@ def two_scales(life):
     if more:
         life.report.note(
             f"besides gamma and beta it trains {' and '.join(more)}: two numbers do the work of "
-            "one, and weight decay and learning rate act on both. A batch norm inside the layer needs "
-            "none of its own: center=False, scale=False"
+            "one. A batch norm inside the layer needs none of its own: center=False, scale=False"
         )
 
 
