@@ -395,6 +395,9 @@ class Table:
         if found or not pairs:
             return least(found)
         likely = {}  # line -> mistakes of different names
+        heads = [key for key in keys if key[0] != "d"]
+        if 0 < len(heads) < len(keys):  # gradients are wrong of what is right
+            more = [one for one in more if self.explains(one, evidence, heads)]
         for *_, m in more:
             some = likely.setdefault(m.right, {})
             if len(some) < FEW and m.name not in some and changed((*base, m), keys):

@@ -1,6 +1,7 @@
 """The exercises about functions: what is asked, and the function that a student calls."""
 
 import copy
+import inspect
 from dataclasses import replace
 
 import numpy as np
@@ -154,17 +155,14 @@ def backward_student(f, exercise):
     is_class = isinstance(f, type) and issubclass(f, autograd.Function)
     if not is_class and not isinstance(f, autograd.Function):
         return Student(f, exercise)
-    takes_eps = is_class and f.__init__ is not autograd.Function.__init__
+    takes_eps = is_class and len(inspect.signature(f).parameters) > 0
 
     def make(eps):
-        if not is_class:  # MXNet lets one instance be called only once
-            again = copy.copy(f)
-            again._used = False
-            return again
-        try:
+        if is_class:
             return f(eps) if takes_eps else f()
-        except TypeError:
-            return f()
+        again = copy.copy(f)  # MXNet lets one instance be called only once
+        again._used = False
+        return again
 
     def called(dY, X, gamma, eps, beta):
         arrays = [array.copy() for array in (X, gamma, beta)]

@@ -152,9 +152,9 @@ class Layer(Student):
         self.labels = "labels" in exercise.names
         if self.instance is None and not callable(made):
             said = (
-                "a Block class is expected, or a function that makes a Block, or a Block; this is "
+                "a Block class, a function that makes a Block, or a Block is expected; this is of"
             )
-            raise Failure(f"{said}of type {type(made).__name__}", "not a Block")
+            raise Failure(f"{said} type {type(made).__name__}", "not a Block")
         channels = classes = 0
         if self.instance is not None:
             for name, parameter in self.instance._collect_params_with_prefix().items():
@@ -162,13 +162,10 @@ class Layer(Student):
                 if shape and re.search("gamma|beta|mean", name.lower()):
                     channels = max(shape[-1] if len(shape) < 3 else max(shape[1:]), channels)
                     classes = shape[0] if len(shape) == 2 and shape[0] > 1 else classes
-        self.sizes = {"channels": channels or 3}
-        self.small_sizes = {"channels": channels}
+        self.sizes, self.small_sizes = {"channels": channels or 3}, {"channels": channels}
         if self.labels:
-            self.sizes["classes"], self.small_sizes["classes"] = (
-                classes or probes.CLASSES,
-                classes or 3,
-            )
+            self.sizes["classes"] = classes or probes.CLASSES
+            self.small_sizes["classes"] = classes or 3
 
     def ways(self):
         return [("np", True), ("nd", True)][:: 1 if mx.util.is_np_array() else -1]
@@ -207,6 +204,9 @@ class Layer(Student):
         else:
             try:
                 block = copy.deepcopy(block)
+                for parameter in block.collect_params().values():  # a copy has lost its gradient
+                    wanted, parameter.grad_req = parameter.grad_req, "null"
+                    parameter.grad_req = wanted
             except Exception:  # not every Block can be copied
                 pass
         if not isinstance(block, gluon.Block):
@@ -266,10 +266,8 @@ class Layer(Student):
             X = make(case["X"], self.kind, dtype)
 
             def now():
-                return {
-                    "X": X.asnumpy(),
-                    **{r: found[r].get() for r in ("gamma", "beta") if r in found},
-                }
+                known = {r: found[r].get() for r in ("gamma", "beta") if r in found}
+                return {"X": X.asnumpy(), **known}
 
             before, flags = now(), modes()
             X.attach_grad()

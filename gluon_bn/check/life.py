@@ -180,8 +180,7 @@ class Life:
                     self.report.not_yet(what, failing.format(problem), name)
                 continue
             for name, *words in found or ():
-                kind = KIND.get(name, name).format(*words)
-                self.report.complain(name, *words, as_name=kind)
+                self.report.complain(name, *words)
             if right and found == []:
                 self.report.ok(right)
         return self.report.mistakes
@@ -206,16 +205,6 @@ class Life:
         return net, arrays(net, self.case)
 
 
-KIND = {  # where the name of the mistake is another than that of its sentence
-    "missing": "no {0}",
-    "not registered": "{0} not registered",
-    "without gradient": "{0} without gradient",
-    "starts wrong": "{0} starts wrong",
-    "no gradient": "no gradient for {0}",
-    "layer remembers": "remembers",
-}
-
-
 def starts(life):
     """What arrays there are, whether they are Parameters, and what they start at."""
     layer, case = life.layer, life.case
@@ -231,19 +220,13 @@ def starts(life):
             values.pop("beta")
     for role, array in (("gamma", gamma), ("beta", beta)):
         if array is None or not array.learned:
-            kind = (
-                "missing"
-                if array is None
-                else "not registered"
-                if array.owner
-                else "without gradient"
-            )
-            found.append((kind, role))
+            kind = "no {0}" if array is None else "{0} not registered"
+            found.append((kind if not array or array.owner else "{0} without gradient", role))
     for role, value in values.items() if layer.instance is None else ():
         want, why = START[role]
         if not np.allclose(value, want):
             came = f"{value.ravel()[0]:.4g}" if np.ptp(value) < 1e-6 else "different values"
-            found.append(("starts wrong", NAMES[role], came, want, why))
+            found.append(("{0} starts wrong", NAMES[role], came, want, why))
     for role in STATISTICS:
         if role in life.found and life.found[role].learned:
             found.append(("statistics receive gradients", NAMES[role], life.found[role].name))
@@ -258,7 +241,7 @@ def remembers(life):
     before = life.predict(net)
     life.predict(net, life.other)
     known = any("in prediction" in m or "in place" in m for m in life.report.mistakes)
-    return [] if known or same(before, life.predict(net)) else [("layer remembers",)]
+    return [] if known or same(before, life.predict(net)) else [("remembers",)]
 
 
 def trainer(life):
@@ -275,7 +258,7 @@ def trainer(life):
     pushed = [found[r].name for r in STATISTICS if not still.get(r, True)]
     still = [r for r in ("gamma", "beta") if still.get(r) and found[r].learned]
     moved = [("statistics trained", " and ".join(pushed))] if pushed else []
-    return moved + [("no gradient", role) for role in still]
+    return moved + [("no gradient for {0}", role) for role in still]
 
 
 def two_scales(life):
@@ -387,7 +370,7 @@ def unseen(life):
 EXPERIMENTS = {  # what is looked at: the experiment, what is said if all is well, and if it fails
     "a new layer": (starts, "", "It fails: {}."),
     "running statistics": (unseen, "", "It fails: {}."),
-    "the same question again": (remembers, "", ""),
+    "the same call again": (remembers, "", ""),
     "a step of the Trainer": (trainer, "a step of the Trainer moves gamma and beta, and leaves the "
                               "statistics", "It fails: {}."),
     "two scales": (two_scales, "", ""),

@@ -264,7 +264,7 @@ class Session:
         if came != went:
             self.report.complain("statistics change shape", went, came)
         else:
-            self.report.complain("function remembers", as_name="remembers")
+            self.report.complain("remembers")
 
     # ------------------------------------------------------------------------------ how it behaves
 
@@ -297,7 +297,7 @@ class Session:
             who = "whoever called finds other numbers in it afterwards"
             if self.student.is_layer and name != "X":
                 who = "the Trainer moves it, along its gradient, and nobody else"
-            report.complain("in place", name, who, as_name=f"{name} changed in place")
+            report.complain("{0} changed in place", name, who)
         if set(names) & set(STATISTICS):
             report.note("the moving statistics that were passed in are changed in place")
         if not names:
@@ -367,7 +367,7 @@ class Session:
                 self.student.tried(c) for c in (case.silent, case.silent.but(recording=False))
             )
             if one and two and not agree(two.values, one.values, one.values):
-                self.report.complain("function remembers", as_name="remembers")
+                self.report.complain("remembers")
                 return
 
 

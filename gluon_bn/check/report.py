@@ -38,9 +38,9 @@ class Report:
             why = "For the same reason as above."
         self.lines.append(Line("not yet", what, why, mistakes, example))
 
-    def complain(self, name, *words, as_name=None):
+    def complain(self, name, *words):
         """What the table `SAID` says under this name."""
-        self.not_yet(*(text.format(*words) for text in SAID[name]), as_name or name)
+        self.not_yet(*(text.format(*words) for text in (*SAID[name], name)))
 
     @property
     def mistakes(self):

@@ -28,45 +28,43 @@ SAID = {
         "NumPy arrays come back. Whoever goes on with them (the layer in front, the Trainer) works "
         "with MXNet's."),
     "shape changed": ("Y has the shape of X", "X of shape {0} comes back as Y of shape {1}."),
-    "in place": ("{0} is left as it was",
+    "{0} changed in place": ("{0} is left as it was",
         "{0} is changed in place: {1}. Look for -=, *= or [:] =."),
     "mode left on": ("it leaves the modes of MXNet as they were",
         "After the call autograd's mode, or that of NumPy's semantics, is another one: all that "
         "runs next is changed by it. Use `with autograd.train_mode():` and the like, which put it "
         "back."),
-    "function remembers": ("the same call again",
-        "The same call gives another answer the second time: something is remembered between "
-        "calls, or random. A function keeps nothing; that is the layer's business."),
+    "remembers": ("the same call again",
+        "The same call gives another answer the second time: something of the last call is kept "
+        "and used in the next, or it is random."),
     # the life of a layer
     "more than Y returned": ("what forward returns",
         "More than one value comes back. The layer behind this one expects Y alone."),
     "gamma and beta are one": ("gamma and beta are two",
         "gamma and beta are one and the same Parameter: self.params.get returns the one that has "
         "this name already, if there is one."),
-    "missing": ("it has a {0}",
+    "no {0}": ("it has a {0}",
         "No array of the layer is called {0}. It is a Parameter, made in the constructor, so that "
         "it is initialized, trained and saved with the network."),
-    "not registered": ("{0} is a Parameter",
+    "{0} not registered": ("{0} is a Parameter",
         "{0} is an array, but no Parameter: collect_params() does not know it, so no Trainer will "
         "move it and no file will hold it."),
-    "without gradient": ("{0} is learned",
+    "{0} without gradient": ("{0} is learned",
         "{0} asks for no gradient (grad_req='null'), so it stays as it is for ever."),
-    "starts wrong": ("where the {0} starts", "It starts at {1}, not at {2}. {3}"),
+    "{0} starts wrong": ("where the {0} starts", "It starts at {1}, not at {2}. {3}"),
     "statistics receive gradients": ("the {0} is no weight",
         "{1} asks for gradients (grad_req is not 'null'). It is observed, not learned: the Trainer "
         "would wait for its gradient, or decay it."),
     "statistics trained": ("a step of the Trainer",
         "It moves {0}. The statistics are observed, not learned: the Trainer must not touch them."),
-    "no gradient": ("a step of the Trainer", "It leaves {0} where they were: no gradient arrives."),
+    "no gradient for {0}": ("a step of the Trainer",
+        "It leaves {0} where they were: no gradient arrives."),
     "parameters lost on save": ("saved and loaded",
         "After load_parameters a new layer predicts as if it had never been trained: nothing of it "
         "is in the file."),
     "statistics lost on save": ("saved and loaded",
         "Loaded into a new layer, it predicts something else: {0} not in the file. save_parameters "
         "writes Parameters only; an array that is a plain attribute is left behind (chapter 4)."),
-    "layer remembers": ("the same question again",
-        "In prediction the same input gives another answer after a different one was asked in "
-        "between: something of the last call is kept and used in the next."),
     "state shared between layers": ("two layers",
         "Training one layer changes what another predicts: they share an array, perhaps an "
         "attribute of the class or a default argument."),
