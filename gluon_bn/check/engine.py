@@ -122,7 +122,7 @@ class Outcome:
 class Student:
     """A function, and how it wants to be called: its array kind, vectors laid against X or not."""
 
-    is_layer, instance = False, None
+    is_layer, one_rank = False, False
 
     def __init__(self, function, exercise, fixed=()):
         self.exercise, self.made = exercise, function

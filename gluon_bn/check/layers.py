@@ -149,6 +149,7 @@ class Layer(Student):
         self.kind, self.column, self.memory = "nd", True, {}
         self.fixed, self.said = {"eps": 1e-5, "momentum": 0.9}, set()
         self.instance = made if isinstance(made, gluon.Block) else None
+        self.one_rank = self.instance is not None  # it may be made for one
         self.labels = "labels" in exercise.names
         if self.instance is None and not callable(made):
             said = (
@@ -227,6 +228,7 @@ class Layer(Student):
             parameters = ()
         parameters = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         known = {p.name: sizes[p.name] for p in parameters if p.name in sizes}
+        self.one_rank = not parameters and not isinstance(self.made, type)
         required = [p.name for p in parameters if p.default is p.empty]
         if set(required) <= set(known):
             return self.made(**known)

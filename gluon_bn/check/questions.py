@@ -67,7 +67,7 @@ class Session:
         self.ranks = [r for r in asked if any((r, i) not in failures for i in range(len(asked[r])))]
         for rank in [rank for rank in asked if rank not in self.ranks]:
             why, name = self.failed(failures[rank, 0], asked[rank][0], "")
-            if student.instance is not None:  # it may be made for one rank
+            if student.one_rank:
                 report.note(f"checked with X of rank {self.ranks[0]}; it does not take rank {rank}")
                 continue
             only = f"only rank {self.ranks[0]} works"
