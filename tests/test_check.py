@@ -103,6 +103,21 @@ def by_numpy_style(X, gamma, beta, moving_mean, moving_var, eps, momentum):
     return gamma * X_hat + beta, moving_mean, moving_var
 
 
+def by_vectors_in_numpy_style(X, gamma, beta, moving_mean, moving_var, eps, momentum):
+    """Where arrays laid against X run as well, but broadcast to something else."""
+    from mxnet import np as mnp
+
+    axes, lay = [a for a in range(X.ndim) if a != 1], (1, -1) + (1,) * (X.ndim - 2)
+    mean, var = moving_mean, moving_var
+    if autograd.is_training():
+        mean = X.mean(axis=tuple(axes))
+        var = mnp.mean((X - mean.reshape(lay)) ** 2, axis=tuple(axes))
+        moving_mean = momentum * moving_mean + (1 - momentum) * mean
+        moving_var = momentum * moving_var + (1 - momentum) * var
+    scale = gamma / mnp.sqrt(var + eps)
+    return (X - mean.reshape(lay)) * scale.reshape(lay) + beta.reshape(lay), moving_mean, moving_var
+
+
 def with_a_flag(X, gamma, beta, moving_mean, moving_var, eps, momentum, training):
     with autograd.train_mode() if training else autograd.predict_mode():
         return student()(X, gamma, beta, moving_mean, moving_var, eps, momentum)
@@ -148,6 +163,7 @@ RIGHT = [
     by_two_functions,
     by_reshaping,
     by_numpy_style,
+    by_vectors_in_numpy_style,
     with_a_flag,
     by_autograd_function,
     gluon_bn.batch_norm,

@@ -108,8 +108,15 @@ class Wrapped(gluon.HybridBlock):
         return F.broadcast_add(F.broadcast_mul(self.bn(X), scale), shift)
 
 
+def initialized(layer):
+    layer.initialize()
+    return layer
+
+
 RIGHT = [
     written(BLOCK),
+    initialized(nn.BatchNorm(in_channels=3)),
+    lambda: D2LInNumpyStyle(3, 4),
     nn.BatchNorm,
     nn.BatchNorm(in_channels=3),
     nn.BatchNorm(),

@@ -169,8 +169,24 @@ def by_autograd(dY, X, gamma, eps):
     return X.grad, gamma.grad, beta.grad
 
 
+class ByHandAlways(ByHand):
+    """Made with nothing."""
+
+    def __init__(self):
+        super().__init__(1e-5)
+
+
 @pytest.mark.parametrize(
-    "f", [written(BACKWARD), in_one_line, in_numpy_alone, by_autograd, ByHand, ByHand(1e-3)]
+    "f",
+    [
+        written(BACKWARD),
+        in_one_line,
+        in_numpy_alone,
+        by_autograd,
+        ByHand,
+        ByHand(1e-3),
+        ByHandAlways,
+    ],
 )
 def test_backward_right(f):
     report = check.batch_norm_backward(f)
