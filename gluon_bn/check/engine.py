@@ -2,7 +2,7 @@
 solutions are run on the same cases as a student's, and what comes out is compared."""
 
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from itertools import combinations
 from typing import Callable, NamedTuple
 
@@ -307,7 +307,7 @@ def agree(got, want, keys):
     )
 
 
-@cache
+@lru_cache(maxsize=4000)
 def compiled(source):
     space = {"nd": nd, "autograd": autograd}
     exec(source, space)
@@ -325,7 +325,7 @@ def with_mistakes(source, mistakes):
     return None
 
 
-@cache
+@lru_cache(maxsize=32)
 def table_of(exercise):
     return Table(exercise)
 
@@ -344,6 +344,8 @@ class Table:
         back = any(key[0] == "d" for key in keys) and bool(self.exercise.wrt)
         key = mistakes, case, back
         if key not in self.known:
+            if len(self.known) > 10000:  # some thirty megabytes
+                self.known.clear()
             source = with_mistakes(self.exercise.source, mistakes)
             try:
                 self.known[key] = self._run(case, compiled(source), back) if source else None
