@@ -32,9 +32,10 @@ book: $(READY)  ## the chapters as a web site that needs no network, in site/
 bench: $(READY)  ## measure the speed tables of the README again
 	$(BIN)/gluon-bn bench
 
-lint: $(READY)  ## ruff: mistakes and style
+lint: $(READY)  ## ruff and mypy: mistakes, style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # One lock for Python 3.9 to 3.13 on Linux x86-64, Linux aarch64 and macOS x86-64.
 lock:  ## write requirements.lock again (needs uv: pip install uv)

@@ -5,14 +5,19 @@ or raises a `TypeError` or `ValueError` that says what was wrong, what was expec
 It runs before anything is computed, so a refused call changes nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from numbers import Integral, Real
+from typing import Optional, Union
 
 import mxnet as mx
 import numpy as np
 from mxnet import nd
+from mxnet.ndarray import NDArray as Array  # of which mx.np.ndarray is a subclass
+
+OptArray = Optional[Array]
+Axes = Union[int, Sequence[int]]
 
 BFLOAT16 = np.dtype([("bfloat16", np.uint16)])  # MXNet's own name for it
 HALVES = (np.dtype("float16"), BFLOAT16)

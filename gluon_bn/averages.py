@@ -1,10 +1,8 @@
 """How the running statistics of a layer follow the statistics of its batches: parts to plug in.
 
-    BatchNorm(average=Cumulative())
+An average, as in `BatchNorm(average=Cumulative())`, is an object with::
 
-An average is an object with
-
-    by_kernel       True: the kernel's `batch_norm` averages by itself, exponentially, by the
+    by_kernel       True: the kernel's batch_norm averages by itself, exponentially, by the
                     layer's momentum. False: it is called with momentum=0, hands back the
                     statistics of the batch, and `moved` says what becomes of them
     states          initializers of the parameters it keeps beside running_mean and running_var
@@ -14,23 +12,36 @@ An average is an object with
 """
 
 import mxnet as mx
-from mxnet import nd
+from mxnet import autograd, nd
 
-from gluon_bn.arguments import as_nd
+from gluon_bn.arguments import as_nd, cast
 from gluon_bn.functional import moving_average
 
 
 class Exponential:
-    """running = momentum * running + (1 - momentum) * batch."""
+    """running = momentum * running + (1 - momentum) * batch.
 
-    by_kernel, states = True, {}
+    Examples
+    --------
+    >>> averages.Exponential().by_kernel
+    True
+    """
+
+    by_kernel = True
+    states: dict = {}
 
     def moved(self, layer, mean, var, **running):
         return {"running_mean": mean, "running_var": var}
 
 
 class Cumulative:
-    """The plain average of all batches so far (`momentum=None`)."""
+    """The plain average of all batches so far (`momentum=None`).
+
+    Examples
+    --------
+    >>> averages.Cumulative().states
+    {'num_batches': 'zeros'}
+    """
 
     by_kernel, states = False, {"num_batches": "zeros"}
 
@@ -46,7 +57,13 @@ class Cumulative:
 
 class ZeroDebiased:
     """Exponential, the mean divided by 1 - momentum^t, as Adam's averages are (TensorFlow's
-    zero_debias_moving_mean)."""
+    zero_debias_moving_mean).
+
+    Examples
+    --------
+    >>> sorted(averages.ZeroDebiased().states)
+    ['num_batches', 'running_mean_biased']
+    """
 
     by_kernel, states = False, {"num_batches": "zeros", "running_mean_biased": "zeros"}
 
@@ -63,7 +80,17 @@ class ZeroDebiased:
 
 class Renorm:
     """The averages of TensorFlow 1.15 for batch renormalization: of standard deviations, one pair
-    for training, by the layer's renorm_momentum, and one for prediction."""
+    for training, by the layer's renorm_momentum, and one for prediction.
+
+    Parameters
+    ----------
+    variance_initializer : str or Initializer, of the variance whose root the deviations start at
+
+    Examples
+    --------
+    >>> sorted(averages.Renorm().states)
+    ['renorm_mean', 'renorm_stddev', 'running_stddev']
+    """
 
     by_kernel = False
 
@@ -94,7 +121,19 @@ class Renorm:
 
 
 class RootOf(mx.init.Initializer):
-    """The square root of what another initializer gives."""
+    """The square root of what another initializer gives.
+
+    Parameters
+    ----------
+    variance : str or Initializer
+
+    Examples
+    --------
+    >>> stddev = gluon.Parameter("stddev", shape=(2,), init=averages.RootOf(mx.init.Constant(9)))
+    >>> stddev.initialize()
+    >>> print(stddev.data().asnumpy())
+    [3. 3.]
+    """
 
     def __init__(self, variance):
         super().__init__()
@@ -105,8 +144,36 @@ class RootOf(mx.init.Initializer):
         as_nd(arr)[:] = nd.sqrt(as_nd(arr))
 
 
+def keep(layer, mean, var, running):
+    """Move the running statistics of a layer, in place, by its average of the batch's; not those of
+    a channel whose batch statistics were NaN or infinite, if it skips those."""
+    with autograd.pause():
+        mean, var = (cast(s, running["running_mean"].dtype) for s in (mean, var))
+        finite = None
+        if layer.skip_nonfinite:
+            finite = nd.contrib.isfinite(mean) * nd.contrib.isfinite(var)
+        for name, value in layer.average.moved(layer, mean, var, **running).items():
+            old = running[name]
+            old[:] = value if finite is None else nd.where(finite, value, old)
+
+
 def average_for(momentum, zero_debias):
-    """The average that these options of a `BatchNorm` ask for."""
+    """The average that these options of a `BatchNorm` ask for.
+
+    Parameters
+    ----------
+    momentum : float or None
+    zero_debias : bool
+
+    Returns
+    -------
+    Exponential, Cumulative or ZeroDebiased
+
+    Examples
+    --------
+    >>> type(averages.average_for(None, False)).__name__
+    'Cumulative'
+    """
     if zero_debias:
         return ZeroDebiased()
     return Cumulative() if momentum is None else Exponential()

@@ -2,11 +2,13 @@
 network it draws itself as an operator (`gluon_bn.graph`).
 """
 
+from __future__ import annotations
+
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 from mxnet.symbol import Symbol
 
-from gluon_bn.arguments import as_nd, check_inputs, dense
+from gluon_bn.arguments import Array, as_nd, check_inputs, dense
 from gluon_bn.graph import BlockOperator, in_graph
 
 
@@ -16,14 +18,27 @@ class ArrayBlock(HybridBlock):
     A subclass makes its parameters with `_parameter`, refuses bad input in `check(X, *inputs)` and
     computes in `compute(X, *inputs, **parameters)`, on `mx.nd` arrays, in the mode that autograd
     is in.
+
+    Parameters
+    ----------
+    prefix, params : as for every Block of Gluon's
+
+    Examples
+    --------
+    >>> class Double(base.ArrayBlock):
+    ...     def compute(self, X):
+    ...         return 2 * X
+    >>> print(Double()(nd.ones(3)).asnumpy())
+    [2. 2. 2.]
     """
 
     axis = 1  # of X, where the channels are
-    _options = ()  # the arguments of the constructor that are attributes of the same name
+    # The arguments of the constructor that are attributes of the same name.
+    _options: tuple[str, ...] = ()
     _static_shape = False  # of the network around it
 
     @property
-    def channels(self):
+    def channels(self) -> int:
         """How many; 0 before the first batch (where Gluon says -1 under NumPy semantics)."""
         return max(self.gamma.shape[-1], 0)
 
@@ -47,6 +62,14 @@ class ArrayBlock(HybridBlock):
         self._static_shape = active and kwargs.get("static_shape", False)
         super().hybridize(False)
 
+    def on_cpu(self):
+        """Whether its parameters are, or may yet be."""
+        try:
+            places = self.gamma.list_ctx()
+        except RuntimeError:  # drawn before it has values
+            return True
+        return all(place.device_type.startswith("cpu") for place in places)
+
     def _arguments(self):
         """Plain values from which `_made_from` makes such a Block again; None if there are none."""
         return {name: getattr(self, name) for name in self._options}
@@ -64,7 +87,7 @@ class ArrayBlock(HybridBlock):
         for name, shape in self.infer_shapes(X.shape)[0].items():
             self._reg_params[name].shape = shape
 
-    def infer_shapes(self, X_shape):
+    def infer_shapes(self, X_shape: tuple[int, ...]) -> tuple[dict, tuple[int, ...]]:
         """The shape of every parameter, by name, and of the output, for X of this shape."""
         channels = X_shape[self.axis]
         return (
@@ -75,14 +98,14 @@ class ArrayBlock(HybridBlock):
             X_shape,
         )
 
-    def forward(self, X, *inputs):
+    def forward(self, X: Array, *inputs: Array) -> Array:
         if not isinstance(X, Symbol):
-            X, *inputs = map(dense, (X, *inputs))
+            X, inputs = dense(X), tuple(map(dense, inputs))
             check_inputs(X, inputs, self._reg_params)
             self.check(as_nd(X), *map(as_nd, inputs))
         return super().forward(X, *inputs)
 
-    def check(self, X, *inputs):
+    def check(self, X: Array, *inputs: Array) -> None:
         """Raise TypeError or ValueError for what `compute` could not take."""
 
     def hybrid_forward(self, F, X, *inputs, **parameters):
@@ -103,5 +126,5 @@ class ArrayBlock(HybridBlock):
         """What computes this Block in that graph."""
         return BlockOperator(prop)
 
-    def compute(self, X, *inputs, **parameters):
+    def compute(self, X: Array, *inputs: Array, **parameters) -> Array:
         raise NotImplementedError

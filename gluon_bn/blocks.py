@@ -2,17 +2,16 @@
 
 No mathematics here. A Block holds the parameters, checks what it is given and calls `batch_norm`,
 of `gluon_bn.functional` or another kernel; what that hands back are its new running statistics.
-
-The running statistics are parameters without gradient. So they are saved, loaded, cast and moved
-between devices like gamma and beta, and a file written by `save_parameters` fits the same network
-built with `gluon.nn.BatchNorm`, and the other way round.
+They are parameters without gradient, so they are saved, loaded, cast and moved like gamma and beta;
+a `save_parameters` file fits the same network built with `gluon.nn.BatchNorm`, and back.
 """
+
+from __future__ import annotations
 
 import warnings
 from contextlib import nullcontext
 from inspect import signature
 
-import mxnet as mx
 import numpy as np
 from mxnet import autograd, nd
 
@@ -21,6 +20,8 @@ from gluon_bn.affine import PerChannel
 from gluon_bn.arguments import (
     HALVES,
     ONE_VALUE,
+    Array,
+    OptArray,
     cast,
     check_batch,
     check_options,
@@ -31,8 +32,7 @@ from gluon_bn.arguments import (
 )
 from gluon_bn.base import ArrayBlock
 from gluon_bn.checked import by_a_block
-from gluon_bn.functional import activate
-from gluon_bn.kernels import native_graph, textbook
+from gluon_bn.kernels import activate, native_graph, textbook
 from gluon_bn.workers import sync
 
 OPTIONS = (
@@ -48,74 +48,79 @@ class BatchNorm(ArrayBlock):
     scaled by gamma and shifted by beta; in prediction by the running statistics. These move in the
     forward pass of training, once a call (Gluon's layer moves them in the backward pass).
 
+    Inputs: X (N, C, ...), float16, bfloat16, float32 or float64, `mx.nd` (sparse too) or `mx.np`;
+    optionally sample_weight (N,), TensorFlow's batch_weights, by the textbook kernel. Output: as X.
+
     Parameters
     ----------
-    num_features: the channels C; 0 takes them from the first batch.
-    num_dims: the rank X must have, or None for any from 2 up. `BatchNorm(6, num_dims=4)` is d2l's.
-    axis: where the channels are; 1 for (N, C, ...), -1 for (N, ..., C), 0 for (C, ...).
-    momentum: weight of the past in `running = momentum * running + (1 - momentum) * batch`, in
-        [0, 1], as in Gluon and TensorFlow (PyTorch's is 1 minus this). None: the plain average of
-        all batches so far, counted in one more parameter, `num_batches`.
-    epsilon: added to the variance under the root, > 0.
-    center, scale: False fixes beta at 0, gamma at 1; the parameter stays, unused and untrained.
-    use_global_stats: True normalizes by the running statistics in training too.
-    activation: 'relu', 'sigmoid', 'softrelu', 'softsign' or 'tanh', applied to the result.
-    unbiased: the running variance takes n / (n - 1) times the batch's, as PyTorch and TensorFlow's
-        fused kernel do. The batch itself is normalized by the biased one in any case.
-    zero_debias: the running mean is divided by 1 - momentum^t, as Adam's averages are (TensorFlow's
-        zero_debias_moving_mean), kept in two more parameters.
-    skip_nonfinite: a channel whose batch statistics are NaN or infinite leaves its running
-        statistics as they were. The output is still NaN, so the accident is seen; but the network
-        is not lost. False lets them in, as Gluon does. Finite numbers whose variance overflows are
-        the same accident (float32 holds up to 3.4e38, which is numbers of 1e19); the kernel
-        'fused' then still gives the right output, the others NaN.
-    synchronized: True takes the statistics of the whole batch where several workers have a part of
-        it each (`gluon_bn.workers`). All workers make their layers in the same order, and call them
-        in training equally often. Alone it is the ordinary layer. With the kernels 'fused' and
-        'analytic', without sample_weight.
-    kernel: how it is computed, see `gluon_bn.kernels`; 'auto' takes the fastest that fits.
-    average: how the running statistics follow the batches, if in a way that momentum and
-        zero_debias do not say; see `gluon_bn.averages`.
-    affine: which gamma and beta an example is scaled and shifted by; see `gluon_bn.affine`.
+    num_features : int, the channels C; 0 takes them from the first batch
+    num_dims : int, the rank of X, or None for any from 2 up; `BatchNorm(6, num_dims=4)` is d2l's
+    axis : int, the channels': 1 for (N, C, ...), -1 for (N, ..., C), 0 for (C, ...)
+    momentum : float in [0, 1], weight of the past, or None for the average of all batches so far
+        `running = momentum * running + (1 - momentum) * batch`, as in Gluon and TensorFlow
+        (PyTorch's is 1 minus this). None counts the batches in one more parameter, `num_batches`.
+    epsilon : float > 0, added to the variance under the root
+    center, scale : bool; False fixes beta at 0, gamma at 1: the parameter stays, unused, untrained
+    use_global_stats : bool; True normalizes by the running statistics in training too
+    activation : 'relu', 'sigmoid', 'softrelu', 'softsign' or 'tanh', applied to the result
+    unbiased : bool; True: n / (n - 1) times the batch's variance moves the running one (PyTorch's)
+    zero_debias : bool; True: TensorFlow's zero_debias_moving_mean, over 1 - momentum^t as in Adam
+    beta_initializer, gamma_initializer : str or Initializer
+    running_mean_initializer, running_variance_initializer : str or Initializer
+    skip_nonfinite : bool; a channel with NaN or infinite statistics leaves its running ones alone
+        The output is NaN, so the accident is seen. False lets them in, as Gluon does. A variance
+        that overflows (3.4e38 in float32) is one, too; 'fused' alone gets the output right then.
+    synchronized : bool; True takes the statistics of the whole batch, shared by several workers
+        See `gluon_bn.workers`. All make their layers in the same order, and call them in training
+        equally often. With the kernels 'fused' and 'analytic', without sample_weight.
+    kernel : str, how it is computed, see `gluon_bn.kernels`; 'auto' takes the fastest that fits
+    average, affine : parts of your own, see `gluon_bn.averages` and `gluon_bn.affine`
+    **kwargs : prefix and params, as for every Block
 
-    Inputs: X, shape (N, C, ...), float16, bfloat16, float32 or float64, `mx.nd` (sparse too) or
-    `mx.np`; and optionally sample_weight, shape (N,), the weight of each example in the batch
-    statistics (TensorFlow's batch_weights; always computed by the textbook kernel).
-    Output: like X.
+    Raises
+    ------
+    TypeError, ValueError : for what it cannot take, before anything is computed or moved
 
-    Raises TypeError or ValueError, before anything is computed or moved, for what it cannot take.
+    Examples
+    --------
+    >>> layer = gluon_bn.BatchNorm(2)
+    >>> layer.initialize()
+    >>> with autograd.record():
+    ...     Y = layer(nd.array([[1, 2], [3, 6]]))
+    >>> print(Y.asnumpy().round(3).tolist(), layer.running_mean.data().asnumpy().round(3))
+    [[-1.0, -1.0], [1.0, 1.0]] [0.2 0.4]
     """
 
     _options = ("num_features", *OPTIONS)
-    _state_rows = ()  # what stands before the C in the shape of the statistics
+    _state_rows: tuple[int, ...] = ()  # what stands before the C in the shape of the statistics
     _synchronizes = True  # whether several workers can share the statistics
     _per_example = False  # whether anything differs by example, so that axis 0 must be the batch's
 
     def __init__(
         self,
-        num_features=0,
-        num_dims=None,
+        num_features: int = 0,
+        num_dims: int | None = None,
         *,
-        axis=1,
-        momentum=0.9,
-        epsilon=1e-5,
-        center=True,
-        scale=True,
-        use_global_stats=False,
-        activation=None,
-        unbiased=False,
-        zero_debias=False,
+        axis: int = 1,
+        momentum: float | None = 0.9,
+        epsilon: float = 1e-5,
+        center: bool = True,
+        scale: bool = True,
+        use_global_stats: bool = False,
+        activation: str | None = None,
+        unbiased: bool = False,
+        zero_debias: bool = False,
         beta_initializer="zeros",
         gamma_initializer="ones",
         running_mean_initializer="zeros",
         running_variance_initializer="ones",
-        skip_nonfinite=True,
-        synchronized=False,
-        kernel="auto",
+        skip_nonfinite: bool = True,
+        synchronized: bool = False,
+        kernel: str = "auto",
         average=None,
         affine=None,
         **kwargs,
-    ):
+    ) -> None:
         super().__init__(**kwargs)
         self.num_features, self.num_dims, self.axis = num_features, num_dims, axis
         self.momentum, self.epsilon, self.activation = momentum, epsilon, activation
@@ -127,7 +132,6 @@ class BatchNorm(ArrayBlock):
         self._per_example = self._per_example or bool(self.affine.rows)
         check_options(self)
         kernels.check_name(kernel)
-
         shape = (*self.affine.rows, num_features)
         self.gamma = self._parameter("gamma", gamma_initializer, scale, shape)
         self.beta = self._parameter("beta", beta_initializer, center, shape)
@@ -147,7 +151,7 @@ class BatchNorm(ArrayBlock):
         ours = {averages.__name__, PerChannel.__module__}
         return super()._arguments() if {part.__module__ for part in parts} <= ours else None
 
-    def forward(self, X, sample_weight=None):
+    def forward(self, X: Array, sample_weight: OptArray = None) -> Array:
         return super().forward(X, *(() if sample_weight is None else (sample_weight,)))
 
     def check(self, X, sample_weight=None):
@@ -163,21 +167,13 @@ class BatchNorm(ArrayBlock):
     def graph(self, X, *inputs, **parameters):
         """In a hybridized network: the native kernel's own operator where it fits, no Python in
         the step; otherwise an operator that calls this Block."""
-        fits = self.average.by_kernel and self.affine.by_kernel and not inputs and self._on_cpu()
-        of_a_subclass = type(self).compute, type(self).normalize
-        fits = (
-            fits
-            and self._channel is None
-            and of_a_subclass == (BatchNorm.compute, BatchNorm.normalize)
-        )
-        if not fits or self.kernel not in ("auto", "native") or kernels.why_not("native"):
+        own = (type(self).compute, type(self).normalize) != (BatchNorm.compute, BatchNorm.normalize)
+        parts_fit = self.average.by_kernel and self.affine.by_kernel and self._channel is None
+        if own or not parts_fit or inputs or self.kernel not in ("auto", "native"):
             return super().graph(X, *inputs, **parameters)
-        parameters = {name: s.as_nd_ndarray() for name, s in parameters.items()}
-        options = {name: getattr(self, name) for name in native_graph.OPTIONS}
-        Y = native_graph.batch_norm_symbol(
-            X.as_nd_ndarray(), **parameters, eps=self.epsilon, vectors=True, **options
-        )
-        return Y.as_np_ndarray() if isinstance(X, mx.sym.np._Symbol) else Y
+        if kernels.why_not("native") or not self.on_cpu():
+            return super().graph(X, **parameters)
+        return native_graph.symbol_of(self, X, parameters)
 
     def operator(self, prop):
         if self._channel is not None and self.average.by_kernel and self.affine.by_kernel:
@@ -186,13 +182,6 @@ class BatchNorm(ArrayBlock):
 
                 return SynchronizedOperator(prop)
         return super().operator(prop)
-
-    def _on_cpu(self):
-        try:
-            places = self.gamma.list_ctx()
-        except RuntimeError:  # drawn before it has values
-            return True
-        return all(place.device_type.startswith("cpu") for place in places)
 
     def compute(self, X, sample_weight=None, labels=None, *, gamma, beta, **running):
         """The layer on `mx.nd` arrays, in the mode that autograd is in."""
@@ -233,28 +222,14 @@ class BatchNorm(ArrayBlock):
         if training:
             self._warn_if_single(X, axis)
             if mean is not running["running_mean"]:  # a kernel may have moved it in place
-                self._keep(mean, var, running)
+                averages.keep(self, mean, var, running)
         return Y if "activation" in kernel.OPTIONS else activate(Y, self.activation)
-
-    def _keep(self, mean, var, running):
-        """Move the running statistics; not where the batch's were NaN or infinite."""
-        with autograd.pause():
-            mean, var = (cast(s, running["running_mean"].dtype) for s in (mean, var))
-            finite = None
-            if self.skip_nonfinite:
-                finite = nd.contrib.isfinite(mean) * nd.contrib.isfinite(var)
-            for name, value in self.average.moved(self, mean, var, **running).items():
-                old = running[name]
-                old[:] = value if finite is None else nd.where(finite, value, old)
 
     def _warn_if_single(self, X, axis):
         if not self._warned and X.size == X.shape[axis] and self._channel is None:
             self._warned = True
-            warnings.warn(
-                f"{self.name} was given one value per channel in training, X of shape {X.shape}: "
-                f"{ONE_VALUE}",
-                stacklevel=9,  # who calls it
-            )
+            said = f"{self.name} was given one value per channel in training, X of shape {X.shape}"
+            warnings.warn(f"{said}: {ONE_VALUE}", stacklevel=9)  # who calls it
 
     def cast(self, dtype):
         """Parameters and statistics stay in float32 when the network goes to float16, as Gluon's:

@@ -12,7 +12,9 @@ in the type of computation, and axes are counted from the front. All of this onc
 
 import inspect
 import threading
+from collections.abc import Callable
 from functools import wraps
+from typing import TypeVar
 
 import mxnet as mx
 from mxnet import nd
@@ -33,6 +35,8 @@ from gluon_bn.arguments import (
     either_kind,
     lay_along,
 )
+
+F = TypeVar("F", bound=Callable)  # what is decorated keeps its signature
 
 
 class _Here(threading.local):
@@ -59,7 +63,7 @@ def by_a_block():
     return _called_by("block")
 
 
-def _decorator(place, lay_for_block=False, none_is_filled=False):
+def _decorator(place, lay_for_block=False, none_is_filled=False) -> Callable[[F], F]:
     """place(X, axis): checks X; the axis (or axes) in form, and that of gamma and beta."""
 
     def decorate(function):
@@ -162,7 +166,7 @@ def _positions_of_each_example(X, axis):
     return axis, axis
 
 
-def moments(function):
+def moments(function: F) -> F:
     """The mean of all of X is an array of rank 0 in `mx.np`; `mx.nd` has none."""
     function = _decorator(_averaged)(function)
 
@@ -172,7 +176,7 @@ def moments(function):
         whole = isinstance(X, mx.np.ndarray) and len(check_axes(axis, X.ndim)) == X.ndim
         return tuple(a.reshape(()) for a in result) if whole and not keepdims else result
 
-    return call
+    return call  # type: ignore[return-value]
 
 
 normalize = _decorator(_anywhere)

@@ -25,17 +25,36 @@ RUNNING = ("running_mean", "running_var")
 
 
 def compare_with_gluon(model, batches, steps, lr, *, norm="auto", seed=0, on_step=None, **options):
-    """Train `model` with our layer and with Gluon's side by side; return a list, one dict a step.
+    """Train `model` with our layer and with Gluon's side by side.
 
-    model : a name in `gluon_bn.models.MODELS`; options : more for it.
-    batches : an iterable of (X, y), gone over as often as `steps` batches need it.
-    lr : the learning rate of plain SGD.
-    norm : our layer's kernel.
-    on_step : called with each dict when it is new.
+    Parameters
+    ----------
+    model : str, a name in `gluon_bn.models.MODELS`
+    batches : iterable of (X, y), gone over as often as `steps` batches need it
+    steps : int
+    lr : float, the learning rate of plain SGD
+    norm : str, our layer's kernel
+    seed : int
+    on_step : function, called with each dict when it is new
+    **options : more for the model
 
-    A dict is {"step" (from 1), "loss": {"ours", "gluon"}, "one_step": {...}, "drift": {...}}. The
-    last two hold the largest absolute difference of the "outputs" (the scores), of the "gradients"
-    (of the mean loss) and of the "running_statistics" (after the step).
+    Returns
+    -------
+    list of dict, one a step
+        {"step" (from 1), "loss": {"ours", "gluon"}, "one_step": {...}, "drift": {...}}. The last
+        two hold the largest absolute difference of the "outputs" (the scores), of the "gradients"
+        (of the mean loss) and of the "running_statistics" (after the step).
+
+    Raises
+    ------
+    TypeError, ValueError : the model is unknown, steps is no count, or batches yields nothing
+
+    Examples
+    --------
+    >>> X, y = nd.random.uniform(shape=(4, 1, 28, 28)), nd.array([0, 1, 2, 3])
+    >>> [step] = comparison.compare_with_gluon("lenet", [(X, y)], steps=1, lr=0.1)
+    >>> step["one_step"]["outputs"] < 1e-3
+    True
     """
     if model not in MODELS:
         raise ValueError(f"model {model!r} is unknown; choose one of {', '.join(MODELS)}")

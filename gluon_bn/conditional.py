@@ -4,12 +4,14 @@ An example is normalized like any other of its batch, then scaled and shifted by
 label.
 """
 
+from __future__ import annotations
+
 import numpy as np
 from mxnet import nd
 from mxnet.gluon import nn
 
 from gluon_bn.affine import PerClass
-from gluon_bn.arguments import as_nd, check_count, check_labels
+from gluon_bn.arguments import Array, as_nd, check_count, check_labels
 from gluon_bn.base import ArrayBlock
 from gluon_bn.blocks import OPTIONS, BatchNorm
 
@@ -21,21 +23,42 @@ class ConditionalBatchNorm(BatchNorm):
     The statistics are shared by the classes: an example is normalized by the whole batch and then
     scaled and shifted by the row of its label.
 
-    Parameters: as `BatchNorm`, and
-    num_classes: the number of labels; gamma and beta have shape (num_classes, C).
-    per_class_statistics: True also keeps running statistics per class, (num_classes, C), and
-        normalizes each example by the examples of its own label (domain-specific batch norm, Chang
-        et al., 2019). A class that a batch does not contain keeps its statistics as they were.
+    Inputs: X (N, C, ...), and labels (N,), integers in [0, num_classes) of any integer or floating
+    type. Output: like X.
 
-    Inputs: X, (N, C, ...), and labels, (N,), integers in [0, num_classes) of any integer or
-    floating type. Anything else is a ValueError that names the first bad label.
+    Parameters
+    ----------
+    num_features : int, the channels C
+    num_classes : int, the number of labels; gamma and beta have shape (num_classes, C)
+    num_dims : int, the rank of X, or None for any from 2 up
+    per_class_statistics : bool; True also keeps running statistics per class, (num_classes, C)
+        Each example is then normalized by the examples of its own label (domain-specific batch
+        norm, Chang et al., 2019). A class that a batch does not contain keeps its statistics.
+    **options : as for `BatchNorm`
+
+    Raises
+    ------
+    TypeError, ValueError : for what it cannot take; a label out of range is named
+
+    Examples
+    --------
+    >>> layer = gluon_bn.ConditionalBatchNorm(2, num_classes=10)
+    >>> layer.initialize()
+    >>> layer(nd.ones((3, 2, 4, 4)), nd.array([0, 9, 9])).shape, layer.gamma.shape
+    ((3, 2, 4, 4), (10, 2))
     """
 
     _options = (*BatchNorm._options, "num_classes", "per_class_statistics")
 
     def __init__(
-        self, num_features, num_classes, num_dims=None, *, per_class_statistics=False, **options
-    ):
+        self,
+        num_features: int,
+        num_classes: int,
+        num_dims: int | None = None,
+        *,
+        per_class_statistics: bool = False,
+        **options,
+    ) -> None:
         check_count("num_classes", num_classes, least=1)
         # A worker without an example of a class would leave the others waiting.
         self._synchronizes = not per_class_statistics
@@ -45,9 +68,24 @@ class ConditionalBatchNorm(BatchNorm):
         self.num_classes, self.per_class_statistics = num_classes, per_class_statistics
 
     @classmethod
-    def from_batch_norm(cls, layer, num_classes, **options):
-        """Widen a trained `BatchNorm`, ours or Gluon's, into a layer that computes the same
-        function: every class starts with a copy of its gamma and beta."""
+    def from_batch_norm(cls, layer, num_classes: int, **options) -> ConditionalBatchNorm:
+        """Widen a trained `BatchNorm`, ours or Gluon's, into a layer that computes the same: every
+        class starts with a copy of its gamma and beta.
+
+        Parameters
+        ----------
+        layer : BatchNorm or gluon.nn.BatchNorm, with values
+        num_classes : int
+        **options : of the new layer, where it is to differ
+
+        Returns
+        -------
+        ConditionalBatchNorm
+
+        Raises
+        ------
+        TypeError, ValueError : the layer is another one, or has no values yet
+        """
         if isinstance(layer, ConditionalBatchNorm) or not isinstance(
             layer, (BatchNorm, nn.BatchNorm)
         ):
@@ -86,7 +124,7 @@ class ConditionalBatchNorm(BatchNorm):
                 as_nd(parameter.data(place))[:] = values[name][place]  # a row becomes every row
         return wide
 
-    def forward(self, X, labels):
+    def forward(self, X: Array, labels: Array) -> Array:  # type: ignore[override]
         return ArrayBlock.forward(self, X, labels)
 
     def check(self, X, labels):

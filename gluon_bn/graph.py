@@ -214,7 +214,7 @@ class BlockOperator(mx.operator.CustomOp):
         finish([*out_grad, *in_data[:first], *in_data[last:], *in_grad, *aux])
 
 
-_registered = set()
+_registered: set[str] = set()
 
 
 def _register(name):

@@ -1,5 +1,7 @@
 """What happens inside a network: the signal on its way up, the gradient on its way down.
 
+::
+
     report = activation_report(net, X, y)
     print(report)                      # a table, one line for each layer
     report.only("Activation").plot()   # a picture
@@ -9,11 +11,13 @@ It works for any Gluon network, built with our layers, Gluon's or your own, hybr
 leaves it as it was.
 """
 
+from __future__ import annotations
+
 import contextlib
 import re
 import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
-from typing import Optional
 
 import mxnet as mx
 import numpy as np
@@ -21,6 +25,8 @@ from mxnet import autograd, gluon, nd
 from mxnet.gluon import Block, HybridBlock, nn
 
 from gluon_bn.arguments import (
+    Array,
+    OptArray,
     accepting,
     as_nd,
     cast,
@@ -42,33 +48,55 @@ FLAT = {
 }
 
 
-def activation_report(net, X, y=None, loss=None, *, training=True, keep=10_000):
+def activation_report(
+    net: Block,
+    X: Array,
+    y: OptArray = None,
+    loss: Callable | None = None,
+    *,
+    training: bool = True,
+    keep: int = 10_000,
+) -> ActivationReport:
     """Run one batch through `net`, forward and backward, and measure what leaves each layer.
 
-    Parameters
-    ----------
-    net: an initialized Gluon Block whose shapes are known (it has seen a batch).
-    X: its input, an `mx.nd` or `mx.np` array with the examples on axis 0.
-    y: labels, (N,). The gradients are then those of the mean loss of the batch.
-    loss: a function loss(output, y), by default the softmax cross entropy; without y, loss(output).
-        Without both, a gradient of length 1 in a random but always the same direction is sent back
-        from the output: enough to see how it grows or shrinks on its way.
-    training: True normalizes by the statistics of the batch, False by the running ones. Dropout
-        drops nothing in either case, because it would use up random numbers.
-    keep: how many values of each layer are kept for histograms.
-
-    Returns an `ActivationReport`: a row for each layer in the order in which they computed; a layer
-    that computes twice has two. Containers such as HybridSequential have none, and a Dense with an
-    activation is one layer. All numbers are float64, whatever the network computes in.
+    A layer that computes twice has two rows. Containers such as HybridSequential have none, and a
+    Dense with an activation is one layer. All numbers are float64, whatever the net computes in.
 
     The network is left as it was, also after an error: parameters, running statistics, gradients,
     attributes, hybridization. No random numbers are used (unless a Block of yours draws some).
 
-    Raises TypeError for what is no Block or no array, ValueError for a network without values or
-    with shapes not known yet, and for labels that do not fit.
+    Parameters
+    ----------
+    net : Block, initialized, whose shapes are known (it has seen a batch)
+    X : array, its input, with the examples on axis 0
+    y : array (N,), labels; the gradients are then those of the mean loss of the batch
+    loss : function loss(output, y), by default the softmax cross entropy; without y, loss(output)
+        Without both, a gradient of length 1 in a random but always the same direction is sent back
+        from the output: enough to see how it grows or shrinks on its way.
+    training : bool; True normalizes by the statistics of the batch, False by the running ones
+        Dropout drops nothing in either case, because it would use up random numbers.
+    keep : int, how many values of each layer are kept for histograms
+
+    Returns
+    -------
+    ActivationReport, a row for each layer in the order in which they computed
+
+    Raises
+    ------
+    TypeError : net is no Block or X no array
+    ValueError : the network has no values or shapes yet, or the labels do not fit
+
+    Examples
+    --------
+    >>> net = nn.Sequential()
+    >>> net.add(nn.Dense(2, in_units=2, weight_initializer="ones"), nn.Activation("relu"))
+    >>> net.initialize()
+    >>> report = inspection.activation_report(net, nd.array([[1, 3], [-2, -2]]))
+    >>> report["0"].mean, report["1"].flat
+    (0.0, 0.5)
     """
     _check(net, X, y)
-    calls = []
+    calls: list = []
     with _left_as_it_was(net), autograd.pause():
         for block in all_blocks(net):
             if isinstance(block, nn.Dropout):
@@ -99,38 +127,70 @@ def activation_report(net, X, y=None, loss=None, *, training=True, keep=10_000):
 
 @dataclass
 class LayerReport:
-    """What left one layer, and the gradient that arrived there."""
+    """What left one layer, and the gradient that arrived there; a row of an `ActivationReport`.
 
-    name: str  # as in `save_parameters` files: '3' or '2.0.norm1'
-    kind: str  # the class of the Block
-    shape: tuple  # of its output
-    mean: float  # of all its values
-    std: float  # their standard deviation
-    between: float  # how much a unit differs between examples: the root mean square, over the
-    #                 units, of its standard deviation over the batch; NaN for a batch of one
-    flat: Optional[float]  # share of values where the activation is flat: its slope is below a
-    #                        tenth of the largest (0 for relu); None for layers without activation
-    dead: Optional[float]  # share of units (entries of axis 1) that are flat for the whole batch
-    gradient: float  # length (Euclidean norm) of dL/dy, y what left this layer; 0 if none arrives
-    weight_gradient: Optional[float]  # length of dL/dw, w all weights of this layer
-    values: np.ndarray = field(repr=False)  # some of the values, evenly picked, float64
+    Parameters
+    ----------
+    name : str, as in `save_parameters` files: '3' or '2.0.norm1'
+    kind : str, the class of the Block
+    shape : tuple, of its output
+    mean, std : float, of all its values
+    between : float, how much a unit differs between examples
+        The root mean square, over the units, of its standard deviation over the batch; NaN for a
+        batch of one.
+    flat : float, the share of values where the activation is flat; None without activation
+        Its slope is below a tenth of the largest, 0 for relu.
+    dead : float, the share of units (entries of axis 1) that are flat for the whole batch, or None
+    gradient : float, length (Euclidean norm) of dL/dy, y what left this layer; 0 if none arrives
+    weight_gradient : float, length of dL/dw, w all weights of this layer, or None
+    values : NumPy array in float64, some of the values, evenly picked
+
+    Examples
+    --------
+    >>> inspection.ActivationReport.COLUMNS[:4]
+    ('name', 'kind', 'shape', 'mean')
+    """
+
+    name: str
+    kind: str
+    shape: tuple
+    mean: float
+    std: float
+    between: float
+    flat: float | None
+    dead: float | None
+    gradient: float
+    weight_gradient: float | None
+    values: np.ndarray = field(repr=False)
 
 
 class ActivationReport:
-    """The rows of `activation_report`; printing it gives a table."""
+    """The rows of `activation_report`; printing it gives a table.
+
+    Parameters
+    ----------
+    rows : iterable of LayerReport
+
+    Examples
+    --------
+    >>> net = nn.Dense(2, in_units=2, weight_initializer="ones")
+    >>> net.initialize()
+    >>> inspection.activation_report(net, nd.array([[1, 3], [-2, -2]])).column("kind")
+    ['Dense']
+    """
 
     COLUMNS = tuple(column.name for column in fields(LayerReport) if column.name != "values")
 
-    def __init__(self, rows):
+    def __init__(self, rows: Iterable[LayerReport]) -> None:
         self.rows = list(rows)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.rows)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[LayerReport]:
         return iter(self.rows)
 
-    def __getitem__(self, which):
+    def __getitem__(self, which: int | str) -> LayerReport:
         """The row of a name, '3', or of a position, 3."""
         if isinstance(which, int):
             return self.rows[which]
@@ -142,7 +202,7 @@ class ActivationReport:
             + ", ".join(repr(row.name) for row in self.rows)
         )
 
-    def only(self, *kinds):
+    def only(self, *kinds: str) -> ActivationReport:
         """A report of the layers of these kinds, such as 'Activation' or 'Dense'."""
         found = [row for row in self.rows if row.kind in kinds]
         if not found:
@@ -152,7 +212,7 @@ class ActivationReport:
             )
         return ActivationReport(found)
 
-    def column(self, name):
+    def column(self, name: str) -> list:
         """One column as a list, from the first layer to the last; `name` is one of COLUMNS."""
         if name not in self.COLUMNS:
             raise ValueError(f"there is no column {name!r}; there are {', '.join(self.COLUMNS)}")
@@ -165,7 +225,7 @@ class ActivationReport:
         rows = [{key: getattr(row, key) for key in self.COLUMNS} for row in self.rows]
         return pandas.DataFrame(rows).set_index("name")
 
-    def plot(self, title=None):
+    def plot(self, title: str | None = None):
         """A picture of the table: see `gluon_bn.plotting.plot_report`."""
         from gluon_bn.plotting import plot_report
 

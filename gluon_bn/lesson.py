@@ -1,5 +1,7 @@
 """What every chapter starts with: threads, data, and the setting for a quick run.
 
+::
+
     from gluon_bn import lesson
     lesson.start()                      # threads, figures in the notebook; says what it found
     data = lesson.fashion_mnist()       # Fashion-MNIST, or the stand-in, announced
@@ -29,8 +31,16 @@ RECORDINGS = _folder("tests/golden/tf_contrib_batch_norm", "recordings")  # what
 def start(threads=None):
     """Prepare a notebook: MXNet's threads and memory, figures in the page. Say what is set.
 
-    threads : how many threads compute; None is all cores, or `OMP_NUM_THREADS`. Call it before
-    anything is computed, and restart the notebook to change the number (see `runtime.configure`).
+    Parameters
+    ----------
+    threads : int, how many threads compute; None is all cores, or `OMP_NUM_THREADS`
+        Call it before anything is computed, and restart the notebook to change the number (see
+        `gluon_bn.runtime.configure`).
+
+    Examples
+    --------
+    >>> lesson.start(threads=1)  # doctest: +ELLIPSIS
+    MXNet 1.9.1, Python ..., 1 thread on ...
     """
     from gluon_bn import runtime
 
@@ -49,15 +59,41 @@ def start(threads=None):
 
 
 def choose(full, fast):
-    """`full` in a chapter as it is read, `fast` where `GLUON_BN_FAST` asks for a quick run."""
+    """One setting for a chapter as it is read, another where `GLUON_BN_FAST` asks for a quick run.
+
+    Parameters
+    ----------
+    full, fast : anything
+
+    Returns
+    -------
+    full or fast
+
+    Examples
+    --------
+    >>> lesson.choose(10, fast=1) == (1 if lesson.FAST else 10)
+    True
+    """
     return fast if FAST else full
 
 
 def fashion_mnist(limit=None):
-    """Fashion-MNIST as a `gluon_bn.data.Dataset`, or, where it cannot be had, the stand-in.
+    """Fashion-MNIST, or, where it cannot be had, the stand-in. Prints which of the two it is.
 
-    limit : keep the first training images only; where `GLUON_BN_FAST` is set, at most 2,000 of them
-    and 1,000 for testing. Prints which of the two it is.
+    Parameters
+    ----------
+    limit : int, keep the first training images only; or None
+        Where `GLUON_BN_FAST` is set, at most 2,000 of them and 1,000 for testing.
+
+    Returns
+    -------
+    gluon_bn.data.Dataset
+
+    Examples
+    --------
+    >>> lesson.fashion_mnist(limit=1000).train_images.shape  # doctest: +SKIP
+    Fashion-MNIST: 1,000 training images, 10,000 test images
+    (1000, 28, 28)
     """
     from gluon_bn.data import DatasetNotFound, data_folder, dataset
 
@@ -83,9 +119,26 @@ def fashion_mnist(limit=None):
 
 
 def recorded(name):
-    """The content of a JSON file in `benchmarks/results`: runs too long for a lesson.
+    """The content of a JSON file in `benchmarks/results`: runs too long for a lesson. Prints the
+    command that wrote it and where it ran.
 
-    name : such as 'lenet.json'. Prints the command that wrote it and where it ran.
+    Parameters
+    ----------
+    name : str, such as 'lenet.json'
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    FileNotFoundError : there is no such record
+
+    Examples
+    --------
+    >>> sorted(lesson.recorded("lenet.json"))  # doctest: +ELLIPSIS
+    recorded in benchmarks/results/lenet.json by ...
+    ['command', 'machine', 'recipe', 'runs']
     """
     path = RESULTS / name
     try:

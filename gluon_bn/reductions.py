@@ -2,7 +2,8 @@
 
 No mathematics of normalization here, only a trick for speed. MXNet 1.9.1 reduces over axes an order
 of magnitude slower than it multiplies matrices, and the gradient of every broadcast is such a
-reduction. A product with a vector of ones does the same sum at the speed of memory.
+reduction. A product with a vector of ones does the same sum at the speed of memory. And counting:
+over how many values.
 """
 
 from math import prod
@@ -55,6 +56,12 @@ def count(X, axes, weights=None):
     if weights is None:
         return prod(X.shape[a] for a in axes)
     return sum_over(broadcast_like(weights, X), axes)
+
+
+def bessel(X, axes, weights=None):
+    """n / (n - 1), from the biased to the unbiased variance of n values (1 for a single value)."""
+    n = count(X, axes, weights)
+    return n / max(n - 1, 1) if weights is None else n / nd.maximum(n - 1, 1)
 
 
 def average(X, axes, weights=None):

@@ -5,6 +5,8 @@
 a part of the batch. The equations are in `gluon_bn.functional`; here are parameters and states.
 """
 
+from __future__ import annotations
+
 from mxnet import autograd, nd
 
 from gluon_bn import functional
@@ -32,15 +34,15 @@ class _Affine(ArrayBlock):
 
     def __init__(
         self,
-        axis=-1,
-        epsilon=1e-5,
-        center=True,
-        scale=True,
+        axis: int = -1,
+        epsilon: float = 1e-5,
+        center: bool = True,
+        scale: bool = True,
         beta_initializer="zeros",
         gamma_initializer="ones",
-        in_channels=0,
+        in_channels: int = 0,
         **kwargs,
-    ):
+    ) -> None:
         super().__init__(**kwargs)
         check_channel_axis(axis, per_example=self._per_example)
         self.axis = axis
@@ -64,7 +66,26 @@ class _Affine(ArrayBlock):
 
 
 class LayerNorm(_Affine):
-    """Layer normalization over one axis (Ba et al., 2016); Gluon's signature and parameters."""
+    """Layer normalization over one axis (Ba et al., 2016, equation (3)); Gluon's signature and
+    parameters, gamma and beta (C,).
+
+    Parameters
+    ----------
+    axis : int, what is averaged over, and has C entries
+    epsilon : float > 0
+    center, scale : bool; False fixes beta at 0, gamma at 1
+    beta_initializer, gamma_initializer : str or Initializer
+    in_channels : int, the channels C; 0 takes them from the first batch
+    **kwargs : prefix and params
+
+    Examples
+    --------
+    >>> layer = gluon_bn.LayerNorm()
+    >>> layer.initialize()
+    >>> print(layer(nd.array([[1, 5], [2, 4]])).asnumpy().round(3))
+    [[-1.  1.]
+     [-1.  1.]]
+    """
 
     _per_example = False
 
@@ -73,19 +94,38 @@ class LayerNorm(_Affine):
 
 
 class InstanceNorm(_Affine):
-    """Instance normalization (Ulyanov et al., 2016); Gluon's signature: scale is off by default."""
+    """Instance normalization (Ulyanov et al., 2016, equation (2)), for X of rank 3 or more; Gluon's
+    signature: scale is off by default.
+
+    Parameters
+    ----------
+    axis : int, that of the channels
+    epsilon : float > 0
+    center, scale : bool; False fixes beta at 0, gamma at 1
+    beta_initializer, gamma_initializer : str or Initializer
+    in_channels : int, the channels C; 0 takes them from the first batch
+    **kwargs : prefix and params
+
+    Examples
+    --------
+    >>> layer = gluon_bn.InstanceNorm()
+    >>> layer.initialize()
+    >>> print(layer(nd.array([[[1, 5], [2, 4]]])).asnumpy().round(3))
+    [[[-1.  1.]
+      [-1.  1.]]]
+    """
 
     def __init__(
         self,
-        axis=1,
-        epsilon=1e-5,
-        center=True,
-        scale=False,
+        axis: int = 1,
+        epsilon: float = 1e-5,
+        center: bool = True,
+        scale: bool = False,
         beta_initializer="zeros",
         gamma_initializer="ones",
-        in_channels=0,
+        in_channels: int = 0,
         **kwargs,
-    ):
+    ) -> None:
         initializers = beta_initializer, gamma_initializer
         super().__init__(axis, epsilon, center, scale, *initializers, in_channels, **kwargs)
 
@@ -98,22 +138,39 @@ class InstanceNorm(_Affine):
 
 
 class GroupNorm(_Affine):
-    """Group normalization (Wu and He, 2018). Gluon's signature, but gamma and beta are per channel,
-    (C,), as in the paper; those of Gluon 1.9.1 are per group, (num_groups,)."""
+    """Group normalization (Wu and He, 2018, equations (2) to (7)). Gluon's signature, but gamma and
+    beta are per channel, (C,), as in the paper; those of Gluon 1.9.1 are per group, (num_groups,).
+
+    Parameters
+    ----------
+    num_groups : int that divides C
+    epsilon : float > 0
+    center, scale : bool; False fixes beta at 0, gamma at 1
+    beta_initializer, gamma_initializer : str or Initializer
+    in_channels : int, the channels C; 0 takes them from the first batch
+    **kwargs : prefix and params
+
+    Examples
+    --------
+    >>> layer = gluon_bn.GroupNorm(num_groups=2)
+    >>> layer.initialize()
+    >>> print(layer(nd.array([[1, 5, 2, 4]])).asnumpy().round(3))
+    [[-1.  1. -1.  1.]]
+    """
 
     _options = ("num_groups", "epsilon", "center", "scale")
 
     def __init__(
         self,
-        num_groups=1,
-        epsilon=1e-5,
-        center=True,
-        scale=True,
+        num_groups: int = 1,
+        epsilon: float = 1e-5,
+        center: bool = True,
+        scale: bool = True,
         beta_initializer="zeros",
         gamma_initializer="ones",
-        in_channels=0,
+        in_channels: int = 0,
         **kwargs,
-    ):
+    ) -> None:
         check_count("num_groups", num_groups, least=1)
         initializers = beta_initializer, gamma_initializer
         super().__init__(1, epsilon, center, scale, *initializers, in_channels, **kwargs)
@@ -132,14 +189,36 @@ class GroupNorm(_Affine):
 
 class RMSNorm(ArrayBlock):
     """Root mean square normalization over one axis (Zhang and Sennrich, 2019, equation (4)): layer
-    normalization without the mean and without beta. epsilon is that of LLaMA; PyTorch's default is
-    the precision of the type of X."""
+    normalization without the mean and without beta.
+
+    Parameters
+    ----------
+    axis : int, what is averaged over, and has C entries
+    epsilon : float > 0; LLaMA's, where PyTorch's default is the precision of the type of X
+    scale : bool; False fixes gamma at 1
+    gamma_initializer : str or Initializer
+    in_channels : int, the channels C; 0 takes them from the first batch
+    **kwargs : prefix and params
+
+    Examples
+    --------
+    >>> layer = gluon_bn.RMSNorm()
+    >>> layer.initialize()
+    >>> print(layer(nd.array([[1, 7]])).asnumpy().round(3))
+    [[0.2 1.4]]
+    """
 
     _options = ("axis", "epsilon", "scale")
 
     def __init__(
-        self, axis=-1, epsilon=1e-6, scale=True, gamma_initializer="ones", in_channels=0, **kwargs
-    ):
+        self,
+        axis: int = -1,
+        epsilon: float = 1e-6,
+        scale: bool = True,
+        gamma_initializer="ones",
+        in_channels: int = 0,
+        **kwargs,
+    ) -> None:
         super().__init__(**kwargs)
         check_channel_axis(axis)
         check_eps(epsilon, "epsilon")
@@ -161,11 +240,24 @@ class RMSNorm(ArrayBlock):
 
 
 class PixelNorm(ArrayBlock):
-    """Pixelwise feature vector normalization (Karras et al., 2018, section 4.2); no parameters."""
+    """Pixelwise feature vector normalization (Karras et al., 2018, section 4.2); no parameters to
+    learn.
+
+    Parameters
+    ----------
+    epsilon : float > 0
+    axis : int, that of the channels
+    **kwargs : prefix and params
+
+    Examples
+    --------
+    >>> print(gluon_bn.PixelNorm()(nd.array([[1, 7]])).asnumpy().round(3))
+    [[0.2 1.4]]
+    """
 
     _options = ("epsilon", "axis")
 
-    def __init__(self, epsilon=1e-8, axis=1, **kwargs):
+    def __init__(self, epsilon: float = 1e-8, axis: int = 1, **kwargs) -> None:
         super().__init__(**kwargs)
         check_eps(epsilon, "epsilon")
         check_channel_axis(axis, per_example=True)
@@ -184,7 +276,7 @@ class PixelNorm(ArrayBlock):
 class BatchRenorm(BatchNorm):
     """Batch renormalization (Ioffe, 2017, Algorithm 1), with TensorFlow's moving averages.
 
-    The batch's x_hat is corrected towards what the running statistics would have given,
+    The batch's x_hat is corrected towards what the running statistics would have given::
 
         r = clip(stddev / renorm_stddev, r_min, r_max),
         d = clip((mean - renorm_mean) / renorm_stddev, -d_max, d_max),
@@ -195,7 +287,17 @@ class BatchRenorm(BatchNorm):
     `running_mean` and `running_stddev` move with `momentum` and serve prediction, where
     `running_var` = running_stddev^2 - epsilon.
 
-    Parameters: as `BatchNorm`, and r_min, r_max, d_max (None does not clip) and renorm_momentum.
+    Parameters
+    ----------
+    num_features, num_dims : as for `BatchNorm`
+    r_min, r_max, d_max : float, or None, which does not clip
+    renorm_momentum : float in [0, 1]
+    **options : as for `BatchNorm`
+
+    Examples
+    --------
+    >>> sorted(gluon_bn.BatchRenorm(3)._reg_params)[2:]
+    ['renorm_mean', 'renorm_stddev', 'running_mean', 'running_stddev', 'running_var']
     """
 
     _options = (*BatchNorm._options, "r_min", "r_max", "d_max", "renorm_momentum")
@@ -203,15 +305,15 @@ class BatchRenorm(BatchNorm):
 
     def __init__(
         self,
-        num_features=0,
-        num_dims=None,
+        num_features: int = 0,
+        num_dims: int | None = None,
         *,
-        r_min=None,
-        r_max=None,
-        d_max=None,
-        renorm_momentum=0.99,
+        r_min: float | None = None,
+        r_max: float | None = None,
+        d_max: float | None = None,
+        renorm_momentum: float = 0.99,
         **options,
-    ):
+    ) -> None:
         check_renorm(r_min, r_max, d_max, renorm_momentum, options)
         variance = options.get("running_variance_initializer", "ones")
         super().__init__(
@@ -229,14 +331,34 @@ class GhostBatchNorm(BatchNorm):
     in order. What does not divide is shared out: a part has at least `ghost_size` examples, if the
     batch has. In prediction it is `BatchNorm`.
 
-    Parameters: as `BatchNorm`, and ghost_size, at least 1.
+    Parameters
+    ----------
+    num_features, num_dims : as for `BatchNorm`
+    ghost_size : int, at least 1
+    **options : as for `BatchNorm`
+
+    Examples
+    --------
+    >>> layer = gluon_bn.GhostBatchNorm(1, ghost_size=2)
+    >>> layer.initialize()
+    >>> with autograd.record():
+    ...     Y = layer(nd.array([[1], [3], [10], [50]]))
+    >>> print(Y.asnumpy().round(3).ravel())
+    [-1.  1. -1.  1.]
     """
 
     _options = (*BatchNorm._options, "ghost_size")
     _synchronizes = False
     _per_example = True
 
-    def __init__(self, num_features=0, num_dims=None, *, ghost_size=32, **options):
+    def __init__(
+        self,
+        num_features: int = 0,
+        num_dims: int | None = None,
+        *,
+        ghost_size: int = 32,
+        **options,
+    ) -> None:
         check_count("ghost_size", ghost_size, least=1)
         super().__init__(num_features, num_dims, **options)
         self.ghost_size = ghost_size

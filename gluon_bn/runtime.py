@@ -1,6 +1,6 @@
 """How fast MXNet runs on this machine: its threads and its memory. And which machine this is.
 
-Importing the package changes nothing; a program says so once, before it computes:
+Importing the package changes nothing; a program says so once, before it computes::
 
     from gluon_bn import runtime
     runtime.configure()
@@ -20,6 +20,8 @@ ever, if the parent computed with more than one. Our kernels do not. Start such 
 'spawn', or compute with one thread.
 """
 
+from __future__ import annotations
+
 import ctypes
 import os
 import platform
@@ -30,15 +32,30 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _LARGE, _LARGEST_OLD = 2**30, 2**25  # bytes; glibc before 2.35 takes no more than the second
 
 
-def configure(threads=None):
-    """Use all cores and keep freed memory; return `describe()`, the record of what is set.
-
-    threads : how many threads compute. None: what the user set in `OMP_NUM_THREADS`, else as many
-        as there are cores. More threads than cores make MXNet slower, not faster.
+def configure(threads: int | None = None) -> dict:
+    """Use all cores and keep freed memory.
 
     Call it once, before anything is computed. A later call may lower the number but must not raise
     it: oneDNN keeps, by shape, the scratch memory it prepared for the smaller number of threads,
     and more threads write past its end. For another number start another process.
+
+    Parameters
+    ----------
+    threads : int, how many threads compute, or None: what `OMP_NUM_THREADS` says, else all cores
+        More threads than cores make MXNet slower, not faster.
+
+    Returns
+    -------
+    dict, `describe()`: the record of what is set
+
+    Raises
+    ------
+    TypeError, ValueError : threads is no number from 1 up
+
+    Examples
+    --------
+    >>> sorted(runtime.configure(threads=1))
+    ['allocator', 'cores', 'cpu', 'platform', 'threads']
     """
     if threads is not None:
         from gluon_bn.arguments import check_count
@@ -63,7 +80,7 @@ def configure(threads=None):
     return describe()
 
 
-def settle():
+def settle() -> None:
     """Wait until everything is computed that MXNet was asked for. Before weights are read.
 
     In prediction a convolution or a dense layer of oneDNN rearranges its weights, once it has used
@@ -75,14 +92,28 @@ def settle():
     And with `hybridize(static_alloc=True, static_shape=True)` MXNet forgets that batch norm,
     Gluon's or the native kernel, writes to its running statistics: whoever reads them right after a
     forward pass may get those of before.
+
+    Examples
+    --------
+    >>> runtime.settle()
     """
     import mxnet as mx
 
     mx.nd.waitall()
 
 
-def describe():
-    """What a record of a run says of the machine: a dict of plain values."""
+def describe() -> dict:
+    """What a record of a run says of the machine.
+
+    Returns
+    -------
+    dict of plain values
+
+    Examples
+    --------
+    >>> sorted(runtime.describe())
+    ['allocator', 'cores', 'cpu', 'platform', 'threads']
+    """
     return {
         "threads": threads(),
         "cores": cores(),
@@ -92,8 +123,18 @@ def describe():
     }
 
 
-def versions():
-    """The versions that decide what a run computes, for `metrics.json`."""
+def versions() -> dict[str, str]:
+    """The versions that decide what a run computes, for `metrics.json`.
+
+    Returns
+    -------
+    dict, name -> version
+
+    Examples
+    --------
+    >>> sorted(runtime.versions())
+    ['gluon_bn', 'mxnet', 'numpy', 'python']
+    """
     import mxnet
     import numpy
 
@@ -107,8 +148,18 @@ def versions():
     }
 
 
-def cores():
-    """How many cores this process may use; fewer than the machine has, under taskset or a quota."""
+def cores() -> int:
+    """How many cores this process may use; fewer than the machine has, under taskset or a quota.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> runtime.cores() >= 1
+    True
+    """
     try:
         count = len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
@@ -122,12 +173,25 @@ def cores():
     return count
 
 
-def busy_cores(seconds=0.2):
-    """How many cores other programs keep busy now, a fraction; 0 where that cannot be found out.
+def busy_cores(seconds: float = 0.2) -> float:
+    """How many cores other programs keep busy now.
 
     OpenMP's threads wait for each other by spinning. When another program takes the core of one,
     the others spin in vain: two threads on two cores train LeNet ten times slower beside a busy
     program, and one thread hardly notices it.
+
+    Parameters
+    ----------
+    seconds : float, for how long it looks
+
+    Returns
+    -------
+    float; 0 where that cannot be found out
+
+    Examples
+    --------
+    >>> runtime.busy_cores(seconds=0.01) >= 0
+    True
     """
 
     def ticks():
@@ -145,9 +209,19 @@ def busy_cores(seconds=0.2):
         return 0.0
 
 
-def own_threads():
+def own_threads() -> int:
     """How many threads loops of our own (the fused kernel's) should share: as many as MXNet was
-    given, or what `OMP_NUM_THREADS` says, or one for each core."""
+    given, or what `OMP_NUM_THREADS` says, or one for each core.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> 1 <= runtime.own_threads() <= runtime.cores()
+    True
+    """
     global _configured
     if _configured is None:
         asked = os.environ.get("OMP_NUM_THREADS", "")
@@ -155,11 +229,21 @@ def own_threads():
     return _configured
 
 
-_configured = None
+_configured: int | None = None
 
 
-def threads():
-    """How many threads MXNet's operators compute with; None where that cannot be found out."""
+def threads() -> int | None:
+    """How many threads MXNet's operators compute with.
+
+    Returns
+    -------
+    int, or None where that cannot be found out
+
+    Examples
+    --------
+    >>> runtime.threads() in (None, *range(1, 1000))
+    True
+    """
     return _in_engine("omp_get_max_threads")
 
 

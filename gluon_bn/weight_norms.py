@@ -2,6 +2,8 @@
 alone and normalize the weights of a Dense, convolution or transposed convolution of Gluon.
 """
 
+from __future__ import annotations
+
 import copy
 from math import prod
 
@@ -146,13 +148,28 @@ class WeightNorm(_Reparametrized):
     """w = g v / ||v||, length and direction apart (Salimans and Kingma, 2016, equation (2)).
 
     One g per output unit or channel; v is the layer's own `weight`. g starts at ||v||, so that a
-    wrapped layer starts as the same function. For Dense, Conv and ConvTranspose.
+    wrapped layer starts as the same function. Where all of v is zero there is no direction, and
+    ||v|| counts as 1: the output has no weights (w = 0), and v has the gradient g dL/dw, by which
+    it may leave zero.
 
-    Where all of v is zero there is no direction, and ||v|| counts as 1: the output has no weights
-    (w = 0), and v has the gradient g dL/dw, by which it may leave zero.
+    Parameters
+    ----------
+    layer : Dense, Conv or ConvTranspose of Gluon; its parameters become this Block's
+    **kwargs : prefix and params
+
+    Raises
+    ------
+    TypeError : the layer is another one
+
+    Examples
+    --------
+    >>> layer = gluon_bn.WeightNorm(nn.Dense(1, in_units=2, weight_initializer=mx.init.Constant(3)))
+    >>> layer.initialize()
+    >>> print(layer.g.data().asnumpy().round(3), layer(nd.ones((1, 2))).asnumpy())
+    [4.243] [[6.]]
     """
 
-    def __init__(self, layer, **kwargs):
+    def __init__(self, layer, **kwargs) -> None:
         super().__init__(layer, **kwargs)
         self.g = self._per_unit("g", _Start(self), True)
 
@@ -192,12 +209,28 @@ class SpectralNorm(_Reparametrized):
     without `u`, is near its bound after some training calls.) For a convolution the weight is read
     as the matrix (out, in x height x width), as in the paper.
 
-    A matrix whose largest singular value is not above `epsilon` counts as zero: it is not divided.
+    Parameters
+    ----------
+    layer : Dense, Conv or ConvTranspose of Gluon; its parameters become this Block's
+    iterations : int, at least 1
+    epsilon : float; a matrix whose sigma is not above it counts as zero, and is not divided
+    **kwargs : prefix and params
+
+    Raises
+    ------
+    TypeError, ValueError : the layer is another one; iterations or epsilon is not positive
+
+    Examples
+    --------
+    >>> layer = gluon_bn.SpectralNorm(nn.Dense(1, in_units=2, weight_initializer="ones"))
+    >>> layer.initialize()
+    >>> print(layer(nd.ones((1, 2))).asnumpy().round(3))
+    [[1.414]]
     """
 
     _options = ("iterations", "epsilon")
 
-    def __init__(self, layer, iterations=1, epsilon=1e-12, **kwargs):
+    def __init__(self, layer, iterations: int = 1, epsilon: float = 1e-12, **kwargs) -> None:
         super().__init__(layer, **kwargs)
         check_count("iterations", iterations, least=1)
         check_eps(epsilon, "epsilon")

@@ -17,6 +17,9 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "docs" / "book"))
 CHAPTERS = sorted(path.stem for path in (ROOT / "chapters").glob("[0-9][0-9]_*.ipynb"))
 SOLUTIONS = sorted(path.stem for path in (ROOT / "chapters" / "solutions").glob("*.ipynb"))
+REFERENCE = re.findall(
+    r"^ +(gluon_bn[\w.]+)$", (ROOT / "docs/reference.md").read_text("utf-8"), re.M
+)
 PAGES = [
     "index",
     "search",
@@ -24,6 +27,8 @@ PAGES = [
     "docs/conventions",
     "docs/checking",
     "docs/results",
+    "docs/reference",
+    *(f"docs/reference/{name}" for name in REFERENCE),
     *(f"chapters/{name}" for name in CHAPTERS),
     *(f"chapters/solutions/{name}" for name in SOLUTIONS),
 ]
@@ -67,7 +72,9 @@ def test_every_page_is_there_and_no_other(site):
         for path in site.rglob("*.html")
         if "_static" not in path.parts
     }
-    assert pages == set(PAGES)
+    sources = {name for name in pages if name.startswith("_modules/")}
+    assert pages - sources == set(PAGES)
+    assert {"_modules/gluon_bn/functional", "_modules/gluon_bn/blocks"} < sources
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -110,7 +117,7 @@ def test_links_between_pages_lead_somewhere(read, identities, site, name):
 @pytest.mark.parametrize("name", PAGES)
 def test_no_markup_is_left_over(read, name):
     article = copy.copy(read(name).find("article") or read(name).find("main"))
-    for code in article.select("pre, code, .math"):
+    for code in article.select("pre, code, .math, .sig, dt strong"):
         code.decompose()
     text = article.get_text()
     for raw in ("$", "\\frac", "```", ":::", "{math}", "{toctree}", "{note}", "](", "**"):
@@ -160,6 +167,21 @@ def test_every_page_lists_the_worked_solutions(read):
     ]
 
 
+@pytest.mark.parametrize("name", REFERENCE)
+def test_a_page_of_the_reference_shows_its_module_with_an_example_and_its_source(read, site, name):
+    page = read(f"docs/reference/{name}")
+    assert page.select_one("h1").find(string=True) == name
+    for entry in page.select("article dl.py.function, article dl.py.class"):
+        if entry.select_one("dl.field-list"):  # more than one line to say
+            assert ">>> " in entry.get_text(), entry.get_text()[:80]
+        source, _, line = entry.select_one("a.reference.internal[href*=_modules]")[
+            "href"
+        ].partition("#")
+        text = (site / "docs/reference" / source).read_text("utf-8")
+        assert f'id="{line}"' in text
+    assert page.select("article dl.py")
+
+
 def test_mathematics_is_on_board(site, read):
     assert (site / "_static/mathjax/tex-svg.js").stat().st_size > 1e6
     assert "tex-svg.js" in str(read("docs/symbols"))
@@ -198,7 +220,7 @@ def page():
         (name, width)
         for name in PAGES
         for width in (1280, 390)
-        if width == 390 or "/solutions/" not in name
+        if width == 390 or not re.search("/solutions/|/reference/", name)
     ],
 )  # the narrow page is the harder one
 def test_a_page_opens_from_disk(site, read, page, name, width):

@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import io
 import json
 import os
 import resource
@@ -18,7 +19,8 @@ from typer.testing import CliRunner
 
 from gluon_bn import runtime
 from gluon_bn.checkpoint import read_checkpoint, write_atomically
-from gluon_bn.cli import _parameters_writer, app
+from gluon_bn.cli import app
+from gluon_bn.cli.runs import parameters_writer, progress_bar
 
 ROOT = Path(__file__).parent.parent
 NOWHERE = {
@@ -384,6 +386,18 @@ def test_letters_that_the_terminal_has_not(name, environment, tmp_path):
     assert "is a file" in stderr
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_bar_is_drawn_only_in_a_terminal(terminal, monkeypatch):
+    stream = io.StringIO()
+    stream.isatty = lambda: terminal
+    monkeypatch.setattr(sys, "stdout", stream)
+    with progress_bar("lenet", 4) as bar:
+        bar.set_postfix_str("loss 0.500")
+        bar.update(4)
+    assert ("lenet 100%" in stream.getvalue() and "loss 0.500" in stream.getvalue()) == terminal
+    assert terminal or not stream.getvalue()
+
+
 @contextlib.contextmanager
 def files_no_larger_than(size):
     """As if the disk were full then: the system writes no more."""
@@ -414,9 +428,9 @@ def test_a_full_disk_while_the_weights_are_written(missing, tmp_path):
     net = gluon.nn.Dense(200, in_units=200)
     net.initialize()
     path = tmp_path / "model.params"
-    write_atomically(path, _parameters_writer(net))
+    write_atomically(path, parameters_writer(net))
     content = path.read_bytes()
     net.weight.set_data(2 * net.weight.data())
     with files_no_larger_than(len(content) - missing), pytest.raises(OSError, match="disk full"):
-        write_atomically(path, _parameters_writer(net))
+        write_atomically(path, parameters_writer(net))
     assert path.read_bytes() == content and list(tmp_path.iterdir()) == [path]

@@ -12,16 +12,33 @@ project = "Batch normalization from scratch"
 html_title = project
 language = "en"
 
-extensions = ["myst_nb", "sphinx.ext.mathjax", "sphinx_copybutton"]
+extensions = [
+    "myst_nb",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 include_patterns = ["index.md", "chapters/*.ipynb", "chapters/solutions/*.ipynb", "docs/*.md"]
+include_patterns += ["docs/reference/*.rst"]  # which autosummary writes, from docs/reference.md
 exclude_patterns = ["gluon_bn", "benchmarks", "tests"]
 
 nb_execution_mode = "off"  # `make notebooks` did it
 nb_ipywidgets_js = {}  # require.js and widgets would come from a CDN
 nb_merge_streams = True
 copybutton_exclude = ".linenos, .gp"
+
+# The reference: a page a module, from the docstrings.
+templates_path = [str(Path(__file__).parent / "templates")]
+default_role = "py:obj"  # `name` in a docstring leads to what is called so, if anything is
+add_module_names = False
+autodoc_inherit_docstrings = False  # those of Gluon's Block say nothing of ours
+autodoc_typehints = "none"  # docstrings say more: the shapes
+numpydoc_show_class_members = False  # they follow
 
 html_theme = "sphinx_book_theme"
 html_theme_options = {
@@ -38,6 +55,7 @@ html_theme_options = {
 }
 html_context = {"default_mode": "auto"}  # without it the first page complains in the console
 html_use_index = False
+html_domain_indices = False
 html_static_path = ["book.css", "book.js"]
 html_css_files = ["book.css"]
 html_js_files = ["book.js"]

@@ -27,7 +27,7 @@ def gather(source, chapters=ROOT / "chapters"):
     for part in (".", "solutions"):
         for notebook in Path(chapters, part).glob("[0-9][0-9]_*.ipynb"):
             shutil.copy(notebook, source / "chapters" / part)
-    for page in ("conventions.md", "checking.md", "results.md"):
+    for page in ("conventions.md", "checking.md", "results.md", "reference.md"):
         shutil.copy(ROOT / "docs" / page, source / "docs")
     writing = (ROOT / "docs" / "writing.md").read_text(encoding="utf-8")
     symbols = writing[writing.index("## Symbols") :].replace("## ", "# ", 1)

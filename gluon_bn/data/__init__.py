@@ -1,5 +1,7 @@
 """Fashion-MNIST: find it, download it, check it, read it, and hand it out in batches.
 
+::
+
     train_iter, test_iter = load_fashion_mnist(batch_size=256)
     for X, y in train_iter:   # X float32 (256, 1, 28, 28) in [0, 1], y float32 (256,) in 0..9
         ...

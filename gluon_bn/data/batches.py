@@ -17,11 +17,29 @@ class Batches:
     semantics are on (`npx.set_np()`). The last batch is smaller where the numbers ask for it.
 
     With `shuffle` each pass has its own order, which depends on `seed` and on the number of the
-    pass and on nothing else; `seed=None` takes a new seed from the operating system. Passes count
-    from 0, when they start. A run that resumes with pass k says `batches.set_epoch(k)`.
+    pass and on nothing else. Passes count from 0, when they start. A run that resumes with pass k
+    says `batches.set_epoch(k)`.
 
-    `augment`, a name or a function of `gluon_bn.augment`, changes the images; its random numbers
-    depend on `seed`, the pass and the batch.
+    Parameters
+    ----------
+    images : NumPy array uint8 (n, H, W)
+    labels : NumPy array (n,)
+    batch_size : int
+    resize : None, int, or (height, width)
+    shuffle : bool
+    seed : int, or None, which takes a new seed from the operating system
+    augment : str or function of `gluon_bn.augment`, which changes the images
+        Its random numbers depend on `seed`, the pass and the batch.
+
+    Raises
+    ------
+    TypeError, ValueError : an argument is not as above
+
+    Examples
+    --------
+    >>> images, labels = np.zeros((5, 28, 28), np.uint8), np.arange(5)
+    >>> [X.shape for X, y in data.Batches(images, labels, batch_size=3)]
+    [(3, 1, 28, 28), (2, 1, 28, 28)]
     """
 
     def __init__(

@@ -29,7 +29,17 @@ STALL_SECONDS = 8  # a download that brings nothing for so long is broken
 
 
 def mirrors():
-    """Where we download from, in order: `$FASHION_MNIST_URL` first, if it is set."""
+    """Where we download from, in order: `$FASHION_MNIST_URL` first, if it is set.
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> data.mirrors()[-1]
+    'https://storage.googleapis.com/tensorflow/tf-keras-datasets/'
+    """
     own = os.environ.get("FASHION_MNIST_URL")
     urls = (own, *MIRRORS) if own else MIRRORS
     return [url.rstrip("/") + "/" for url in urls]

@@ -42,19 +42,36 @@ def load_fashion_mnist(
     augment=None,
     stand_in=False,
 ):
-    """Return `(train_iter, test_iter)`, two `Batches` of Fashion-MNIST.
+    """Fashion-MNIST in batches, for training and for testing.
 
-    batch_size : images in a batch; the last batch of a pass is smaller if it must be.
-    resize : None (28 by 28), one number, or (height, width): images are enlarged batch by batch.
-    root : the folder of the four files. None: `$FASHION_MNIST_ROOT` or MXNet's own folder.
-    limit : keep only the first `limit` training images.
-    shuffle, seed : the order of the training images; see `Batches`.
-    augment : 'crop', 'flip', 'erase', 'crop-flip', 'flip-erase' or a function changes the training
-        images each time they come; see `gluon_bn.augment`.
-    stand_in : True gives the drawn stand-in instead of Fashion-MNIST.
+    Parameters
+    ----------
+    batch_size : int; the last batch of a pass is smaller if it must be
+    resize : None (28 by 28), int, or (height, width): images are enlarged batch by batch
+    root : str or Path, the folder of the four files
+        None: `$FASHION_MNIST_ROOT` or MXNet's own folder.
+    limit : int, keep only so many of the training images, the first
+    shuffle, seed : the order of the training images; see `Batches`
+    augment : 'crop', 'flip', 'erase', 'crop-flip', 'flip-erase' or a function
+        It changes the training images each time they come; see `gluon_bn.augment`.
+    stand_in : bool; True gives the drawn stand-in instead of Fashion-MNIST
 
-    Raises `DatasetNotFound` where the files are missing and cannot be downloaded, `WrongFile` where
-    one is there but is not right, ValueError or TypeError for an argument that makes no sense.
+    Returns
+    -------
+    train_iter, test_iter : Batches
+
+    Raises
+    ------
+    DatasetNotFound : the files are missing and cannot be downloaded
+    WrongFile : one is there but is not right
+    TypeError, ValueError : an argument makes no sense
+
+    Examples
+    --------
+    >>> train_iter, test_iter = data.load_fashion_mnist(256, limit=1000, stand_in=True)
+    >>> X, y = next(iter(train_iter))
+    >>> X.shape, y.shape
+    ((256, 1, 28, 28), (256,))
     """
     # A wrong argument should be reported before a download, not after it.
     whole_number("batch_size", batch_size)
@@ -70,8 +87,17 @@ def load_fashion_mnist(
 class Dataset:
     """Images and labels in memory, as NumPy arrays, and where they are from.
 
-    Images are uint8 (n, 28, 28), labels int32 (n,) in 0..9; `CLASS_NAMES[label]` is the garment.
-    `name` is 'fashion-mnist' or 'stand-in'; `folder` is None for the stand-in, which has no files.
+    Parameters
+    ----------
+    name : 'fashion-mnist' or 'stand-in'
+    folder : Path, or None for the stand-in, which has no files
+    train_images, train_labels : uint8 (n, 28, 28), and int32 (n,) in 0..9
+    test_images, test_labels : the same; `CLASS_NAMES[label]` is the garment
+
+    Examples
+    --------
+    >>> data.dataset(stand_in=True, limit=100).train_images.shape
+    (100, 28, 28)
     """
 
     name: str
@@ -102,9 +128,24 @@ class Dataset:
 
 
 def dataset(root=None, *, stand_in=False, limit=None):
-    """Return the whole `Dataset`: Fashion-MNIST, downloaded if need be, or the stand-in.
+    """The whole `Dataset`: Fashion-MNIST, downloaded if need be, or the stand-in.
 
-    `limit` keeps the first training images only. Raises as `load_fashion_mnist` does.
+    Parameters
+    ----------
+    root, stand_in, limit : as for `load_fashion_mnist`
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    RuntimeError, TypeError, ValueError : as `load_fashion_mnist`
+
+    Examples
+    --------
+    >>> data.dataset(stand_in=True, limit=100).summary()["train"]
+    100
     """
     if stand_in:
         name, folder, arrays = "stand-in", None, _stand_in()
@@ -134,7 +175,21 @@ def _stand_in():
 
 
 def data_folder(root=None):
-    """The folder of the files: `root`, else `$FASHION_MNIST_ROOT`, else MXNet's own."""
+    """The folder of the files: `root`, else `$FASHION_MNIST_ROOT`, else MXNet's own.
+
+    Parameters
+    ----------
+    root : str or Path, or None
+
+    Returns
+    -------
+    Path
+
+    Examples
+    --------
+    >>> data.data_folder("/tmp/fashion").name
+    'fashion'
+    """
     chosen = root or os.environ.get("FASHION_MNIST_ROOT")
     return Path(chosen).expanduser() if chosen else _default_folder()
 
@@ -148,11 +203,28 @@ def _default_folder():
 def fetch(root=None):
     """Make sure that the four files are there and right, downloading what is missing.
 
-    Returns the folder. A wrong file in a folder of yours (`root`, `$FASHION_MNIST_ROOT`) is left as
-    it is and reported by `WrongFile`. In the default folder, which is a cache, a warning says that
-    it is wrong, and a good download takes its place (so it does with the copies that MXNet's own
-    FashionMNIST class has left there; that class will download them again). Raises
-    `DatasetNotFound` if a download fails; nothing is lost then.
+    A wrong file in a folder of yours (`root`, `$FASHION_MNIST_ROOT`) is left as it is and reported.
+    In the default folder, which is a cache, a warning says that it is wrong, and a good download
+    takes its place (so it does with the copies that MXNet's own FashionMNIST class has left there;
+    that class will download them again).
+
+    Parameters
+    ----------
+    root : as for `data_folder`
+
+    Returns
+    -------
+    Path, the folder
+
+    Raises
+    ------
+    WrongFile : a file of yours is not right
+    DatasetNotFound : a download fails; nothing is lost then
+
+    Examples
+    --------
+    >>> data.fetch().name  # doctest: +SKIP
+    'fashion-mnist'
     """
     folder = data_folder(root)
     is_cache = not (root or os.environ.get("FASHION_MNIST_ROOT"))
@@ -178,9 +250,21 @@ def fetch(root=None):
 
 
 def data_info(root=None):
-    """Look at the folder without downloading: `{"folder": Path, "files": {name: state}}`.
+    """Look at the folder without downloading.
 
-    The state is 'ok', 'missing', or the reason why the file is not right.
+    Parameters
+    ----------
+    root : as for `data_folder`
+
+    Returns
+    -------
+    dict {"folder": Path, "files": {name: state}}
+        The state is 'ok', 'missing', or the reason why the file is not right.
+
+    Examples
+    --------
+    >>> set(data.data_info("/nowhere")["files"].values())
+    {'missing'}
     """
     folder, files = data_folder(root), {}
     for name in MD5:

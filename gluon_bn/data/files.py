@@ -152,10 +152,28 @@ def read_set(folder, images_name, labels_name):
 
 
 def read_idx(path, rank):
-    """Read a gzipped IDX file of bytes with `rank` dimensions: a read-only uint8 array.
+    """Read a gzipped IDX file of bytes, one of the four.
 
     The format: two zero bytes, the type (8: unsigned bytes), the rank, the dimensions as big-endian
     32-bit integers, the data. The checksum is compared, and each of these fields as well.
+
+    Parameters
+    ----------
+    path : Path
+    rank : int, the number of dimensions
+
+    Returns
+    -------
+    NumPy array, uint8, read-only
+
+    Raises
+    ------
+    WrongFile, FileNotFoundError : the file is not right, or not there
+
+    Examples
+    --------
+    >>> data.read_idx(data.fetch() / data.TEST_LABELS, rank=1).shape  # doctest: +SKIP
+    (10000,)
     """
 
     def wrong(what):

@@ -23,7 +23,7 @@ def plot_parts(parts, title=None):
         )
     panel.set_yticks(range(len(names)), names)
     panel.invert_yaxis()
-    panel.set_xlabel("value of the channel; below each row its mean and standard deviation")
+    panel.set_xlabel("value of the channel; above each row its mean and standard deviation")
     return figure
 
 

@@ -1,5 +1,7 @@
 """After training: better statistics, fewer layers, another library's layer.
 
+::
+
     recalibrate(net, train_iter)           # exact statistics instead of moving averages
     fast = optimize(net, X)                # the same prediction, folded and as one graph
     fold_batch_norm(net, X)                # the same prediction without any batch norm

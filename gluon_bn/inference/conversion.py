@@ -1,8 +1,10 @@
 """Our layer and Gluon's, one in the place of the other."""
 
+from __future__ import annotations
+
 import copy
 
-from mxnet.gluon import nn
+from mxnet.gluon import Block, nn
 
 from gluon_bn.base import ArrayBlock
 from gluon_bn.blocks import BatchNorm
@@ -16,7 +18,7 @@ from gluon_bn.inference.networks import (
 )
 
 
-def to_gluon(net):
+def to_gluon(net: Block) -> Block:
     """A copy of the network with `gluon.nn.BatchNorm` in the place of our `BatchNorm`.
 
     Parameters and running statistics are the same, bit for bit, under the same names; momentum,
@@ -27,9 +29,25 @@ def to_gluon(net):
     What differs in the copy: Gluon moves the statistics in the backward pass, lets NaN into them
     (`skip_nonfinite`), does not check `num_dims`, and overwrites gamma with ones if scale=False.
 
-    Raises ValueError, naming the layer and the option, for what Gluon has not: momentum=None,
-    zero_debias, unbiased, center=False with a beta that is not zero, BatchRenorm,
-    ConditionalBatchNorm and every other Block of this package that keeps its own parameters.
+    Parameters
+    ----------
+    net : Block
+
+    Returns
+    -------
+    Block
+
+    Raises
+    ------
+    ValueError : what Gluon has not, naming the layer and the option
+        momentum=None, zero_debias, unbiased, center=False with a beta that is not zero,
+        BatchRenorm, ConditionalBatchNorm and every other Block of this package that keeps its own
+        parameters.
+
+    Examples
+    --------
+    >>> type(inference.to_gluon(gluon_bn.BatchNorm(3))).__module__
+    'mxnet.gluon.nn.basic_layers'
     """
     replaced = {}
     memo = new_memo(net)
@@ -78,17 +96,31 @@ def to_gluon(net):
     return copy_of(net, replaced, memo)
 
 
-def from_gluon(net, kernel="auto"):
+def from_gluon(net: Block, kernel: str = "auto") -> Block:
     """A copy of the network with our `BatchNorm` in the place of `gluon.nn.BatchNorm`.
 
     The way back from `to_gluon`, and the way in for any network of Gluon's. Parameters and running
     statistics are the same, bit for bit, under the same names. `nn.BatchNormReLU` becomes our layer
     with activation='relu'.
 
-    kernel : of the new layers; see `gluon_bn.kernels`.
+    Parameters
+    ----------
+    net : Block
+    kernel : str, that of the new layers; see `gluon_bn.kernels`
 
-    Raises ValueError for an unknown kernel and, naming the layer, for another class that only looks
-    like Gluon's (SyncBatchNorm, your own subclass).
+    Returns
+    -------
+    Block
+
+    Raises
+    ------
+    ValueError : the kernel is unknown, or a class only looks like Gluon's, naming the layer
+        SyncBatchNorm, your own subclass.
+
+    Examples
+    --------
+    >>> inference.from_gluon(nn.BatchNorm(in_channels=3))
+    BatchNorm(num_features=3, axis=1, momentum=0.9, epsilon=1e-05, kernel='auto')
     """
     replaced, memo = {}, new_memo(net)
     BatchNorm(kernel=kernel)  # refuses an unknown kernel, whatever the network

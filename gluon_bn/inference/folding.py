@@ -1,16 +1,18 @@
 """A network without batch norm that predicts the same."""
 
+from __future__ import annotations
+
 import json
 
 import mxnet as mx
 import numpy as np
 from mxnet import autograd
-from mxnet.gluon import HybridBlock, nn
+from mxnet.gluon import Block, HybridBlock, nn
 from mxnet.gluon.nn import conv_layers
 from mxnet.util import is_np_array
 
 from gluon_bn import runtime
-from gluon_bn.arguments import BFLOAT16, accepting
+from gluon_bn.arguments import BFLOAT16, Array, accepting
 from gluon_bn.blocks import BatchNorm
 from gluon_bn.conditional import ConditionalBatchNorm
 from gluon_bn.inference.networks import (
@@ -28,13 +30,28 @@ class ScaleShift(HybridBlock):
     """Y = scale X + shift, a value of each per channel: what a batch norm is in prediction.
 
     For images it is computed as a convolution 1x1 with one channel to a group, which MXNet does in
-    the convolutions' own memory layout; multiplying and adding by broadcasting would leave it.
+    the convolutions' own memory layout; multiplying and adding by broadcasting would leave it. Its
+    parameters scale and shift have the shape in which they are used: the weight (C, 1, 1, 1) and
+    bias (C,) of the convolution, or (1, C, 1).
 
-    Input: X of `num_dims` axes, channels on `axis`. Parameters: scale and shift, in the shape in
-    which they are used: the weight (C, 1, 1, 1) and bias (C,) of the convolution, or (1, C, 1).
+    Parameters
+    ----------
+    channels : int, C
+    axis : int, that of the channels
+    num_dims : int, the rank of X
+    dtype : str or type, of scale and shift
+    **kwargs : prefix and params
+
+    Examples
+    --------
+    >>> layer = inference.ScaleShift(2, axis=1, num_dims=2)
+    >>> layer.initialize()
+    >>> layer.scale.set_data(nd.array([[10, 100]]))
+    >>> print(layer(nd.array([[1, 2]])).asnumpy())
+    [[ 10. 200.]]
     """
 
-    def __init__(self, channels, axis, num_dims, dtype="float32", **kwargs):
+    def __init__(self, channels: int, axis: int, num_dims: int, dtype="float32", **kwargs) -> None:
         super().__init__(**kwargs)
         axis = axis % num_dims
         self._convolution = None
@@ -74,7 +91,7 @@ class _Nothing(HybridBlock):
         return "Folded()"
 
 
-def fold_batch_norm(net, example):
+def fold_batch_norm(net: Block, example: Array | tuple[Array, ...]) -> Block:
     """A copy of the network that predicts the same and has no batch norm.
 
     In prediction batch norm is a line per channel, y = a x + b with a = gamma / sqrt(var + epsilon)
@@ -87,11 +104,29 @@ def fold_batch_norm(net, example):
     sums and concatenations, for layers that are called twice and for weights that two layers share.
     The copy can be hybridized, saved and exported; it is for prediction, not to be trained on.
 
-    example : an input, X, or a tuple of inputs. The copy is compared with the network on it.
+    Parameters
+    ----------
+    net : Block
+    example : an input, X, or a tuple of inputs, on which the copy is compared with the network
 
-    Raises ValueError for a ConditionalBatchNorm, whose line depends on the label; for a network
-    that is no graph (a Block whose `forward` calls mx.nd itself: make it a HybridBlock); for batch
-    norm without a layer of its own; and if the copy does not predict the same on `example`.
+    Returns
+    -------
+    Block
+
+    Raises
+    ------
+    ValueError : the network cannot be folded
+        It has a ConditionalBatchNorm, whose line depends on the label; it is no graph (a Block
+        whose `forward` calls mx.nd itself: make it a HybridBlock); a batch norm has no layer of its
+        own; or the copy does not predict the same on `example`.
+
+    Examples
+    --------
+    >>> net = nn.HybridSequential()
+    >>> net.add(nn.Dense(2, in_units=3), gluon_bn.BatchNorm(2))
+    >>> net.initialize()
+    >>> inference.fold_batch_norm(net, nd.ones((1, 3)))[1]
+    Folded()
     """
     inputs = tuple(example) if isinstance(example, (tuple, list)) else (example,)
     norms = {}

@@ -1,10 +1,14 @@
 """A trained network made ready for prediction in one call."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 from mxnet import autograd
-from mxnet.gluon import nn
+from mxnet.gluon import Block, nn
 
 from gluon_bn import runtime
-from gluon_bn.arguments import accepting
+from gluon_bn.arguments import Array, accepting
 from gluon_bn.blocks import BatchNorm
 from gluon_bn.inference.folding import ScaleShift, check_same, fold_batch_norm
 from gluon_bn.inference.networks import all_blocks
@@ -12,7 +16,9 @@ from gluon_bn.inference.networks import all_blocks
 NORMS = (BatchNorm, nn.basic_layers._BatchNorm)
 
 
-def optimize(net, example, say=print):
+def optimize(
+    net: Block, example: Array | tuple[Array, ...], say: Callable[[str], object] = print
+) -> Block:
     """A copy of the network that predicts the same, faster: folded, hybridized, with memory that is
     planned once.
 
@@ -38,6 +44,14 @@ def optimize(net, example, say=print):
     ------
     ValueError
         For what `fold_batch_norm` refuses, and if the copy does not predict the same on `example`.
+
+    Examples
+    --------
+    >>> net = nn.HybridSequential()
+    >>> net.add(nn.Dense(2, in_units=3), gluon_bn.BatchNorm(2))
+    >>> net.initialize()
+    >>> inference.optimize(net, nd.ones((1, 3)), say=lambda line: None)[1]
+    Folded()
     """
     inputs = tuple(example) if isinstance(example, (tuple, list)) else (example,)
     norms = sum(isinstance(block, NORMS) for block in all_blocks(net))

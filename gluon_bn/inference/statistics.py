@@ -1,10 +1,14 @@
 """Exact statistics of the whole training set, in the place of moving averages."""
 
+from __future__ import annotations
+
 import contextlib
 import itertools
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from mxnet import autograd, nd
+from mxnet.gluon import Block
 
 from gluon_bn import functional, runtime
 from gluon_bn.arguments import accepting, as_nd, compute_type
@@ -21,13 +25,15 @@ from gluon_bn.relatives import BatchRenorm
 from gluon_bn.workers import World
 
 
-def population_statistics(net, data, forward=None):
+def population_statistics(
+    net: Block, data: Iterable, forward: Callable | None = None
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """The mean and variance of what enters each batch norm layer, over all examples of `data`.
 
     The method is Algorithm 2 of Ioffe and Szegedy (2015): the layers of the trained network
     normalize by the statistics of their batch, as they did in training, and these are averaged over
     the batches. The average is that of Wu and Johnson (2021, "Rethinking 'Batch' in BatchNorm",
-    section 3.3): with n_b values in batch b, N together, mean_b and (biased) var_b,
+    section 3.3): with n_b values in batch b, N together, mean_b and (biased) var_b::
 
         mean = sum_b n_b mean_b / N
         var  = sum_b n_b (var_b + (mean_b - mean)^2) / N,
@@ -42,32 +48,67 @@ def population_statistics(net, data, forward=None):
     returns. A hybridized network computes layer by layer meanwhile, and stays hybridized. Layers
     with use_global_stats=True keep to their statistics and are left out.
 
-    data : an iterable of X, or of (X, y), of which X is given to the network.
-    forward : a function forward(net, batch) for networks that want more than X, for instance
-        `lambda net, batch: net(*batch)` for conditional batch norm.
+    Parameters
+    ----------
+    net : Block
+    data : iterable of X, or of (X, y), of which X is given to the network
+    forward : function forward(net, batch), for networks that want more than X
+        For instance `lambda net, batch: net(*batch)` for conditional batch norm.
 
-    Returns a dict, name of the layer -> (mean, var), two NumPy arrays (C,) in float64. The name is
-    that in `save_parameters` files, '1' or '3.0.norm1'; '' if `net` itself is the layer.
+    Returns
+    -------
+    dict, name of the layer -> (mean, var), two NumPy arrays (C,) in float64
+        The name is that in `save_parameters` files, '1' or '3.0.norm1'; '' if `net` itself is the
+        layer.
 
-    Raises ValueError if there is no data, no batch norm layer, or one with statistics per class.
+    Raises
+    ------
+    TypeError, ValueError : there is no data, no batch norm layer, or one with statistics per class
+
+    Examples
+    --------
+    >>> layer = gluon_bn.BatchNorm(1)
+    >>> layer.initialize()
+    >>> {name: (m.tolist(), v.tolist()) for name, (m, v) in
+    ...  inference.population_statistics(layer, [nd.array([[1], [3]]), nd.array([[5]])]).items()}
+    {'': ([3.0], [2.6666666666666665])}
     """
     measured = _measure(net, data, forward, World())
     return {name: totals.result() for name, (_, totals) in measured.items()}
 
 
-def recalibrate(net, data, forward=None, workers=None):
+def recalibrate(
+    net: Block, data: Iterable, forward: Callable | None = None, workers: World | None = None
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Set the running statistics of each batch norm layer to its `population_statistics`.
 
     For networks whose test accuracy swings while the loss falls: moving averages lag behind weights
     that move fast, exact statistics do not. Everything else in the network stays as it is; training
-    may go on afterwards. Returns what `population_statistics` does and raises what it does, and
-    ValueError for statistics that are not finite.
+    may go on afterwards. `BatchRenorm` gets its `running_stddev` too; its renorm_mean and
+    renorm_stddev, which serve training, stay. With `zero_debias` the average under the correction
+    is set to match.
 
-    `BatchRenorm` gets its `running_stddev` too; its renorm_mean and renorm_stddev, which serve
-    training, stay. With `zero_debias` the average under the correction is set to match.
+    Parameters
+    ----------
+    net, data, forward : as for `population_statistics`
+    workers : `gluon_bn.workers.World`, each of which measures its part of each batch, or None
+        All of them get the statistics of all the data.
 
-    workers : a `gluon_bn.workers.World`, each of which measures its part of each batch; all of them
-        get the statistics of all the data.
+    Returns
+    -------
+    dict, as `population_statistics` returns it
+
+    Raises
+    ------
+    TypeError, ValueError : as there, and for statistics that are not finite
+
+    Examples
+    --------
+    >>> layer = gluon_bn.BatchNorm(1)
+    >>> layer.initialize()
+    >>> found = inference.recalibrate(layer, [nd.array([[1], [3]]), nd.array([[5]])])
+    >>> print(layer.running_mean.data().asnumpy())
+    [3.]
     """
     measured = _measure(net, data, forward, workers or World())
     for name, (_, totals) in measured.items():

@@ -11,10 +11,12 @@ the last two terms are there because mean and variance depend on X too. Only D =
 `shift` being a first estimate of the mean: every formula is linear in D. Any device, any type.
 """
 
+from __future__ import annotations
+
 from mxnet import autograd, nd
 
 from gluon_bn import checked, functional
-from gluon_bn.arguments import lay_along
+from gluon_bn.arguments import Array, lay_along
 from gluon_bn.functional import inverse_root, moving_average
 from gluon_bn.kernels.function import differentiable
 from gluon_bn.kernels.textbook import supports
@@ -27,20 +29,37 @@ OPTIONS = ("axis", "unbiased", "workers")
 
 @checked.kernel
 def batch_norm(
-    X,
-    gamma,
-    beta,
-    moving_mean,
-    moving_var,
-    eps,
-    momentum,
+    X: Array,
+    gamma: Array,
+    beta: Array,
+    moving_mean: Array,
+    moving_var: Array,
+    eps: float,
+    momentum: float,
     *,
-    axis=1,
-    unbiased=False,
+    axis: int = 1,
+    unbiased: bool = False,
     workers=None,
-):
-    """`gluon_bn.batch_norm` with a backward pass of its own. `workers`: who has the rest of the
-    batch (`gluon_bn.workers.sync.Call`), None for nobody."""
+) -> tuple[Array, Array, Array]:
+    """`gluon_bn.batch_norm` with a backward pass of its own.
+
+    Parameters
+    ----------
+    X, gamma, beta, moving_mean, moving_var, eps, momentum, axis, unbiased : as for `batch_norm`
+    workers : who has the rest of the batch (`gluon_bn.workers.sync.Call`); None for nobody
+
+    Returns
+    -------
+    Y, moving_mean, moving_var : arrays
+
+    Examples
+    --------
+    >>> batch_norm, X = kernels.get("analytic").batch_norm, nd.array([[1], [3]])
+    >>> with autograd.train_mode():
+    ...     Y, mean, var = batch_norm(X, None, None, nd.zeros(1), nd.ones(1), 1e-5, 0.9)
+    >>> print(Y.asnumpy().round(3).tolist(), mean.asnumpy().round(3))
+    [[-1.0], [1.0]] [0.2]
+    """
     if not autograd.is_training():
         return functional.batch_norm(
             X, gamma, beta, moving_mean, moving_var, eps, momentum, axis=axis

@@ -30,8 +30,8 @@ _BACKWARD = ctypes.CFUNCTYPE(
 _DELETE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
 _PLAIN = ctypes.CFUNCTYPE(ctypes.c_int)
 
-_alive = {}  # what C still points to, by key
-_done = []  # keys that C is done with; dropped later, for a callback must not free itself
+_alive: dict = {}  # what C still points to, by key
+_done: list = []  # keys that C is done with; dropped later, for a callback must not free itself
 _keys = itertools.count()
 
 # A backward pass that is still under way when Python ends would call a Python that is no more, and

@@ -14,6 +14,8 @@ together, or as `columns` (N, P, K), neighbours belonging to different channels:
 small images, whose S positions then count as S columns of the same channel. CPU, float32, float64.
 """
 
+from __future__ import annotations
+
 import ctypes
 import os
 import threading
@@ -26,8 +28,11 @@ from mxnet import autograd, nd
 from mxnet.base import _LIB, check_call
 
 from gluon_bn import checked
+from gluon_bn.arguments import Array
 from gluon_bn.kernels.function import differentiable
 from gluon_bn.runtime import own_threads
+
+__all__ = ["OPTIONS", "batch_norm", "supports"]
 
 SMALL = 128  # positions, below which a row is too short to loop over
 WIDE = 512  # columns, from which a loop over them is fast
@@ -37,7 +42,8 @@ LARGEST = np.finfo(np.float32).max
 OPTIONS = ("axis", "unbiased", "skip_nonfinite", "workers")
 
 
-def supports(X):
+def supports(X: Array) -> bool:
+    """float32 and float64 on a CPU."""
     return X.context.device_type.startswith("cpu") and X.dtype in (np.float32, np.float64)
 
 
@@ -315,22 +321,40 @@ class Kept:
 
 @checked.kernel
 def batch_norm(
-    X,
-    gamma,
-    beta,
-    moving_mean,
-    moving_var,
-    eps,
-    momentum,
+    X: Array,
+    gamma: Array,
+    beta: Array,
+    moving_mean: Array,
+    moving_var: Array,
+    eps: float,
+    momentum: float,
     *,
-    axis=1,
-    unbiased=False,
-    skip_nonfinite=False,
+    axis: int = 1,
+    unbiased: bool = False,
+    skip_nonfinite: bool = False,
     workers=None,
-):
+) -> tuple[Array, Array, Array]:
     """`gluon_bn.batch_norm`, but the moving statistics are moved in place, without an operator of
-    MXNet; `skip_nonfinite` leaves those of a channel whose batch statistics are not finite.
-    `workers`: who has the rest of the batch (`gluon_bn.workers.sync.Call`), None for nobody."""
+    MXNet.
+
+    Parameters
+    ----------
+    X, gamma, beta, moving_mean, moving_var, eps, momentum, axis, unbiased : as for `batch_norm`
+    skip_nonfinite : bool; True leaves the statistics of a channel whose batch's are not finite
+    workers : who has the rest of the batch (`gluon_bn.workers.sync.Call`); None for nobody
+
+    Returns
+    -------
+    Y, moving_mean, moving_var : arrays
+
+    Examples
+    --------
+    >>> batch_norm, X = kernels.get("fused").batch_norm, nd.array([[1], [3]])
+    >>> with autograd.train_mode():
+    ...     Y, mean, var = batch_norm(X, None, None, nd.zeros(1), nd.ones(1), 1e-5, 0.9)
+    >>> print(Y.asnumpy().round(3).tolist(), mean.asnumpy().round(3))
+    [[-1.0], [1.0]] [0.2]
+    """
     training = autograd.is_training()
     view = View(X.shape, axis, gamma.size // X.shape[axis])
     kept, Y = Kept(X, view.shape), fresh(X.shape, X)

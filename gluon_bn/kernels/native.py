@@ -6,6 +6,8 @@ the first time it is needed (ten seconds), kept in a cache, and loaded into MXNe
 compiler there is one kernel less, and `available()` says why.
 """
 
+from __future__ import annotations
+
 import ctypes
 import hashlib
 import os
@@ -24,8 +26,10 @@ from mxnet.ndarray.register import _make_ndarray_function
 from mxnet.symbol.register import _make_symbol_function
 
 from gluon_bn import checked
-from gluon_bn.arguments import ONE_VALUE
-from gluon_bn.functional import activate
+from gluon_bn.arguments import ONE_VALUE, Array
+from gluon_bn.kernels import activate
+
+__all__ = ["OPTIONS", "available", "batch_norm", "supports"]
 
 _SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "native.cc")
 ACTIVATIONS = ("relu", "sigmoid")  # those that the operator applies as it writes Y
@@ -207,13 +211,37 @@ def operator(module):
 # -------------------------------------------------------------------------------------- the kernel
 
 
-def available():
-    """None if this kernel works here, else a sentence that says why not. The first call may
-    compile."""
+def available() -> str | None:
+    """None if this kernel works here, else why not, in a sentence. The first call may compile.
+
+    Returns
+    -------
+    None or str
+
+    Examples
+    --------
+    >>> kernels.get("native").available() == kernels.why_not("native")
+    True
+    """
     return _load()
 
 
-def supports(X):
+def supports(X: Array) -> bool:
+    """Whether X is what this kernel computes: dense, float32 or float64, on a CPU.
+
+    Parameters
+    ----------
+    X : array
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> kernels.get("native").supports(nd.ones(1, dtype="float16"))
+    False
+    """
     return (
         X.stype == "default"
         and X.context.device_type.startswith("cpu")
@@ -223,25 +251,40 @@ def supports(X):
 
 @checked.kernel
 def batch_norm(
-    X,
-    gamma,
-    beta,
-    moving_mean,
-    moving_var,
-    eps,
-    momentum,
+    X: Array,
+    gamma: Array,
+    beta: Array,
+    moving_mean: Array,
+    moving_var: Array,
+    eps: float,
+    momentum: float,
     *,
-    axis=1,
-    unbiased=False,
-    skip_nonfinite=False,
-    activation=None,
-    may_add=True,
-):
+    axis: int = 1,
+    unbiased: bool = False,
+    skip_nonfinite: bool = False,
+    activation: str | None = None,
+    may_add: bool = True,
+) -> tuple[Array, Array, Array]:
     """`gluon_bn.batch_norm`, but the moving statistics are moved in place, by the same operator.
 
-    `skip_nonfinite` leaves those of a channel whose batch statistics are not finite. `activation`
-    is applied as Y is written ('relu', 'sigmoid') or after it. `may_add=False` is a promise that
-    neither gamma nor beta has grad_req='add'; it saves some time.
+    Parameters
+    ----------
+    X, gamma, beta, moving_mean, moving_var, eps, momentum, axis, unbiased : as for `batch_norm`
+    skip_nonfinite : bool; True leaves the statistics of a channel whose batch's are not finite
+    activation : 'relu', 'sigmoid', applied as Y is written; any other of MXNet's, after it; or None
+    may_add : bool; False promises that neither gamma nor beta has grad_req='add', and saves time
+
+    Returns
+    -------
+    Y, moving_mean, moving_var : arrays
+
+    Examples
+    --------
+    >>> batch_norm, X = kernels.get("native").batch_norm, nd.array([[1], [3]])
+    >>> with autograd.train_mode():
+    ...     Y, mean, var = batch_norm(X, None, None, nd.zeros(1), nd.ones(1), 1e-5, 0.9)
+    >>> print(Y.asnumpy().round(3).tolist(), mean.asnumpy().round(3))
+    [[-1.0], [1.0]] [0.2]
     """
     inside = activation if activation in ACTIVATIONS else None
     options = options_of(

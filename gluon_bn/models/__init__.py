@@ -10,7 +10,8 @@ from gluon_bn.models.layers import make_norm, norm_names
 from gluon_bn.models.lenet import lenet
 from gluon_bn.models.resnet import resnet18
 
-MODELS = {"lenet": lenet, "resnet18": resnet18, "densenet": densenet}
+#: The classifiers, by the name that the command line knows.
+MODELS: dict = {"lenet": lenet, "resnet18": resnet18, "densenet": densenet}
 
 __all__ = [
     "MODELS",

@@ -2,16 +2,20 @@
 Convolutional Networks").
 """
 
+from __future__ import annotations
+
 from mxnet.gluon import nn
 from mxnet.util import is_np_array
 
 from gluon_bn.arguments import check_count
-from gluon_bn.models.layers import Network, make_norm
+from gluon_bn.models.layers import Network, Norm, make_norm
 from gluon_bn.models.resnet import stem
 
 
-def densenet(norm="auto", *, num_classes=10, small=False):
+def densenet(norm: Norm = "auto", *, num_classes: int = 10, small: bool = False) -> Network:
     """DenseNet for images (N, C, 28, 28) and larger; the output (N, num_classes) holds scores.
+
+    ::
 
                                                             28x28              96x96
         convolution 7x7, 64, stride 2 -> norm -> relu       (N, 64, 14, 14)    (N, 64, 48, 48)
@@ -31,12 +35,29 @@ def densenet(norm="auto", *, num_classes=10, small=False):
     its pooling drops the last row of an odd number and could not halve 7x7 three times. Ours keeps
     it (7, 4, 2, 1), which changes nothing where the numbers are even.
 
-    norm : a name or a function; see `gluon_bn.models.layers`.
-    small : True is for small images and a CPU: the stem is a convolution 3x3 to 24 channels with
-        stride 1 and no pooling, three dense blocks of four convolutions add 12 channels each. They
-        see 28x28, 14x14 and 7x7 pixels, with 76,672 weights.
+    Parameters
+    ----------
+    norm : str or function, which layer normalizes; see `make_norm`
+    num_classes : int
+    small : bool; True is for small images and a CPU
+        The stem is a convolution 3x3 to 24 channels with stride 1 and no pooling, three dense
+        blocks of four convolutions add 12 channels each. They see 28x28, 14x14 and 7x7 pixels, with
+        76,672 weights.
 
-    Raises ValueError for an unknown norm or a bad num_classes.
+    Returns
+    -------
+    HybridSequential, not yet initialized
+
+    Raises
+    ------
+    TypeError, ValueError : the norm is unknown, or num_classes is no count
+
+    Examples
+    --------
+    >>> net = models.densenet(small=True)
+    >>> net.initialize()
+    >>> net(nd.ones((2, 1, 28, 28))).shape
+    (2, 10)
     """
     new_norm = make_norm(norm)
     check_count("num_classes", num_classes, least=1)

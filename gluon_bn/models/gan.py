@@ -10,31 +10,58 @@ projection of Miyato and Koyama (2018), with spectral normalization of its weigh
 2018). Chapter 8 explains and uses them; `benchmarks/gan.py` trains them.
 """
 
+from __future__ import annotations
+
 from mxnet import nd
 from mxnet.gluon import nn
 
 from gluon_bn.arguments import check_count, check_labels, either_kind
 from gluon_bn.conditional import ConditionalBatchNorm
-from gluon_bn.models.layers import make_norm
+from gluon_bn.models.layers import Norm, make_norm
 from gluon_bn.weight_norms import SpectralNorm
 
 one_hot = either_kind(nd.one_hot)
 
 
-def generator(norm="conditional", *, num_classes=10, latent=64, width=64, label_input=False):
+def generator(
+    norm: Norm = "conditional",
+    *,
+    num_classes: int = 10,
+    latent: int = 64,
+    width: int = 64,
+    label_input: bool = False,
+) -> Generator:
     """The generator: noise z (N, latent) and labels (N,) to images (N, 1, 28, 28) in [0, 1].
+
+    ::
 
         dense                                   (N, width, 7, 7)        -> norm -> relu
         transposed convolution 4x4, stride 2    (N, 3/4 width, 14, 14)  -> norm -> relu
         transposed convolution 4x4, stride 2    (N, 3/8 width, 28, 28)  -> norm -> relu
         convolution 3x3                         (N, 1, 28, 28)          -> sigmoid
 
-    norm : 'conditional' is `ConditionalBatchNorm`, which is given the labels. Any other is as for
-        the other models ('auto', 'pixel', ...) and sees no label.
-    label_input : True appends the label, as num_classes zeros with a one, to z (Mirza and Osindero,
-        2014): the other way to tell a generator its class.
+    Parameters
+    ----------
+    norm : 'conditional' is `ConditionalBatchNorm`, which is given the labels
+        Any other is as for the other models ('auto', 'pixel', ...) and sees no label.
+    num_classes, latent, width : int
+    label_input : bool; True appends the label, as num_classes zeros with a one, to z
+        Mirza and Osindero, 2014: the other way to tell a generator its class.
 
-    Raises ValueError for an unknown norm or a number below 1.
+    Returns
+    -------
+    Block, called with z and labels
+
+    Raises
+    ------
+    TypeError, ValueError : the norm is unknown, or a number is below 1
+
+    Examples
+    --------
+    >>> G = models.generator(width=8)
+    >>> G.initialize()
+    >>> G(nd.random.normal(shape=(2, 64)), nd.array([3, 7])).shape
+    (2, 1, 28, 28)
     """
     for name, value in (("num_classes", num_classes), ("latent", latent), ("width", width)):
         check_count(name, value, least=1)
@@ -73,8 +100,10 @@ class Generator(nn.Block):
         return either_kind(nd.sigmoid)(X)
 
 
-def discriminator(*, num_classes=10, width=32):
+def discriminator(*, num_classes: int = 10, width: int = 32) -> Discriminator:
     """The discriminator: images (N, 1, 28, 28) and labels (N,) to scores (N,).
+
+    ::
 
         convolution 4x4, stride 2    (N, width, 14, 14)     -> leaky relu
         convolution 4x4, stride 2    (N, 2 width, 7, 7)     -> leaky relu
@@ -84,7 +113,24 @@ def discriminator(*, num_classes=10, width=32):
     All its weights are spectrally normalized. The row v[label] asks whether the features are those
     of the class (Miyato and Koyama, 2018).
 
-    Raises ValueError for a number below 1.
+    Parameters
+    ----------
+    num_classes, width : int
+
+    Returns
+    -------
+    Block, called with images and labels
+
+    Raises
+    ------
+    TypeError, ValueError : a number is below 1
+
+    Examples
+    --------
+    >>> D = models.discriminator(width=4)
+    >>> D.initialize()
+    >>> D(nd.ones((2, 1, 28, 28)), nd.array([3, 7])).shape
+    (2,)
     """
     for name, value in (("num_classes", num_classes), ("width", width)):
         check_count(name, value, least=1)

@@ -1,16 +1,9 @@
-"""Which layer normalizes: what the argument `norm=` of every model means. What all models are.
+"""Which layer normalizes: what the argument `norm=` of every model means. What all models are."""
 
-    norm='auto'        our BatchNorm with its fastest kernel; also 'textbook', 'analytic', ...
-    norm='sync'        the same, with the statistics of all workers' parts of the batch
-    norm='gluon'       gluon.nn.BatchNorm
-    norm='none'        no normalization
-    norm='layer'       a relative of batch norm: 'layer', 'instance', 'group', 'pixel', 'renorm',
-                       'rms', 'ghost', or the name of its class, such as 'LayerNorm'
-    norm=function      your own: norm(num_features, num_dims) returns a Block
+from __future__ import annotations
 
-`num_features` is the number of channels, `num_dims` the rank of the input: 4 after a convolution
-(N, C, H, W), 2 after a dense layer (N, C).
-"""
+from collections.abc import Callable
+from typing import Union
 
 from mxnet.gluon import Block, nn
 
@@ -18,6 +11,7 @@ from gluon_bn import kernels, relatives
 from gluon_bn.blocks import BatchNorm
 from gluon_bn.kernels.native_graph import fuse_activations
 
+Norm = Union[str, Callable[[int, int], Block]]
 KERNELS = ("auto", "textbook", "analytic", "fused", "native")
 
 
@@ -49,16 +43,53 @@ class Network(nn.HybridSequential):
         return self._cached_graph
 
 
-def norm_names():
-    """The names that `norm=` takes here, in the order in which an error lists them."""
+def norm_names() -> list[str]:
+    """The names that `norm=` takes here, in the order in which an error lists them.
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> models.norm_names()[-5:]
+    ['group', 'pixel', 'renorm', 'rms', 'ghost']
+    """
     working = [name for name in KERNELS if name in ("auto", *kernels.available())]
     return [*working, "sync", "gluon", "none", *RELATIVES]
 
 
-def make_norm(norm):
-    """Return a function `(num_features, num_dims) -> Block` for the argument `norm=` of a model.
+def make_norm(norm: Norm) -> Callable[[int, int], Block]:
+    """The function `(num_features, num_dims) -> Block` for the argument `norm=` of a model.
 
-    Raises ValueError for an unknown name, TypeError for what is neither a name nor a function.
+    `num_features` is the number of channels, `num_dims` the rank of the input: 4 after a
+    convolution (N, C, H, W), 2 after a dense layer (N, C). ::
+
+        norm='auto'        our BatchNorm with its fastest kernel; also 'textbook', 'analytic', ...
+        norm='sync'        the same, with the statistics of all workers' parts of the batch
+        norm='gluon'       gluon.nn.BatchNorm
+        norm='none'        no normalization
+        norm='layer'       a relative of batch norm: 'layer', 'instance', 'group', 'pixel',
+                           'renorm', 'rms', 'ghost', or the name of its class, such as 'LayerNorm'
+        norm=function      your own: norm(num_features, num_dims) returns a Block
+
+    Parameters
+    ----------
+    norm : str or function
+
+    Returns
+    -------
+    function
+
+    Raises
+    ------
+    ValueError : the name is unknown, or a kernel that does not work here
+    TypeError : norm is neither a name nor a function
+
+    Examples
+    --------
+    >>> models.make_norm("group")(64, 4).num_groups
+    32
     """
     if not isinstance(norm, str):
         if not callable(norm):

@@ -1,14 +1,22 @@
 """LeNet with normalization, as *Dive into Deep Learning* builds it in its batch norm chapter."""
 
+from __future__ import annotations
+
 from mxnet.gluon import nn
 
-from gluon_bn.models.layers import Network, make_norm
+from gluon_bn.models.layers import Network, Norm, make_norm
 
 
-def lenet(norm="auto", *, num_classes=10, activation="sigmoid", pooling="max"):
+def lenet(
+    norm: Norm = "auto",
+    *,
+    num_classes: int = 10,
+    activation: str = "sigmoid",
+    pooling: str = "max",
+) -> Network:
     """LeNet of 1998 with normalization between each layer of weights and its activation.
 
-    For images (N, 1, 28, 28); the output (N, num_classes) holds scores, not probabilities.
+    For images (N, 1, 28, 28); the output (N, num_classes) holds scores, not probabilities::
 
         convolution 5x5, 6 channels    -> norm -> sigmoid -> pooling 2x2    (N, 6, 12, 12)
         convolution 5x5, 16 channels   -> norm -> sigmoid -> pooling 2x2    (N, 16, 4, 4)
@@ -20,9 +28,27 @@ def lenet(norm="auto", *, num_classes=10, activation="sigmoid", pooling="max"):
     "Batch normalization", which pools by maxima; the English editions for MXNet since 2022 have the
     same network with `pooling='avg'`. Neither pads its convolutions.
 
-    norm : a name or a function; see `gluon_bn.models.layers`.
+    Parameters
+    ----------
+    norm : str or function, which layer normalizes; see `make_norm`
+    num_classes : int
+    activation : 'sigmoid', 'relu', 'tanh', 'softrelu' or 'softsign'
+    pooling : 'max' or 'avg'
 
-    Raises ValueError for an unknown norm, activation or pooling.
+    Returns
+    -------
+    HybridSequential, not yet initialized
+
+    Raises
+    ------
+    ValueError : the norm, activation or pooling is unknown
+
+    Examples
+    --------
+    >>> net = models.lenet("layer")
+    >>> net.initialize()
+    >>> net(nd.ones((2, 1, 28, 28))).shape
+    (2, 10)
     """
     new_norm = make_norm(norm)
     new_pooling = {"max": nn.MaxPool2D, "avg": nn.AvgPool2D}.get(pooling)

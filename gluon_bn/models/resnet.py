@@ -3,14 +3,24 @@ Image Recognition"), and with the order of layers of the second paper (He et al.
 Mappings in Deep Residual Networks").
 """
 
+from __future__ import annotations
+
 from mxnet.gluon import nn
 
 from gluon_bn.arguments import check_count
-from gluon_bn.models.layers import Network, make_norm
+from gluon_bn.models.layers import Network, Norm, make_norm
 
 
-def resnet18(norm="auto", *, num_classes=10, preactivation=False, small=False):
+def resnet18(
+    norm: Norm = "auto",
+    *,
+    num_classes: int = 10,
+    preactivation: bool = False,
+    small: bool = False,
+) -> Network:
     """ResNet-18 for images (N, C, 28, 28) and larger; the output (N, num_classes) holds scores.
+
+    ::
 
                                                             28x28              96x96
         convolution 7x7, 64, stride 2 -> norm -> relu       (N, 64, 14, 14)    (N, 64, 48, 48)
@@ -25,15 +35,32 @@ def resnet18(norm="auto", *, num_classes=10, preactivation=False, small=False):
     statistics not). It is the network of the book's Gluon edition (d2l-zh 1, the package d2lzh),
     section "ResNet"; the English editions for MXNet have the same. The book trains it at 96x96.
 
-    norm : a name or a function; see `gluon_bn.models.layers`.
-    preactivation : True puts norm and relu in front of each convolution of a residual block (He et
-        al., 2016b, figure 4e), so that nothing stands in the way of the sum, and one more norm and
-        relu behind the last block.
-    small : True is for small images and a CPU: the stem is a convolution 3x3 with stride 1 and no
-        pooling, the blocks have 16, 32, 64 and 128 channels. The first blocks then see all 28x28
-        pixels instead of 7x7, with 701,930 weights and about as many multiplications.
+    Parameters
+    ----------
+    norm : str or function, which layer normalizes; see `make_norm`
+    num_classes : int
+    preactivation : bool; True puts norm and relu in front of each convolution of a residual block
+        He et al., 2016b, figure 4e: nothing stands in the way of the sum. One more norm and relu
+        stand behind the last block.
+    small : bool; True is for small images and a CPU
+        The stem is a convolution 3x3 with stride 1 and no pooling, the blocks have 16, 32, 64 and
+        128 channels. The first blocks then see all 28x28 pixels instead of 7x7, with 701,930
+        weights and about as many multiplications.
 
-    Raises ValueError for an unknown norm or a bad num_classes.
+    Returns
+    -------
+    HybridSequential, not yet initialized
+
+    Raises
+    ------
+    TypeError, ValueError : the norm is unknown, or num_classes is no count
+
+    Examples
+    --------
+    >>> net = models.resnet18(small=True)
+    >>> net.initialize()
+    >>> net(nd.ones((2, 1, 28, 28))).shape
+    (2, 10)
     """
     new_norm = make_norm(norm)
     check_count("num_classes", num_classes, least=1)

@@ -14,10 +14,25 @@ CONTESTANTS = {
 
 
 def plot_bench(result):
-    """What `gluon_bn.bench.run` measured: a Figure of up to four panels.
+    """What `gluon_bn.bench.run` measured, in up to four panels.
 
     Time of a layer's training step relative to Gluon's operator, images a second of LeNet, time
     against elements, and the largest error against float64.
+
+    Parameters
+    ----------
+    result : dict, what `gluon_bn.bench.run` returned
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> result = lesson.recorded("bench.json")  # doctest: +ELLIPSIS
+    recorded in benchmarks/results/bench.json by ...
+    >>> len(plotting.plot_bench(result).axes)
+    4
     """
     settings = result["settings"]
     title = f"One layer, computed several ways ({settings['cpu']}, {settings['cores']} cores)"

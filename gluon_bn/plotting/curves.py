@@ -6,12 +6,27 @@ from gluon_bn.plotting.style import STYLES, legend_below, panels, thin
 
 
 def plot_curves(*parts, title=None, size=None, legend="below"):
-    """Curves side by side, the same names in every panel: a Figure.
+    """Curves side by side, the same names in every panel.
 
-    parts : a dict for each panel: title, xlabel, ylabel, curves {name: (x, y) or y}; and if wanted
-        log='x', 'y' or 'xy', ylim, xticks, markers=True for few points, lines [(value, text)]:
-        horizontal lines to compare with.
-    legend : 'below' the panels, or 'inside' the first.
+    Parameters
+    ----------
+    *parts : a dict for each panel
+        title, xlabel, ylabel, curves {name: (x, y) or y}; and if wanted log='x', 'y' or 'xy', ylim,
+        xticks, markers=True for few points, lines [(value, text)]: horizontal lines to compare
+        with.
+    title : str or None
+    size : pair of float, inches, or None
+    legend : 'below' the panels, or 'inside' the first
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> part = {"title": "a", "xlabel": "x", "ylabel": "y", "curves": {"c": [1, 2]}}
+    >>> len(plotting.plot_curves(part, part).axes)
+    2
     """
     names = list(dict.fromkeys(name for part in parts for name in part["curves"]))
     figure, axes = panels(
@@ -57,9 +72,22 @@ def plot_curves(*parts, title=None, size=None, legend="below"):
 
 
 def plot_losses(losses, title=None, smooth=1):
-    """Training loss step by step, one curve for each run: a Figure.
+    """Training loss step by step, one curve for each run.
 
-    losses : a dict, label -> one loss a step.  smooth : average over so many steps.
+    Parameters
+    ----------
+    losses : dict, label -> one loss a step, nats
+    title : str or None
+    smooth : int, average over so many steps
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> len(plotting.plot_losses({"a": [2.3, 1.2, 0.8]}).axes)
+    1
     """
     figure, panel = panels(1, 1, (8, 4.2), title)
     for index, (label, values) in enumerate(losses.items()):
@@ -75,10 +103,25 @@ def plot_losses(losses, title=None, smooth=1):
 def plot_sweep(
     rates, losses, title=None, ylabel="training loss (nats)", ceiling=None, xlabel="learning rate"
 ):
-    """A result against the learning rate, one curve for each network: a Figure.
+    """A result against the learning rate, one curve for each network.
 
-    rates : the learning rates.  losses : a dict, label -> one loss for each rate; NaN or infinite
-    where the run broke off. Those, and all above `ceiling`, stand as large crosses at the top.
+    Parameters
+    ----------
+    rates : the learning rates
+    losses : dict, label -> one loss for each rate; NaN or infinite where the run broke off
+        Those, and all above `ceiling`, stand as large crosses at the top.
+    title, ylabel : str
+    ceiling : float or None
+    xlabel : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> len(plotting.plot_sweep([0.1, 1], {"a": [0.5, np.nan]}).axes)
+    1
     """
     figure, panel = panels(1, 1, (8, 4.4), title)
     rates = np.asarray(rates, dtype=float)
@@ -109,10 +152,23 @@ def plot_sweep(
 
 
 def plot_moving_averages(batches, averages, truth=None, title=None, ylabel="mean of a channel"):
-    """What arrives batch by batch, and moving averages that follow it: a Figure.
+    """What arrives batch by batch, and moving averages that follow it.
 
-    batches : one number for each batch.  averages : a dict, label -> as many numbers.
-    truth : what the batches scatter around, if known.
+    Parameters
+    ----------
+    batches : one number for each batch
+    averages : dict, label -> as many numbers
+    truth : what the batches scatter around, if known
+    title, ylabel : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> len(plotting.plot_moving_averages([1, 3], {"a": [0.1, 0.4]}).axes)
+    1
     """
     figure, panel = panels(1, 1, (9, 4.4), title)
     steps = np.arange(1, len(batches) + 1)

@@ -6,10 +6,23 @@ from gluon_bn.plotting.style import panels
 
 
 def plot_images(rows, labels=None, title=None, columns=None):
-    """Images in rows: a Figure.
+    """Images in rows.
 
-    rows : (R, C, H, W) or (R, C, 1, H, W), values 0 (black) to 1.  labels : a name for each row.
-    columns : a name for each column.
+    Parameters
+    ----------
+    rows : (R, C, H, W) or (R, C, 1, H, W), values 0 (black) to 1
+    labels : a name for each row, or None
+    title : str or None
+    columns : a name for each column, or None
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> len(plotting.plot_images(np.zeros((2, 3, 28, 28)), labels=["a", "b"]).axes)
+    1
     """
     rows = np.asarray(rows)
     rows = rows.reshape(*rows.shape[:2], *rows.shape[-2:])

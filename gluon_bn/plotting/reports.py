@@ -23,10 +23,30 @@ SHARES = ("flat", "dead")
 
 
 def plot_depth(reports, quantities=("between", "gradient"), title=None, log=True):
-    """One panel for each quantity, one curve for each report, layer by layer: a Figure.
+    """One panel for each quantity, one curve for each report, layer by layer.
 
-    reports : a dict, label -> report.  quantities : columns of a report, keys of `QUANTITIES`.
-    log : logarithmic axes, except for shares; values of 0 are left out there.
+    Parameters
+    ----------
+    reports : dict, label -> `gluon_bn.inspection.ActivationReport`
+    quantities : columns of a report, keys of `QUANTITIES`
+    title : str or None
+    log : bool, logarithmic axes, except for shares; values of 0 are left out there
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError : there is no such quantity
+
+    Examples
+    --------
+    >>> net = nn.Dense(2, in_units=2)
+    >>> net.initialize()
+    >>> report = gluon_bn.inspection.activation_report(net, nd.ones((2, 2)))
+    >>> len(plotting.plot_depth({"net": report}).axes)
+    2
     """
     unknown = [quantity for quantity in quantities if quantity not in QUANTITIES]
     if unknown:
@@ -55,7 +75,25 @@ def plot_depth(reports, quantities=("between", "gradient"), title=None, log=True
 
 
 def plot_report(report, title=None):
-    """A report as a picture: spread, gradients, and flat values by layer, a Figure."""
+    """A report as a picture: spread, gradients, and flat values by layer.
+
+    Parameters
+    ----------
+    report : `gluon_bn.inspection.ActivationReport`
+    title : str or None
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> net = nn.Dense(2, in_units=2)
+    >>> net.initialize()
+    >>> report = gluon_bn.inspection.activation_report(net, nd.ones((2, 2)))
+    >>> len(plotting.plot_report(report).axes)
+    2
+    """
     rows = report.rows
     shares = any(row.flat is not None for row in rows)
     count = len(rows)
@@ -108,10 +146,23 @@ def plot_report(report, title=None):
 
 
 def plot_statistics(running, exact, batches=None, title=None):
-    """Running statistics beside exact ones, channel by channel: a Figure, mean and variance.
+    """Running statistics beside exact ones, channel by channel: mean and variance.
 
-    running, exact : (mean, var), vectors (C,).  batches : (means, vars), (number of batches, C),
-    drawn as the range from the 5th to the 95th percentile.
+    Parameters
+    ----------
+    running, exact : (mean, var), vectors (C,)
+    batches : (means, vars), (number of batches, C), or None
+        Drawn as the range from the 5th to the 95th percentile.
+    title : str or None
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> len(plotting.plot_statistics(([0, 0], [1, 1]), ([0.1, 0.2], [1, 2])).axes)
+    2
     """
     figure, axes = panels(2, 1, (9, 5.4), title, sharex=True)
     channels = np.arange(len(exact[0]))

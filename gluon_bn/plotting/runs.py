@@ -4,9 +4,22 @@ from gluon_bn.plotting.style import STYLES, legend_below, panels
 
 
 def plot_run(metrics):
-    """The loss and the accuracies of one run, epoch by epoch: a Figure.
+    """The loss and the accuracies of one run, epoch by epoch.
 
-    metrics : the record of a run, the content of its metrics.json.
+    Parameters
+    ----------
+    metrics : dict, the content of its metrics.json
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> epochs = [{"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.6, "test_accuracy": 0.7}]
+    >>> run = training.record("lenet", "auto", 0, {"name": "stand-in", "train": 9}, epochs)
+    >>> len(plotting.plot_run(run).axes)
+    2
     """
     title = f"{metrics['model']}, norm={metrics['norm']}, trained on "
     figure, (left, right) = panels(1, 2, title=title + describe_dataset(metrics["dataset"]))
@@ -20,9 +33,24 @@ def plot_run(metrics):
 
 
 def plot_runs(runs, labels=None, title=None):
-    """The training loss and the test accuracy of several runs of one model: a Figure.
+    """The training loss and the test accuracy of several runs of one model.
 
-    runs : their records.  labels : their names in the legend, by default their norms.
+    Parameters
+    ----------
+    runs : list of dict, their records
+    labels : their names in the legend, by default their norms
+    title : str or None
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> epochs = [{"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.6, "test_accuracy": 0.7}]
+    >>> run = training.record("lenet", "auto", 0, {"name": "stand-in", "train": 9}, epochs)
+    >>> len(plotting.plot_runs([run, run], labels=["a", "b"]).axes)
+    2
     """
     first = runs[0]
     title = title or f"{first['model']} on {describe_dataset(first['dataset'])}"
@@ -50,9 +78,23 @@ NORMS = {"auto": ("ours", 1), "gluon": ("Gluon's", 2), "none": ("no batch norm",
 
 
 def plot_seeds(runs, title=None):
-    """Loss and test accuracy of recorded runs, every seed: a thin line for each run, a Figure.
+    """Loss and test accuracy of recorded runs, every seed: a thin line for each run.
 
-    runs : records as in benchmarks/results/lenet.json, with norm 'auto', 'gluon' or 'none'.
+    Parameters
+    ----------
+    runs : records as in benchmarks/results/lenet.json, with norm 'auto', 'gluon' or 'none'
+    title : str or None
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> epochs = [{"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.6, "test_accuracy": 0.7}]
+    >>> run = training.record("lenet", "auto", 0, {"name": "stand-in", "train": 9}, epochs)
+    >>> len(plotting.plot_seeds([run]).axes)
+    2
     """
     figure, axes = panels(1, 2, (10, 4.2), title)
     for panel, key, scale in ((axes[0], "train_loss", 1), (axes[1], "test_accuracy", 100)):
@@ -81,9 +123,22 @@ def plot_seeds(runs, title=None):
 
 
 def plot_recalibration(runs, title=None):
-    """Test accuracy after each epoch, by the running statistics and by exact ones: a Figure.
+    """Test accuracy after each epoch, by the running statistics and by exact ones.
 
-    runs : those of benchmarks/results/recalibration.json; a panel for each seed.
+    Parameters
+    ----------
+    runs : those of benchmarks/results/recalibration.json; a panel for each seed
+    title : str or None
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> epochs = [{"epoch": 1, "test_accuracy": 0.7, "test_accuracy_recalibrated": 0.8}]
+    >>> len(plotting.plot_recalibration([{"seed": 0, "epochs": epochs}]).axes)
+    1
     """
     figure, axes = panels(
         1, len(runs), (max(3.4 * len(runs), 5), 3.9), title, sharey=True, squeeze=False
@@ -104,7 +159,21 @@ def plot_recalibration(runs, title=None):
 
 
 def describe_dataset(dataset):
-    """`{"name", "train", "test"}` in words; the stand-in is always called by its name."""
+    """A data set in words; the stand-in is always called by its name.
+
+    Parameters
+    ----------
+    dataset : dict {"name", "train", "test"}
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> plotting.describe_dataset({"name": "fashion-mnist", "train": 60000, "test": 10000})
+    'Fashion-MNIST, 60,000 training images'
+    """
     name = {
         "fashion-mnist": "Fashion-MNIST",
         "stand-in": "the stand-in data (not Fashion-MNIST)",

@@ -32,10 +32,25 @@ SETTINGS = {
 
 
 def panels(rows=1, columns=1, size=(10, 4.2), title=None, **more):
-    """An empty Figure in the style of all figures here, and its axes: `(figure, axes)`.
+    """An empty Figure in the style of all figures here, and its axes. pyplot is not involved.
 
-    The axes are one Axes, or an array of them as from `matplotlib.figure.Figure.subplots`, to which
-    `more` goes. pyplot is not involved.
+    Parameters
+    ----------
+    rows, columns : int
+    size : pair of float, width and height, inches
+    title : str or None
+    **more : for `matplotlib.figure.Figure.subplots`
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+    axes : one Axes, or an array of them
+
+    Examples
+    --------
+    >>> figure, axes = plotting.panels(1, 2)
+    >>> axes.shape
+    (2,)
     """
     import matplotlib
     from matplotlib.figure import Figure

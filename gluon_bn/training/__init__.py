@@ -1,5 +1,7 @@
 """Training: `fit` and `evaluate`, runs that can be repeated and resumed, and their record.
 
+::
+
     train_iter, test_iter = load_fashion_mnist(256)
     net = lenet(norm='textbook')
     epochs = fit(net, train_iter, test_iter, epochs=5, lr=1.0)
@@ -7,7 +9,7 @@
 
 Anything that can be iterated over again and again and yields `(X, y)` serves as data. Where it has
 a method `set_epoch(k)`, as ours has, `fit` calls it, so that the order of epoch k is that of epoch
-k in every run.
+k in every run. ::
 
     run.py          a run: a network, its trainer, its loss, the sums so far; and the loop
     callbacks.py    what is told of a run while it goes on: clipping, Ctrl-C
@@ -72,44 +74,64 @@ def fit(
     workers=None,
     statistics="average",
 ):
-    """Train a classifier by the cross entropy of its scores; return the record of each epoch.
-
-    net : a Gluon network from X (N, ...) to scores (N, classes). If it is not initialized yet,
-        that is done here, with Xavier's random weights.
-    train_iter, test_iter : batches (X, y), y the class numbers (N,).
-    optimizer, lr, optimizer_params : a name Gluon knows ('sgd', 'adam', ...), the learning rate,
-        further options such as {'momentum': 0.9, 'wd': 5e-4}.
-    schedule : 'constant'; 'cosine', from lr down to almost nothing; or 'one-cycle', from lr / 25 up
-        to lr in the first 30 % of the updates and down like a cosine (Smith and Topin, 2017).
-    clip : the largest norm of the gradient of the mean loss; a longer one is shortened to it.
-    label_smoothing : the share of the probability that all classes get alike (see
-        `recipe.cross_entropy`); the train_loss of the record is then that of the smoothed labels.
-    seed : with the same seed, data and number of threads, two runs give the same numbers to the
-        last digit. The random numbers of MXNet, NumPy and Python start anew every few batches.
-        (Not with 'nag', which in MXNet 1.9.1 does not round the same way in every run.)
-    ctx : the device, by default the one of the network's parameters, or else the CPU.
-    callbacks : instances of `Callback`. Those that have a state are saved with the run.
-    checkpoint : a path; the state is written there before the first epoch, after each one, and
-        when Ctrl-C or SIGTERM stops the run.
-    resume : go on from `checkpoint` if that file exists. The result is, bit for bit, that of a run
-        that was never stopped ('nag' excepted, for the same reason).
-    settings : a dict of plain values that must be the same when the run is resumed.
-    workers : the `gluon_bn.workers.World` that shares the batches of this run; None, nobody. The
-        result does not depend on how many there are, but for rounding, if the network has
-        synchronized statistics.
-    statistics : what becomes, after each epoch, of running statistics that are not synchronized and
-        so differ between workers: see `gluon_bn.training.statistics`.
-
-    A record is a dict: epoch (from 1), train_loss and train_accuracy (averages over the epoch,
-    while the network was changing), test_accuracy (None without test_iter), seconds (of training,
-    without the test), examples_per_second.
+    """Train a classifier by the cross entropy of its scores.
 
     Ctrl-C takes effect between batches (with a checkpoint between groups of eight, where the random
     numbers start anew), as KeyboardInterrupt. A second Ctrl-C takes effect at once.
 
-    Raises ValueError for settings that make no sense, TypeError or ValueError for batches as
-    `evaluate` does (for a label up to three batches late), TrainingError if the loss is no longer a
-    finite number, CheckpointError if `checkpoint` cannot be resumed from.
+    Parameters
+    ----------
+    net : Block from X (N, ...) to scores (N, classes)
+        If it is not initialized yet, that is done here, with Xavier's random weights.
+    train_iter, test_iter : batches (X, y), y the class numbers (N,)
+    epochs : int
+    lr : float, the learning rate
+    optimizer, optimizer_params : a name Gluon knows ('sgd', 'adam', ...), and its further options
+        Such as {'momentum': 0.9, 'wd': 5e-4}.
+    schedule : 'constant', 'cosine' or 'one-cycle'
+        'cosine' goes from lr down to almost nothing; 'one-cycle' from lr / 25 up to lr in the first
+        30 % of the updates and down like a cosine (Smith and Topin, 2017).
+    clip : float, the largest norm of the gradient of the mean loss; a longer one is shortened to it
+    label_smoothing : float, the share of the probability that all classes get alike
+        See `recipe.cross_entropy`; the train_loss is then that of the smoothed labels.
+    seed : int; the same seed, data and number of threads give the same numbers to the last digit
+        The random numbers of MXNet, NumPy and Python start anew every few batches. (Not with 'nag',
+        which in MXNet 1.9.1 does not round the same way in every run.)
+    ctx : device, by default the one of the network's parameters, or else the CPU
+    callbacks : instances of `Callback`; those that have a state are saved with the run
+    checkpoint : path, where the state is written
+        Before the first epoch, after each one, and when Ctrl-C or SIGTERM stops the run.
+    resume : bool; True goes on from `checkpoint` if that file exists
+        The result is, bit for bit, that of a run that was never stopped ('nag' excepted, for the
+        same reason).
+    settings : dict of plain values that must be the same when the run is resumed
+    workers : `gluon_bn.workers.World`, who shares the batches of this run; None, nobody
+        The result does not depend on how many there are, but for rounding, if the network has
+        synchronized statistics.
+    statistics : str, what becomes of running statistics that differ between workers
+        After each epoch, if they are not synchronized: see `gluon_bn.training.statistics`.
+
+    Returns
+    -------
+    list of dict, the record of each epoch
+        epoch (from 1), train_loss and train_accuracy (averages over the epoch, while the network
+        was changing), test_accuracy (None without test_iter), seconds (of training, without the
+        test), examples_per_second.
+
+    Raises
+    ------
+    ValueError : settings that make no sense
+    TypeError, ValueError : batches, as for `evaluate`; a label, up to three batches late
+    TrainingError : the loss is no longer a finite number
+    CheckpointError : `checkpoint` cannot be resumed from
+
+    Examples
+    --------
+    >>> batches = [(nd.array([[0], [1]]), nd.array([0, 1]))]
+    >>> net = nn.Dense(2, in_units=1)
+    >>> epochs = training.fit(net, batches, epochs=20, lr=1.0)
+    >>> len(epochs), training.evaluate(net, batches)
+    (20, 1.0)
     """
     _check_settings(epochs, lr, seed, clip)
     check_resume(checkpoint, resume)

@@ -25,21 +25,32 @@ METHODS = ("none", "swa", "ema")  # how the command line calls them
 class AveragedWeights(Callback):
     """The average of the weights, beside a run; with a checkpoint it is resumed to the last bit.
 
-    start : the first epoch that counts, from 1.
-    decay : None gives the weights at the ends of the epochs from `start` on the same share:
-        stochastic weight averaging (Izmailov et al., 2018, Algorithm 1, with a cycle of an epoch).
-        It wants a learning rate that stays high: the weights at the end of a schedule that falls
-        to zero hardly differ.
-        A number in (0, 1), 0.999 for example, averages after each step from `start` on,
-
-            average = average + share (weights - average),    share = max(1 / n, 1 - decay)
-
-        in the n-th step: all alike at first, and then exponentially less the longer they are past,
-        so that the first weights, which are random, are not favoured.
-
     Only what is trained is averaged, in float32 at least. `count` says of how many weights.
 
-    Raises TypeError for a start that is no integer, ValueError for one below 1 or another decay.
+    Parameters
+    ----------
+    start : int, the first epoch that counts, from 1
+    decay : None, or float in (0, 1)
+        None gives the weights at the ends of the epochs from `start` on the same share: stochastic
+        weight averaging (Izmailov et al., 2018, Algorithm 1, with a cycle of an epoch). It wants a
+        learning rate that stays high: the weights at the end of a schedule that falls to zero
+        hardly differ. A number, 0.999 for example, averages after each step from `start` on: in the
+        n-th step `average = average + share (weights - average)` with
+        `share = max(1 / n, 1 - decay)`, all alike at first, and then exponentially less the longer
+        they are past, so that the first weights, which are random, are not favoured.
+
+    Raises
+    ------
+    TypeError, ValueError : start is no integer from 1 up, or decay is another number
+
+    Examples
+    --------
+    >>> batches = [(nd.array([[0], [1]]), nd.array([0, 1]))]
+    >>> net = nn.Dense(2, in_units=1)
+    >>> average = training.AveragedWeights(start=2)
+    >>> _ = training.fit(net, batches, epochs=3, callbacks=[average])
+    >>> average.count
+    2
     """
 
     def __init__(self, start=1, decay=None):
@@ -88,10 +99,15 @@ class AveragedWeights(Callback):
         weights have no running statistics of their own, and with those of other weights a network
         may predict nonsense. So they are measured here, on `data` (see `inference.recalibrate`).
 
-        data : the training batches, gone over once; not needed by a network without batch norm.
-        recalibrated : False leaves the statistics as they are, to see what becomes of it.
+        Parameters
+        ----------
+        net : Block
+        data : the training batches, gone over once; not needed by a network without batch norm
+        recalibrated : bool; False leaves the statistics as they are, to see what becomes of it
 
-        Raises ValueError if nothing was averaged, or if data is missing.
+        Raises
+        ------
+        ValueError : nothing was averaged, or data is missing
         """
         if not self.count:
             raise ValueError(

@@ -14,6 +14,16 @@ class Callback:
     A callback with two methods more keeps its state over a stop, in the checkpoint: `state()`
     returns a dict of NumPy arrays, and `restore(state)`, called after `on_run_start`, is given it
     back. What moves the state belongs in `on_step` or `on_epoch_end`.
+
+    Examples
+    --------
+    >>> class Say(training.Callback):
+    ...     def on_epoch_end(self, epochs):
+    ...         print("epoch", epochs[-1]["epoch"])
+    >>> batches = [(nd.array([[0], [1]]), nd.array([0, 1]))]
+    >>> _ = training.fit(nn.Dense(2, in_units=1), batches, epochs=2, callbacks=[Say()])
+    epoch 1
+    epoch 2
     """
 
     def on_run_start(self, run):

@@ -16,8 +16,26 @@ def evaluate(net, data_iter, ctx=None):
     prediction mode, with its running statistics, even inside `autograd.record`, and it is given X
     alone, never y. An example whose scores are not numbers counts as wrong.
 
-    Raises ValueError if there is no example, TypeError or ValueError for batches that are no
-    (X, y), that the network does not take, or that have a label it has no score for.
+    Parameters
+    ----------
+    net : Block from X (N, ...) to scores (N, classes)
+    data_iter : batches (X, y), y the class numbers (N,)
+    ctx : device, by default that of the network's parameters
+
+    Returns
+    -------
+    float in [0, 1]
+
+    Raises
+    ------
+    ValueError : there is no example
+    TypeError, ValueError : a batch is no (X, y), or has a label without a score
+
+    Examples
+    --------
+    >>> scores = nn.Lambda(lambda X: X)
+    >>> training.evaluate(scores, [(nd.array([[3, 1], [1, 3]]), nd.array([0, 0]))])
+    0.5
     """
     check_data("data_iter", data_iter, passes=1)
     return share([count(net, data_iter, ctx or device_of(net))])

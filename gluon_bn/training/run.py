@@ -84,14 +84,29 @@ class ClassifierSums(Sums):
 class Run:
     """A run: what is trained, how far it is, and who is told.
 
-    loss : a function of scores and y, to the loss of each example.
-    callbacks : told in this order; see `Callback`.
-    seed, ctx : of the random numbers; the device.
-    group : the run can be stopped after every so many batches.
-    workers : the `World` that shares the batches; None, nobody.
+    Parameters
+    ----------
+    net : Block
+    trainer : gluon.Trainer, which does not update on a kvstore
+    loss : function of scores and y, to the loss of each example
+    callbacks : told in this order; see `Callback`
+    seed : int
+    ctx : device, by default that of the network's parameters
+    group : int; the run can be stopped after every so many batches
+    workers : the `gluon_bn.workers.World` that shares the batches; None, nobody
+
+    Examples
+    --------
+    >>> net = nn.Dense(2, in_units=1)
+    >>> training.initialize(net)
+    >>> trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 1}, kvstore=None)
+    >>> run = training.Run(net, trainer, gluon.loss.SoftmaxCrossEntropyLoss())
+    >>> loss, scores, y = run.step(nd.array([[0], [1]]), nd.array([0, 1]))
+    >>> loss.shape, scores.shape
+    ((2,), (2, 2))
     """
 
-    new_sums = ClassifierSums
+    new_sums: type = ClassifierSums
 
     def __init__(
         self, net, trainer, loss, callbacks=(), *, seed=0, ctx=None, group=GROUP, workers=None

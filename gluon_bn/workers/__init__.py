@@ -1,5 +1,7 @@
 """One batch on several workers: processes, on one machine or on many, that train one network.
 
+::
+
     mpiexec -n 2 python program.py          # or: gluon-bn train lenet --workers 2
 
     here = world()                          # .rank of .size; a world of one, if nobody started more

@@ -39,7 +39,18 @@ class WorkersError(RuntimeError):
 def world():
     """The `World` of this process. MPI starts with the first call, if a launcher started several.
 
-    Raises WorkersError if there should be several workers and MPI does not work.
+    Returns
+    -------
+    World
+
+    Raises
+    ------
+    WorkersError : there should be several workers, and MPI does not work
+
+    Examples
+    --------
+    >>> workers.world().size
+    1
     """
     global _world
     if _world is None:
@@ -76,10 +87,19 @@ def _communicator():
 
 
 class World:
-    """All workers of a run, seen from one of them; without `comm`, MPI's, a world of one.
+    """All workers of a run, seen from one of them: the one with `rank`, from 0, of `size`.
 
-    rank : which one this is, from 0.  size : how many there are.
-    idle : this worker's part of the batch is empty (see `part`).
+    `idle` says that this worker's part of the batch is empty (see `part`).
+
+    Parameters
+    ----------
+    comm : MPI's communicator; None for a world of one
+
+    Examples
+    --------
+    >>> alone = workers.World()
+    >>> alone.rank, alone.gather(3)
+    (0, [3])
     """
 
     rank, size, idle = 0, 1, False
