@@ -32,8 +32,19 @@ FEW = 6  # mistakes of one line that are tried in pairs
 class Mistake(NamedTuple):
     """The right solution with `right` replaced by `wrong`, wherever it stands, is this mistake.
 
-    The sentence says what was wrong, what was expected, what to try. In it {m} is the number of
-    values that a statistic is taken over, and {m1} one less.
+    Parameters
+    ----------
+    name : str, how a `Report` calls it
+    right, wrong : str, what stands in the solution, and what in its place
+    sentence : str, what was wrong, what was expected, what to try
+        In it {m} is the number of values that a statistic is taken over, and {m1} one less.
+
+    Examples
+    --------
+    >>> half = ("half of it", "sqrt(var + eps)", "sqrt(var + eps / 2)", "Epsilon is added whole.")
+    >>> f = lambda X, mean, var, eps: (X - mean) / nd.sqrt(var + eps / 2)
+    >>> check.normalize(f, mistakes=[check.Mistake(*half)]).mistakes
+    ('half of it',)
     """
 
     name: str
