@@ -145,21 +145,22 @@ class RootOf(mx.init.Initializer):
 
 
 def keep(layer, mean, var, running):
-    """Move the running statistics of a layer, in place, by its average.
+    """Move the running statistics of a layer, in place, by its average of the batch's; not those of
+    a channel whose batch statistics were NaN or infinite, if it skips those.
 
     Parameters
     ----------
-    layer : BatchNorm; with `skip_nonfinite` a channel whose new values are not finite stays
-    mean, var : arrays (C,), what the kernel handed back
-    running : dict, name of a statistic -> its array
+    layer : BatchNorm
+    mean, var : arrays (C,), of the batch
+    running : dict, name -> array (C,), what is moved
 
     Examples
     --------
-    >>> layer = gluon_bn.BatchNorm(1)
     >>> running = {"running_mean": nd.zeros(1), "running_var": nd.ones(1)}
-    >>> averages.keep(layer, nd.array([2]), nd.array([4]), running)
-    >>> print(running["running_mean"].asnumpy(), running["running_var"].asnumpy())
-    [2.] [4.]
+    >>> layer = gluon_bn.BatchNorm(1)  # skip_nonfinite=True
+    >>> averages.keep(layer, nd.array([10]), nd.array([np.nan]), running)
+    >>> print(running["running_mean"].asnumpy())
+    [0.]
     """
     with autograd.pause():
         mean, var = (cast(s, running["running_mean"].dtype) for s in (mean, var))

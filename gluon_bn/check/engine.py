@@ -4,7 +4,7 @@ solutions are run on the same cases as a student's, and what comes out is compar
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from itertools import combinations
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, Optional
 
 import mxnet as mx
 import numpy as np
@@ -34,17 +34,15 @@ class Mistake(NamedTuple):
 
     Parameters
     ----------
-    name : str, how a `Report` calls it
-    right, wrong : str, what stands in the solution, and what in its place
+    name : str
+    right, wrong : str, text of the solution, and what stands there instead
     sentence : str, what was wrong, what was expected, what to try
         In it {m} is the number of values that a statistic is taken over, and {m1} one less.
 
     Examples
     --------
-    >>> half = ("half of it", "sqrt(var + eps)", "sqrt(var + eps / 2)", "Epsilon is added whole.")
-    >>> f = lambda X, mean, var, eps: (X - mean) / nd.sqrt(var + eps / 2)
-    >>> check.normalize(f, mistakes=[check.Mistake(*half)]).mistakes
-    ('half of it',)
+    >>> check.Mistake("no epsilon", "(var + eps)", "var", "Epsilon is missing.").name
+    'no epsilon'
     """
 
     name: str
@@ -126,7 +124,7 @@ class Outcome:
     dtypes: dict
     arrays: tuple = ()
     order: str = "right"  # 'Y alone', 'another'
-    failure: Failure = None  # on the way back
+    failure: Optional[Failure] = None  # on the way back
     seen: set = field(default_factory=set)  # arguments that it changed in place, and other traces
 
 

@@ -85,17 +85,18 @@ def asked(exercise, f, mistakes, student=Student, questions=None):
 
 
 def batch_norm(f, mistakes=()):
-    """Check a batch normalization, of the signature that d2l and `gluon_bn.batch_norm` have.
+    """Check f(X, gamma, beta, moving_mean, moving_var, eps, momentum) -> (Y, moving_mean,
+    moving_var), the signature of d2l and of `gluon_bn.batch_norm`.
+
+    X has shape (N, C) or (N, C, H, W); gamma, beta and the moving statistics (1, C) or
+    (1, C, 1, 1), or (C,) for a function that wants vectors. f asks `autograd.is_training()`, or
+    takes an argument `training` of that name. The statistics may be new arrays or the given ones
+    changed in place, moved in the forward pass or (MXNet's own operator) in the backward pass.
 
     Parameters
     ----------
-    f : function of (X, gamma, beta, moving_mean, moving_var, eps, momentum)
-        Returns (Y, moving_mean, moving_var). X has shape (N, C) or (N, C, H, W); gamma, beta and
-        the moving statistics (1, C) or (1, C, 1, 1), or (C,) for a function that wants vectors. f
-        asks `autograd.is_training()`, or takes an argument `training` of that name. The statistics
-        may be new arrays or the given ones changed in place, moved in the forward pass or (MXNet's
-        own operator) in the backward pass.
-    mistakes : sequence of Mistake, more of them to look for
+    f : function
+    mistakes : sequence of `Mistake`, more to look for
 
     Returns
     -------
@@ -103,21 +104,20 @@ def batch_norm(f, mistakes=()):
 
     Examples
     --------
-    >>> check.batch_norm(gluon_bn.batch_norm).mistakes
-    ()
+    >>> bool(check.batch_norm(gluon_bn.batch_norm))
+    True
     """
     return asked(BATCH_NORM, f, mistakes, questions=of_batch_norm)
 
 
 def moments(f, mistakes=()):
-    """Check a mean and variance over axes, as `gluon_bn.moments`.
+    """Check f(X, axis) -> (mean, var), as `gluon_bn.moments`; f(X) takes the axes of batch norm,
+    all but 1. The averaged axes may be left out of the results or kept as ones.
 
     Parameters
     ----------
-    f : function of (X, axis), returns (mean, var)
-        f(X) takes the axes of batch norm, all but 1. The averaged axes may be left out of the
-        results or kept as ones.
-    mistakes : sequence of Mistake, more of them to look for
+    f : function
+    mistakes : sequence of `Mistake`, more to look for
 
     Returns
     -------
@@ -125,24 +125,24 @@ def moments(f, mistakes=()):
 
     Examples
     --------
-    >>> def f(X, axis):
-    ...     return X.mean(axis), ((X - X.mean(axis, keepdims=True)) ** 2).mean(axis)
-    >>> bool(check.moments(f))
-    True
+    >>> report = check.moments(lambda X, axis: (X.mean(axis), ((X - X.mean()) ** 2).mean(axis)))
+    >>> bool(report)
+    False
     """
     return asked(MOMENTS, f, mistakes)
 
 
 def normalize(f, mistakes=()):
-    """Check the formula alone, in the order of `tf.nn.batch_normalization`.
+    """Check f(X, mean, var, beta, gamma, eps) -> Y, in the order of `tf.nn.batch_normalization`.
+
+    Arguments with these names may stand in any order; beta and gamma may be left out by
+    a function f(X, mean, var, eps). X has shape (N, C) or (N, C, H, W), the others that of the
+    statistics with the averaged axes kept, (1, C) or (1, C, 1, 1).
 
     Parameters
     ----------
-    f : function of (X, mean, var, beta, gamma, eps), returns Y
-        Arguments with these names may stand in any order; beta and gamma may be left out by a
-        function f(X, mean, var, eps). X has shape (N, C) or (N, C, H, W), the others that of the
-        statistics with the averaged axes kept, (1, C) or (1, C, 1, 1).
-    mistakes : sequence of Mistake, more of them to look for
+    f : function
+    mistakes : sequence of `Mistake`, more to look for
 
     Returns
     -------
@@ -150,23 +150,24 @@ def normalize(f, mistakes=()):
 
     Examples
     --------
-    >>> check.normalize(lambda X, mean, var, eps: (X - mean) / (nd.sqrt(var) + eps)).mistakes
-    ('epsilon outside the root',)
+    >>> check.normalize(lambda X, mean, var, eps: (X - mean) / nd.sqrt(var)).mistakes
+    ('no epsilon',)
     """
     return asked(NORMALIZE, f, mistakes)
 
 
 def batch_norm_backward(f, mistakes=()):
-    """Check the gradients of a loss with respect to the inputs of batch norm in training.
+    """Check f(dY, X, gamma, eps) -> (dX, dgamma, dbeta): the gradients of a loss with respect to
+    the inputs of batch norm in training, from its gradient dY with respect to the output.
+
+    A function with these names may also ask for beta, and for the mean and var of the batch. An
+    `autograd.Function` (class or instance) works too: made with eps, or with nothing and then of
+    epsilon 1e-5, called with (X, gamma, beta). dgamma and dbeta are one value per channel.
 
     Parameters
     ----------
-    f : function of (dY, X, gamma, eps), returns (dX, dgamma, dbeta)
-        dY is the gradient with respect to the output; dgamma and dbeta are one value per channel.
-        A function with these names may also ask for beta, and for the mean and var of the batch.
-        An `autograd.Function` (class or instance) works too: made with eps, or with nothing and
-        then of epsilon 1e-5, called with (X, gamma, beta).
-    mistakes : sequence of Mistake, more of them to look for
+    f : function or autograd.Function
+    mistakes : sequence of `Mistake`, more to look for
 
     Returns
     -------
@@ -174,20 +175,20 @@ def batch_norm_backward(f, mistakes=()):
 
     Examples
     --------
-    >>> check.batch_norm_backward(lambda dY, X, gamma, eps: None).mistakes
-    ('nothing returned',)
+    >>> bool(check.batch_norm_backward(lambda dY, X, gamma, eps: (dY, dY, dY)))
+    False
     """
     return asked(BACKWARD, f, mistakes, student=backward_student)
 
 
 def layer_norm(f, mistakes=()):
-    """Check a layer normalization over the last axis.
+    """Check f(X, gamma, beta, eps) -> Y: every position of every example by the mean and variance
+    of its channels, the last axis. X has shape (N, C) or (N, T, C), gamma and beta (C,).
 
     Parameters
     ----------
-    f : function of (X, gamma, beta, eps), returns Y
-        X has shape (N, C) or (N, T, C), gamma and beta (C,).
-    mistakes : sequence of Mistake, more of them to look for
+    f : function
+    mistakes : sequence of `Mistake`, more to look for
 
     Returns
     -------
@@ -195,21 +196,21 @@ def layer_norm(f, mistakes=()):
 
     Examples
     --------
-    >>> bool(check.layer_norm(gluon_bn.functional.layer_norm))
+    >>> bool(check.layer_norm(functional.layer_norm))
     True
     """
     return asked(LAYER_NORM, f, mistakes)
 
 
 def group_norm(f, mistakes=()):
-    """Check a group normalization: each example by `num_groups` groups of its channels.
+    """Check f(X, gamma, beta, num_groups, eps) -> Y: every example by the mean and variance of
+    `num_groups` groups of its channels. X has shape (N, C) or (N, C, H, W), gamma and beta (1, C)
+    or (1, C, 1, 1), or (C,) for a function that wants vectors.
 
     Parameters
     ----------
-    f : function of (X, gamma, beta, num_groups, eps), returns Y
-        X has shape (N, C) or (N, C, H, W), gamma and beta (1, C) or (1, C, 1, 1), or (C,) for a
-        function that wants vectors.
-    mistakes : sequence of Mistake, more of them to look for
+    f : function
+    mistakes : sequence of `Mistake`, more to look for
 
     Returns
     -------
@@ -217,21 +218,21 @@ def group_norm(f, mistakes=()):
 
     Examples
     --------
-    >>> bool(check.group_norm(gluon_bn.functional.group_norm))
+    >>> bool(check.group_norm(functional.group_norm))
     True
     """
     return asked(GROUP_NORM, f, mistakes)
 
 
 def recalibrate(f, mistakes=()):
-    """Check exact statistics: mean and (biased) variance of all values of all batches.
+    """Check f(batches) -> (mean, var): the exact mean and (biased) variance of each channel over
+    all values of all batches, chapter 11's equation (2). batches is a list of arrays (N_b, C) or
+    (N_b, C, H, W) of different N_b; mean and var have one value per channel.
 
     Parameters
     ----------
-    f : function of a list of arrays, returns (mean, var)
-        The arrays are (N_b, C) or (N_b, C, H, W), of different N_b; mean and var have one value
-        per channel (chapter 11, equation (2)).
-    mistakes : sequence of Mistake, more of them to look for
+    f : function
+    mistakes : sequence of `Mistake`, more to look for
 
     Returns
     -------
@@ -239,10 +240,10 @@ def recalibrate(f, mistakes=()):
 
     Examples
     --------
-    >>> def f(batches):
+    >>> def together(batches):
     ...     X = nd.concat(*batches, dim=0)
-    ...     return gluon_bn.moments(X, [axis for axis in range(X.ndim) if axis != 1])
-    >>> bool(check.recalibrate(f))
+    ...     return gluon_bn.moments(X, [a for a in range(X.ndim) if a != 1])
+    >>> bool(check.recalibrate(together))
     True
     """
     return asked(RECALIBRATE, f, mistakes)

@@ -33,17 +33,18 @@ BLOCK = replace(BATCH_NORM, title="block")
 
 
 def block(made, mistakes=()):
-    """Check a batch normalization layer.
+    """Check a batch normalization layer: a Block class called as MyBlock(num_features, num_dims),
+    as d2l's, or with Gluon's arguments; a function that makes one; or a Block.
+
+    Parameters and statistics are found by their names: gamma (or scale, weight), beta (shift,
+    bias), and anything with mean and var in it. Epsilon and momentum are read from attributes of
+    these names, else found out. Statistics are read after a whole step, forward and backward, so
+    layers that move them in either pass are right: `gluon.nn.BatchNorm` passes.
 
     Parameters
     ----------
-    made : Block class called as MyBlock(num_features, num_dims), as d2l's
-        Or with Gluon's arguments, or a function that makes one, or a Block. Parameters and
-        statistics are found by their names: gamma (or scale, weight), beta (shift, bias), and
-        anything with mean and var in it. Epsilon and momentum are read from attributes of these
-        names, else found out. Statistics are read after a whole step, forward and backward, so
-        layers that move them in either pass are right: `gluon.nn.BatchNorm` passes.
-    mistakes : sequence of Mistake, more of them to look for
+    made : class, function or Block
+    mistakes : sequence of `Mistake`, more to look for
 
     Returns
     -------
@@ -51,24 +52,26 @@ def block(made, mistakes=()):
 
     Examples
     --------
-    >>> bool(check.block(gluon.nn.BatchNorm))
+    >>> bool(check.block(gluon_bn.BatchNorm))
     True
     """
     return asked(BLOCK, made, mistakes, Layer, of_layers)
 
 
 def conditional(f, mistakes=()):
-    """Check conditional batch normalization.
+    """Check conditional batch normalization, a layer or a function.
+
+    f is a Block class called as MyBlock(num_features, num_classes) (and num_dims, if it has it),
+    or a Block, whose forward takes (X, labels); its gamma and beta have shape (num_classes, C), or
+    are Embeddings. Or f is a function f(X, labels, gamma, beta, moving_mean, moving_var, eps,
+    momentum) -> (Y, moving_mean, moving_var), gamma and beta of shape (num_classes, C). labels is
+    of shape (N,), whole numbers from 0 to num_classes - 1; anything else is refused. The
+    statistics are those of the whole batch, shared by the classes.
 
     Parameters
     ----------
-    f : Block class called as MyBlock(num_features, num_classes), and num_dims, if it has it
-        Or a Block, whose forward takes (X, labels); its gamma and beta have shape (num_classes,
-        C), or are Embeddings. Or a function f(X, labels, gamma, beta, moving_mean, moving_var,
-        eps, momentum) -> (Y, moving_mean, moving_var), gamma and beta of shape (num_classes, C).
-        labels is of shape (N,), whole numbers from 0 to num_classes - 1; anything else is refused.
-        The statistics are those of the whole batch, shared by the classes.
-    mistakes : sequence of Mistake, more of them to look for
+    f : class, function or Block
+    mistakes : sequence of `Mistake`, more to look for
 
     Returns
     -------

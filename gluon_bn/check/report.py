@@ -20,9 +20,8 @@ class Report:
     Attributes
     ----------
     lines : list of `Line`, in the order in which they were found
-    mistakes : tuple of str
-        Names of the mistakes that were recognized, each once, such as 'no epsilon'; a difference
-        that matches no known mistake is 'difference', code that fails is 'error'.
+    mistakes : tuple of str, the mistakes that were recognized, each once, such as 'no epsilon'
+        A difference that matches no known mistake is 'difference', code that fails is 'error'.
 
     Examples
     --------
