@@ -33,8 +33,8 @@ STARTS = {
 }
 # (activation, norm): initializations, rates
 CONTESTANTS = {
-    ("sigmoid", "none"): (("Xavier", "Xavier times 4"), (0.03, 0.1, 0.3, 1.0)),
-    ("sigmoid", "auto"): (("Xavier",), (0.1, 0.3, 1.0, 3.0)),
+    ("sigmoid", "none"): (("Xavier", "Xavier times 4"), (0.3, 1.0, 3.0, 10.0)),
+    ("sigmoid", "auto"): (("Xavier",), (0.3, 1.0, 3.0, 10.0)),
     ("relu", "none"): (("Xavier", "He"), (0.01, 0.03, 0.1, 0.3)),
     ("relu", "auto"): (("Xavier",), (0.03, 0.1, 0.3, 1.0)),
 }
