@@ -118,6 +118,8 @@ def main():
                 for s in SEEDS
             ]
             print([r and (r["final_train_accuracy"], r["test_accuracy"]) for r in runs], flush=True)
+            for result in filter(None, runs):
+                del result["epochs"][:-1]  # sixty lines a run; the last one tells
             regularization.append({**label, "batch_size": 50, "runs": runs})
     write_json(
         options.output,
