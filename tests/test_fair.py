@@ -1,4 +1,4 @@
-"""benchmarks/fair.json, the fair comparison of chapter 5: what was chosen was the best that was tried."""
+"""benchmarks/results/fair.json, the comparison of chapter 5: the best that was tried was taken."""
 
 import importlib.util
 import json
