@@ -1,4 +1,4 @@
-"""The figures of the chapter on several workers: parts of a batch, and bytes that cross the network."""
+"""The figures of the chapter on several workers: parts of a batch, bytes on the network."""
 
 from gluon_bn.plotting.style import STYLES, panels
 
@@ -18,9 +18,7 @@ def plot_parts(parts, title=None):
         std = (sum((x - mean) ** 2 for x in values) / n) ** 0.5
         colour = "#D55E00" if row == len(parts) else "#0072B2"
         panel.plot(values, [row] * n, "|", color="#888888", markersize=12)
-        panel.errorbar(
-            mean, row - 0.28, xerr=std, color=colour, marker="o", capsize=4, linewidth=2
-        )
+        panel.errorbar(mean, row - 0.28, xerr=std, color=colour, marker="o", capsize=4, linewidth=2)
     panel.set_yticks(range(len(names)), names)
     panel.invert_yaxis()
     panel.set_xlabel("value of the channel; above each row its mean and standard deviation")
