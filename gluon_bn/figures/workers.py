@@ -18,9 +18,7 @@ def plot_parts(parts, title=None):
         std = (sum((x - mean) ** 2 for x in values) / n) ** 0.5
         colour = "#D55E00" if row == len(parts) else "#0072B2"
         panel.plot(values, [row] * n, "|", color="#888888", markersize=12)
-        panel.errorbar(
-            mean, row - 0.28, xerr=std, color=colour, marker="o", capsize=4, linewidth=2
-        )
+        panel.errorbar(mean, row - 0.28, xerr=std, color=colour, marker="o", capsize=4, linewidth=2)
     panel.set_yticks(range(len(names)), names)
     panel.invert_yaxis()
     panel.set_xlabel("value of the channel; below each row its mean and standard deviation")
