@@ -1,4 +1,4 @@
-"""The figures of the chapter on workers: parts of a batch, and bytes that cross the network."""
+"""The figures of the chapter on several workers: parts of a batch, bytes on the network."""
 
 from gluon_bn.plotting.style import STYLES, panels
 
