@@ -21,7 +21,7 @@ def plot_parts(parts, title=None):
         panel.errorbar(mean, row - 0.28, xerr=std, color=colour, marker="o", capsize=4, linewidth=2)
     panel.set_yticks(range(len(names)), names)
     panel.invert_yaxis()
-    panel.set_xlabel("value of the channel; below each row its mean and standard deviation")
+    panel.set_xlabel("value of the channel; above each row its mean and standard deviation")
     return figure
 
 
