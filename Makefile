@@ -40,7 +40,7 @@ lint: $(READY)  ## ruff and mypy: mistakes, style and types
 # One lock for Python 3.9 to 3.13 on Linux x86-64, Linux aarch64 and macOS x86-64.
 lock:  ## write requirements.lock again (needs uv: pip install uv)
 	printf 'mxnet==1.9.1\nd2l==1.0.3\n' | uv pip compile --quiet --universal --python-version 3.9 \
-	  --only-binary :all: --extra course --extra book --extra dev --extra workers \
+	  --only-binary :all: --extra course --extra book --extra dev --extra workers --extra classroom \
 	  --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml -
 
 classroom: $(READY)  ## FOLDER=...: the course, the wheels and the data for machines without a network
