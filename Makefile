@@ -9,7 +9,7 @@ PYTHON  ?=
 OFFLINE ?= $(wildcard classroom)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab notebooks book bench lint lock classroom clean
+.PHONY: help demo test lab notebooks book student bench lint lock classroom clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ notebooks: $(READY)  ## execute the chapters whose text changed; CHAPTERS="01_na
 
 book: $(READY)  ## the chapters as a web site that needs no network, in site/
 	$(BIN)/python docs/book/website.py site
+
+student: $(READY)  ## the chapters to hand out, in student/: no outputs, gaps for the exercises
+	$(BIN)/python docs/book/student.py student
 
 bench: $(READY)  ## measure the speed tables of the README again
 	$(BIN)/gluon-bn bench
@@ -49,8 +52,8 @@ classroom: $(READY)  ## FOLDER=...: the course, the wheels and the data for mach
 PLATFORMS ?= linux-x86_64
 PYTHONS   ?= 3.11 3.12 3.13
 
-clean:  ## remove the environment, a fetched Python and the web site
-	rm -rf $(VENV) .python site
+clean:  ## remove the environment, a fetched Python, the web site and the student's edition
+	rm -rf $(VENV) .python site student
 
 $(READY): requirements.lock pyproject.toml compat/mxnet_compat.py
 	@for python in "$(PYTHON)" python3 python $$HOME/.pyenv/versions/3.*/bin/python; do \
