@@ -12,9 +12,9 @@ An average, as in `BatchNorm(average=Cumulative())`, is an object with::
 """
 
 import mxnet as mx
-from mxnet import nd
+from mxnet import autograd, nd
 
-from gluon_bn.arguments import as_nd
+from gluon_bn.arguments import as_nd, cast
 from gluon_bn.functional import moving_average
 
 
@@ -142,6 +142,19 @@ class RootOf(mx.init.Initializer):
     def _init_weight(self, name, arr):
         mx.init.create(self.variance)._init_weight(name, arr)
         as_nd(arr)[:] = nd.sqrt(as_nd(arr))
+
+
+def keep(layer, mean, var, running):
+    """Move the running statistics of a layer, in place, by its average of the batch's; not those of
+    a channel whose batch statistics were NaN or infinite, if it skips those."""
+    with autograd.pause():
+        mean, var = (cast(s, running["running_mean"].dtype) for s in (mean, var))
+        finite = None
+        if layer.skip_nonfinite:
+            finite = nd.contrib.isfinite(mean) * nd.contrib.isfinite(var)
+        for name, value in layer.average.moved(layer, mean, var, **running).items():
+            old = running[name]
+            old[:] = value if finite is None else nd.where(finite, value, old)
 
 
 def average_for(momentum, zero_debias):

@@ -62,6 +62,14 @@ class ArrayBlock(HybridBlock):
         self._static_shape = active and kwargs.get("static_shape", False)
         super().hybridize(False)
 
+    def on_cpu(self):
+        """Whether its parameters are, or may yet be."""
+        try:
+            places = self.gamma.list_ctx()
+        except RuntimeError:  # drawn before it has values
+            return True
+        return all(place.device_type.startswith("cpu") for place in places)
+
     def _arguments(self):
         """Plain values from which `_made_from` makes such a Block again; None if there are none."""
         return {name: getattr(self, name) for name in self._options}

@@ -12,7 +12,6 @@ import warnings
 from contextlib import nullcontext
 from inspect import signature
 
-import mxnet as mx
 import numpy as np
 from mxnet import autograd, nd
 
@@ -168,21 +167,13 @@ class BatchNorm(ArrayBlock):
     def graph(self, X, *inputs, **parameters):
         """In a hybridized network: the native kernel's own operator where it fits, no Python in
         the step; otherwise an operator that calls this Block."""
-        fits = self.average.by_kernel and self.affine.by_kernel and not inputs and self._on_cpu()
-        of_a_subclass = type(self).compute, type(self).normalize
-        fits = (
-            fits
-            and self._channel is None
-            and of_a_subclass == (BatchNorm.compute, BatchNorm.normalize)
-        )
-        if not fits or self.kernel not in ("auto", "native") or kernels.why_not("native"):
+        own = (type(self).compute, type(self).normalize) != (BatchNorm.compute, BatchNorm.normalize)
+        parts_fit = self.average.by_kernel and self.affine.by_kernel and self._channel is None
+        if own or not parts_fit or inputs or self.kernel not in ("auto", "native"):
             return super().graph(X, *inputs, **parameters)
-        parameters = {name: s.as_nd_ndarray() for name, s in parameters.items()}
-        options = {name: getattr(self, name) for name in native_graph.OPTIONS}
-        Y = native_graph.batch_norm_symbol(
-            X.as_nd_ndarray(), **parameters, eps=self.epsilon, vectors=True, **options
-        )
-        return Y.as_np_ndarray() if isinstance(X, mx.sym.np._Symbol) else Y
+        if kernels.why_not("native") or not self.on_cpu():
+            return super().graph(X, **parameters)
+        return native_graph.symbol_of(self, X, parameters)
 
     def operator(self, prop):
         if self._channel is not None and self.average.by_kernel and self.affine.by_kernel:
@@ -191,13 +182,6 @@ class BatchNorm(ArrayBlock):
 
                 return SynchronizedOperator(prop)
         return super().operator(prop)
-
-    def _on_cpu(self):
-        try:
-            places = self.gamma.list_ctx()
-        except RuntimeError:  # drawn before it has values
-            return True
-        return all(place.device_type.startswith("cpu") for place in places)
 
     def compute(self, X, sample_weight=None, labels=None, *, gamma, beta, **running):
         """The layer on `mx.nd` arrays, in the mode that autograd is in."""
@@ -238,27 +222,14 @@ class BatchNorm(ArrayBlock):
         if training:
             self._warn_if_single(X, axis)
             if mean is not running["running_mean"]:  # a kernel may have moved it in place
-                self._keep(mean, var, running)
+                averages.keep(self, mean, var, running)
         return Y if "activation" in kernel.OPTIONS else activate(Y, self.activation)
-
-    def _keep(self, mean, var, running):
-        """Move the running statistics; not where the batch's were NaN or infinite."""
-        with autograd.pause():
-            mean, var = (cast(s, running["running_mean"].dtype) for s in (mean, var))
-            finite = None
-            if self.skip_nonfinite:
-                finite = nd.contrib.isfinite(mean) * nd.contrib.isfinite(var)
-            for name, value in self.average.moved(self, mean, var, **running).items():
-                old = running[name]
-                old[:] = value if finite is None else nd.where(finite, value, old)
 
     def _warn_if_single(self, X, axis):
         if not self._warned and X.size == X.shape[axis] and self._channel is None:
             self._warned = True
-            said = (
-                f"{self.name} was given one value per channel in training, X of shape {X.shape}: "
-            )
-            warnings.warn(said + ONE_VALUE, stacklevel=9)  # who calls it
+            said = f"{self.name} was given one value per channel in training, X of shape {X.shape}"
+            warnings.warn(f"{said}: {ONE_VALUE}", stacklevel=9)  # who calls it
 
     def cast(self, dtype):
         """Parameters and statistics stay in float32 when the network goes to float16, as Gluon's:

@@ -43,13 +43,6 @@ def test_moments_right(f):
 
 
 MOMENTS_MISTAKES = {
-    "cancellation": "((X - mean) ** 2).mean(axis=axis) -> X.square().mean(axis=axis) - "
-    "mean.square().mean(axis=axis)",
-    "variance squared": "    return -> \n    var = var ** 2\n    return",
-    "mean and variance swapped": "return mean.reshape(var.shape), var -> "
-    "return var, mean.reshape(var.shape)",
-    "gradient cut": "return mean.reshape(var.shape), var -> return mean.reshape(var.shape), "
-    "var.detach()",
     "type changed": "return mean.reshape(var.shape), var -> return "
     "mean.reshape(var.shape).astype('float32'), var.astype('float32')",
     "X changed in place": "    mean = -> \n    X *= 2\n    X /= 2\n    X += 1e-3\n    mean =",
@@ -112,27 +105,14 @@ def test_normalize_right(f):
 
 
 NORMALIZE_MISTAKES = {
-    "arguments ignored": "    X_hat -> \n    axes = (0,) + tuple(range(2, X.ndim))\n"
-    "    mean = X.mean(axis=axes, keepdims=True)\n"
-    "    var = ((X - mean) ** 2).mean(axis=axes, keepdims=True)\n    X_hat",
     "difference": "gamma * X_hat -> gamma * X_hat * 0.99",
-    "gradient cut": "gamma * X_hat + beta -> gamma * X_hat + beta.detach()",
     "nothing returned": "    return Y -> ",
 }
 
 
 @pytest.mark.parametrize("name", NORMALIZE_MISTAKES)
 def test_normalize_mistake(name):
-    source = NORMALIZE if name != "arguments ignored" else NORMALIZE.replace("X_hat =", "X_hat  =")
-    change = NORMALIZE_MISTAKES[name].replace("    X_hat ->", "    X_hat  ->")
-    report = check.normalize(
-        written(source, change)
-        if name != "arguments ignored"
-        else written(
-            NORMALIZE.replace("    X_hat =", "    #\n    X_hat ="),
-            "    #\n -> " + change.split(" -> ")[1].rsplit("\n", 1)[0] + "\n",
-        )
-    )
+    report = check.normalize(written(NORMALIZE, NORMALIZE_MISTAKES[name]))
     assert not report
     assert set(report.mistakes) == {name.strip()}, report
 
@@ -189,8 +169,24 @@ def by_autograd(dY, X, gamma, eps):
     return X.grad, gamma.grad, beta.grad
 
 
+class ByHandAlways(ByHand):
+    """Made with nothing."""
+
+    def __init__(self):
+        super().__init__(1e-5)
+
+
 @pytest.mark.parametrize(
-    "f", [written(BACKWARD), in_one_line, in_numpy_alone, by_autograd, ByHand, ByHand(1e-3)]
+    "f",
+    [
+        written(BACKWARD),
+        in_one_line,
+        in_numpy_alone,
+        by_autograd,
+        ByHand,
+        ByHand(1e-3),
+        ByHandAlways,
+    ],
 )
 def test_backward_right(f):
     report = check.batch_norm_backward(f)
@@ -198,36 +194,20 @@ def test_backward_right(f):
 
 
 BACKWARD_MISTAKES = {
-    "no epsilon": ["+ eps ->  "],
-    "dgamma and dbeta swapped": ["dX, dgamma, dbeta -> dX, dbeta, dgamma"],
     "return order": ["dX, dgamma, dbeta -> dgamma, dbeta, dX"],
-    "unbiased variance": [
-        "(centred ** 2).mean(axis=axes, keepdims=True) -> "
-        "(centred ** 2).sum(axis=axes, keepdims=True) / (m - 1)"
-    ],
     "difference": ["return dX -> return dX + 0.1"],
     "nothing returned": ["    return dX, dgamma, dbeta -> "],
-    "dY changed in place": ["    dbeta -> \n    dY *= 1.25\n    dY /= 1.2\n    dbeta"],
+    "dY changed in place": ["    dbeta = -> \n    dY *= 1.25\n    dbeta ="],
 }
 
 
 @pytest.mark.parametrize("name", BACKWARD_MISTAKES)
 def test_backward_mistake(name):
-    source = BACKWARD.replace("    dbeta =", "    dbeta=")  # where the last change aims
-    changes = [
-        c.replace("\n    dbeta", "\n    dbeta=") if "place" in name else c
-        for c in BACKWARD_MISTAKES[name]
-    ]
-    if "place" in name:
-        changes = ["    dbeta= -> \n    dY *= 1.25\n    dbeta ="]
-    report = check.batch_norm_backward(written(source, *changes))
+    report = check.batch_norm_backward(written(BACKWARD, *BACKWARD_MISTAKES[name]))
     assert not report
-    assert name.strip() in report.mistakes, report
-    together = {
-        "dY changed in place": {"difference", "return order"},
-        "unbiased variance": {"difference"},
-    }
-    assert set(report.mistakes) <= {name.strip(), *together.get(name, ())}, report
+    assert name in report.mistakes, report
+    together = {"difference", "return order"} if "place" in name else set()
+    assert set(report.mistakes) <= {name, *together}, report
 
 
 X_OF_THE_NOTEBOOK = nd.ones((2, 3))

@@ -18,7 +18,7 @@ smallest input that has it. No state of MXNet's, NumPy's or autograd's is left c
 mistake: docs/checking.md.
 """
 
-from gluon_bn.check.blocks import block, conditional
+from gluon_bn.check.engine import Mistake
 from gluon_bn.check.exercises import (
     batch_norm,
     batch_norm_backward,
@@ -28,9 +28,11 @@ from gluon_bn.check.exercises import (
     normalize,
     recalibrate,
 )
+from gluon_bn.check.life import block, conditional
 from gluon_bn.check.report import Report
 
 __all__ = [
+    "Mistake",
     "Report",
     "batch_norm",
     "batch_norm_backward",

@@ -4,7 +4,7 @@ moving statistics, and the rows of the labels."""
 # A table is read by its rows.
 # fmt: off
 
-from gluon_bn.check.exercise import Mistake
+from gluon_bn.check.engine import Mistake
 from gluon_bn.check.mistakes import (
     MEAN,
     VAR,

@@ -1,81 +1,189 @@
-"""The life of a layer: how it starts, what the Trainer does to it, saved, shared, hybridized. A
-table of experiments; what each may find is said in `SAID`, under the name of the mistake."""
+"""Exercises whose answer is a layer. Its life (how it starts, what the Trainer does to it, saved,
+shared, hybridized) is a table of experiments; what each may find is said in said.py."""
 
-# A table is read by its rows.
-# fmt: off
-
+import inspect
 import os
 import tempfile
+from dataclasses import replace
 
 import numpy as np
 from mxnet import autograd, gluon, nd
 
-from gluon_bn.check import probes
 from gluon_bn.check.calling import Failure, make
-from gluon_bn.check.layer import ROLES, arrays
-from gluon_bn.check.matching import same
+from gluon_bn.check.engine import Student, same
+from gluon_bn.check.exercises import (
+    BATCH_NORM,
+    CONDITIONAL,
+    asked,
+    of_batch_norm,
+    outputs_and_statistics,
+)
+from gluon_bn.check.layers import ROLES, Layer, arrays
+from gluon_bn.check.questions import STATISTICS
 
+# fmt: off
 NAMES = dict(zip(ROLES, ("gamma", "beta", "running mean", "running variance")))
 AT_ONE = "At {} the layer starts as plain normalization."
 START = {"gamma": (1, AT_ONE.format(1)), "beta": (0, AT_ONE.format(0)),
          "moving_mean": (0, "0 is what a normalized input would have."),
          "moving_var": (1, "1 is what a normalized input would have; from 0, a prediction before "
                         "the averages have come up divides by almost nothing.")}
-SAID = {
-    "gamma and beta are one":
-        "gamma and beta are one and the same Parameter: self.params.get returns the one that has "
-        "this name already, if there is one.",
-    "missing":
-        "No array of the layer is called {0}. It is a Parameter, made in the constructor, so that "
-        "it is initialized, trained and saved with the network.",
-    "not registered":
-        "{0} is an array, but no Parameter: collect_params() does not know it, so no Trainer will "
-        "move it and no file will hold it.",
-    "without gradient":
-        "{0} asks for no gradient (grad_req='null'), so it stays as it is for ever.",
-    "starts wrong": "It starts at {0}, not at {1}. {2}",
-    "statistics receive gradients":
-        "{0} asks for gradients (grad_req is not 'null'). It is observed, not learned: the Trainer "
-        "would wait for its gradient, or decay it.",
-    "statistics trained":
-        "It moves {0}. The statistics are observed, not learned: the Trainer must not touch them.",
-    "no gradient": "It leaves {0} where they were: no gradient arrives.",
-    "two scales":
-        "besides gamma and beta it trains {0}: two numbers do the work of one, and weight decay "
-        "and learning rate act on both. A batch norm inside the layer needs none of its own: "
-        "center=False, scale=False",
-    "parameters lost on save":
-        "After load_parameters a new layer predicts as if it had never been trained: nothing of it "
-        "is in the file.",
-    "statistics lost on save":
-        "Loaded into a new layer, it predicts something else: {0} not in the file. save_parameters "
-        "writes Parameters only; an array that is a plain attribute is left behind (chapter 4).",
-    "remembers":
-        "In prediction the same input gives another answer after a different one was asked in "
-        "between: something of the last call is kept and used in the next.",
-    "state shared between layers":
-        "Training one layer changes what another predicts: they share an array, perhaps an "
-        "attribute of the class or a default argument.",
-    "mode frozen by hybridize":
-        "The network is drawn once, in the first call, and what Python asked then is frozen: the "
-        "layer stays in the mode of its first call, training or prediction.",
-    "changed by hybridize":
-        "Hybridized, it gives other numbers than call by call: something that Python does at every "
-        "call happens only once in the drawn network.",
-    "moving statistics not updated":
-        "After a step of training the predictions are what they were, and no array of the layer "
-        "has mean or var in its name: where is kept what the batches were like?",
-}
+# fmt: on
+BLOCK = replace(BATCH_NORM, title="block")
+
+
+def block(made, mistakes=()):
+    """Check a batch normalization layer: a Block class called as MyBlock(num_features, num_dims),
+    as d2l's, or with Gluon's arguments; a function that makes one; or a Block.
+
+    Parameters and statistics are found by their names: gamma (or scale, weight), beta (shift,
+    bias), and anything with mean and var in it. Epsilon and momentum are read from attributes of
+    these names, else found out. Statistics are read after a whole step, forward and backward, so
+    layers that move them in either pass are right: `gluon.nn.BatchNorm` passes.
+
+    Returns a `Report`, true when all is right.
+    """
+    return asked(BLOCK, made, mistakes, Layer, of_layers)
+
+
+def conditional(f, mistakes=()):
+    """Check conditional batch normalization.
+
+    f is a Block class called as MyBlock(num_features, num_classes) (and num_dims, if it has it),
+    or a Block, whose forward takes (X, labels); its gamma and beta have shape (num_classes, C), or
+    are Embeddings. Or f is a function f(X, labels, gamma, beta, moving_mean, moving_var, eps,
+    momentum) -> (Y, moving_mean, moving_var), gamma and beta of shape (num_classes, C). labels is
+    of shape (N,), whole numbers from 0 to num_classes - 1; anything else is refused. The
+    statistics are those of the whole batch, shared by the classes.
+
+    Returns a `Report`, true when all is right.
+    """
+    is_layer = isinstance(f, (type, gluon.Block))
+    if not is_layer and callable(f):
+        try:  # a function of few arguments must be a factory
+            is_layer = len(inspect.signature(f).parameters) <= 3
+        except (TypeError, ValueError):
+            pass
+
+    def questions(session):
+        if (of_layers if is_layer else of_batch_norm)(session):
+            out_of_range(session)
+            float_labels(session)
+
+    return asked(CONDITIONAL, f, mistakes, Layer if is_layer else Student, questions)
+
+
+def of_layers(session):
+    """Everything that is asked of a layer, conditional or not."""
+    report, layer = session.report, session.student
+    if "state shared between layers" in Life(session, layer.cases[4][0]).run("two layers"):
+        report.note("nothing else was looked at: every answer depends on what others were asked")
+        return False
+    report.lines = []  # said again further down
+    if not session.runs():
+        return False
+    ranks = [r for r in session.ranks if not any(rank == r for rank, _ in layer.failures)]
+    life = Life(session, session.cases[(ranks or session.ranks)[0]][0])
+    session.say_kind()
+    if "gamma and beta are one" in life.run("a new layer"):
+        report.note("nothing else was looked at until they are two")
+        return False
+    if "several" in layer.seen():
+        report.complain("more than Y returned")
+    settle_eps(session)
+    weight_of_the_past(session)
+    outputs_and_statistics(session, plain_average(life))
+    if not set(STATISTICS) <= set(life.found):
+        life.run("running statistics")
+    if ranks:
+        life.run(*LIFE)
+    if all(role in life.found and life.found[role].parameter is not None for role in ROLES):
+        session.say_types("Y has the shape and the type of X", shapes=True)
+    if session.right_in_training:
+        session.say_precision()
+    return True
+
+
+def settle_eps(session):
+    """The epsilon of a layer that does not say it: the one that explains its output, if any."""
+    layer = session.student
+    for some in [cases[i : i + 2] for cases in session.cases.values() for i in (1, 4)]:
+        evidence = session.evidence(some, ("Y",))
+        for eps in (1e-5, 1e-3, 1e-12, 2e-5, 1e-6, 1e-8, 1e-4, 1e-2):
+            if "eps" in layer.said or isinstance(evidence, Failure):
+                return
+            if session.table.explains((), [(c.but(eps=eps), got) for c, got in evidence]):
+                layer.fixed["eps"] = eps
+                layer.said.add("eps")
+
+
+def weight_of_the_past(session):
+    """The momentum of a layer that does not say it, or that counts it from the other side."""
+    layer, case = session.student, session.cases[session.ranks[0]][0]
+    came = getattr(layer.tried(case), "values", {}).get("moving_mean")
+    batch = case["X"].mean(tuple(a for a in range(len(case.shape)) if a != 1))
+    if came is None or came.size != batch.size:
+        return
+    with np.errstate(all="ignore"):
+        weights = (came.ravel() - batch) / (case["moving_mean"] - batch)
+    weight = round(float(np.median(weights)), 4)
+    said = layer.fixed["momentum"] if "momentum" in layer.said else None
+    if not np.allclose(weights, weight, atol=2e-4) or not 0.5 <= weight < 0.99999:
+        return
+    if said is None or np.isclose(weight, 1 - said, atol=1e-4):
+        layer.fixed["momentum"] = weight
+        if said is not None and not np.isclose(weight, said):
+            session.report.note(
+                f"momentum={said:g} is the weight of the new batch here, as in PyTorch and the "
+                f"newer d2l; in Gluon the same layer has momentum={weight:g}"
+            )
+
+
+def plain_average(life):
+    """Whether two steps leave the average of two batches: a layer that forgets nothing."""
+    try:
+        with life.layer.at_work():
+            net, found = life.layer.prepared(life.case)
+            life.step(net, life.case)
+            life.step(net, life.other)
+            got = [found[role].get() for role in STATISTICS]
+    except (Failure, KeyError):
+        return False
+    axes = tuple(a for a in range(len(life.case.shape)) if a != 1)
+    both = [(np.mean(c["X"], axes), np.var(c["X"], axes)) for c in (life.case, life.other)]
+    return all(same(g, (one + two) / 2) for g, one, two in zip(got, *both))
+
+
+# ----------------------------------------------------------------------------------- experiments
 
 
 class Life:
-    """A layer, and the case of the experiments."""
+    """A layer, and the case of the experiments. Each is a method that returns what it found,
+    [] if all is well, None if it cannot tell."""
 
-    def __init__(self, report, layer, case):
-        self.report, self.layer, self.case, self.rank = report, layer, case, len(case.shape)
+    def __init__(self, session, case):
+        self.report, self.layer, self.case, self.found = session.report, session.student, case, {}
         labels = case.given.get("labels")
-        self.other = case.but(X=case["X"][::-1] * 1.5 + 1, **(
-            {} if labels is None else {"labels": labels[::-1]}))
+        turned = {} if labels is None else {"labels": labels[::-1]}
+        self.other = case.but(X=case["X"][::-1] * 1.5 + 1, **turned)
+
+    def run(self, *names):
+        """What each finds becomes a line; what it cannot find out because something fails, too."""
+        for what in names:
+            experiment, right, failing = EXPERIMENTS[what]
+            try:
+                with self.layer.at_work():
+                    found = experiment(self)
+            except Failure as problem:
+                if failing:
+                    name = "fails when hybridized" if "hybrid" in what else problem.mistake
+                    self.report.not_yet(what, failing.format(problem), name)
+                continue
+            for name, *words in found or ():
+                self.report.complain(name, *words)
+            if right and found == []:
+                self.report.ok(right)
+        return self.report.mistakes
 
     def step(self, net, case, X=None):
         """A step of training without the Trainer, forward and backward; Y."""
@@ -96,64 +204,35 @@ class Life:
         self.step(net, self.case)
         return net, arrays(net, self.case)
 
-    def run(self, experiments):
-        """What each finds becomes a line; what it cannot find out because something fails, too."""
-        for what, right, failing, experiment in experiments:
-            try:
-                with self.layer.at_work():
-                    found = experiment(self)
-            except Failure as problem:
-                if failing:
-                    name = "fails when hybridized" if "hybrid" in what else problem.mistake
-                    self.report.not_yet(what, failing.format(problem), (name,))
-                continue
-            for name, sentence, where in found or ():
-                self.report.not_yet(where or what, sentence, (name,))
-            if right and found == []:
-                self.report.ok(right)
-
-
-def said(name, *words, as_name=None, where=None):
-    return as_name or name, SAID[name].format(*words), where
-
 
 def starts(life):
     """What arrays there are, whether they are Parameters, and what they start at."""
     layer, case = life.layer, life.case
-    net = layer.new(case.shape[1], life.rank)
+    net = layer.new(case)
     first = {role: array.get() for role, array in arrays(net, case).items()}
     life.predict(net)  # now every size is known
     life.found = arrays(net, case)
     values, found = {r: first.get(r, a.get()) for r, a in life.found.items()}, []
-    gamma, beta = (life.found.get(role) for role in ROLES[:2])
-    if gamma and beta and gamma.parameter is not None and (
-            gamma.parameter is beta.parameter and gamma.columns == beta.columns):
-        found.append(said("gamma and beta are one", where="gamma and beta are two"))
-        values.pop("beta")
-    for role in ROLES[:2]:
-        array = life.found.get(role)
-        if array is None:
-            found.append(said("missing", role, as_name=f"no {role}", where=f"it has a {role}"))
-        elif array.parameter is None:
-            found.append(said("not registered", role, as_name=f"{role} not registered",
-                              where=f"{role} is a Parameter"))
-        elif array.parameter.grad_req == "null":
-            found.append(said("without gradient", role, as_name=f"{role} without gradient",
-                              where=f"{role} is learned"))
+    gamma, beta = (life.found.get(role) for role in ("gamma", "beta"))
+    if gamma and beta and gamma.parameter is not None and gamma.parameter is beta.parameter:
+        if gamma.columns == beta.columns:
+            found.append(("gamma and beta are one",))
+            values.pop("beta")
+    for role, array in (("gamma", gamma), ("beta", beta)):
+        if array is None or not array.learned:
+            kind = "no {0}" if array is None else "{0} not registered"
+            found.append((kind if not array or array.owner else "{0} without gradient", role))
     for role, value in values.items() if layer.instance is None else ():
         want, why = START[role]
         if not np.allclose(value, want):
             came = f"{value.ravel()[0]:.4g}" if np.ptp(value) < 1e-6 else "different values"
-            found.append(said("starts wrong", came, want, why, where=f"where the {NAMES[role]} "
-                              "starts", as_name=f"{NAMES[role]} starts wrong"))
-    for role in ROLES[2:]:
-        array = life.found.get(role)
-        if array and array.parameter is not None and array.parameter.grad_req != "null":
-            found.append(said("statistics receive gradients", array.name,
-                              where=f"the {NAMES[role]} is no weight"))
+            found.append(("{0} starts wrong", NAMES[role], came, want, why))
+    for role in STATISTICS:
+        if role in life.found and life.found[role].learned:
+            found.append(("statistics receive gradients", NAMES[role], life.found[role].name))
     if not found:
-        life.report.ok("gamma and beta are Parameters" + "; everything starts where it should" * (
-            layer.instance is None))
+        where = "; everything starts where it should" * (layer.instance is None)
+        life.report.ok("gamma and beta are Parameters" + where)
     return found
 
 
@@ -162,7 +241,7 @@ def remembers(life):
     before = life.predict(net)
     life.predict(net, life.other)
     known = any("in prediction" in m or "in place" in m for m in life.report.mistakes)
-    return [] if known or same(before, life.predict(net)) else [said("remembers")]
+    return [] if known or same(before, life.predict(net)) else [("remembers",)]
 
 
 def trainer(life):
@@ -172,24 +251,30 @@ def trainer(life):
     if not parameters:
         return None
     before = {role: array.get() for role, array in found.items()}
-    gluon.Trainer(parameters, "sgd", {"learning_rate": 0.5, "wd": 0.1}, kvstore=None).step(
-        1, ignore_stale_grad=True)
+    one = gluon.Trainer(parameters, "sgd", {"learning_rate": 0.5, "wd": 0.1}, kvstore=None)
+    one.step(1, ignore_stale_grad=True)
     after = {role: array.get() for role, array in arrays(net, life.case).items()}
-    pushed = [found[r].name for r in ROLES[2:] if r in before and not same(before[r], after[r])]
-    still = [r for r in ROLES[:2] if r in before and found[r].parameter is not None
-             and found[r].parameter.grad_req != "null" and same(before[r], after[r], 1e-7)]
-    return [said("statistics trained", " and ".join(pushed))] * bool(pushed) + [
-        said("no gradient", r, as_name=f"no gradient for {r}") for r in still]
+    still = {role: same(before[role], after[role], 1e-7) for role in before}
+    pushed = [found[r].name for r in STATISTICS if not still.get(r, True)]
+    still = [r for r in ("gamma", "beta") if still.get(r) and found[r].learned]
+    moved = [("statistics trained", " and ".join(pushed))] if pushed else []
+    return moved + [("no gradient for {0}", role) for role in still]
 
 
 def two_scales(life):
     """A second scale and shift, such as those of a whole batch norm inside the layer."""
     net, found = life.trained()
-    known = [array.parameter for array in found.values()]
-    more = [name for name, p in net._collect_params_with_prefix().items() if p.grad_req != "null"
-            and not any(p is k for k in known) and p.grad().asnumpy().any()]
+    known = [id(array.parameter) for array in found.values()]
+    more = [
+        n
+        for n, p in net._collect_params_with_prefix().items()
+        if p.grad_req != "null" and id(p) not in known and p.grad().asnumpy().any()
+    ]
     if more:
-        life.report.note(SAID["two scales"].format(" and ".join(more)))
+        life.report.note(
+            f"besides gamma and beta it trains {' and '.join(more)}: two numbers do the work of "
+            "one. A batch norm inside the layer needs none of its own: center=False, scale=False"
+        )
 
 
 def network(layer):
@@ -212,10 +297,9 @@ def saved(life):
         want = life.predict(net)
         if not same(life.predict(net), want):
             return None  # prediction changes it, which another line says
-        other = life.layer.new(life.case.shape[1], life.rank)
+        other = life.layer.new(life.case)
         if other is net:
-            life.report.note("this Block cannot be copied, so saving and loading was not tried; "
-                             "pass the class")
+            life.report.note("this Block cannot be copied, so it was not saved; pass the class")
             return None
         untouched = life.predict(other)
         network(other).load_parameters(file)
@@ -223,50 +307,52 @@ def saved(life):
     if same(got, want):
         return []
     if same(got, untouched):
-        return [said("parameters lost on save")]
-    lost = [NAMES[r] for r, array in found.items() if array.parameter is None]
-    only = [name for name in lost if name.startswith("running")]
-    left = " and ".join(only) + (" are" if len(only) > 1 else " is")
-    return [said("statistics lost on save", left if only else "what it has seen is",
-                 as_name="parameters lost on save" if lost and not only else None)]
+        return [("parameters lost on save",)]
+    lost = [r for r, array in found.items() if array.parameter is None]
+    if set(lost) & {"gamma", "beta"}:
+        return [("parameters lost on save",)]
+    names = [NAMES[r] for r in lost] or ["what it has seen"]
+    return [
+        ("statistics lost on save", " and ".join(names) + (" is" if len(names) == 1 else " are"))
+    ]
 
 
 def shared(life):
     """Whether training one layer changes what another predicts."""
     if life.layer.instance is not None:
         return None
-    one, two = (life.layer.new(life.case.shape[1], life.rank) for _ in range(2))
+    one, two = (life.layer.new(life.case) for _ in range(2))
     before = life.predict(two)
     if not same(life.predict(two), before):
         return None
     life.step(one, life.case)
-    return [] if same(before, life.predict(two)) else [said("state shared between layers")]
+    return [] if same(before, life.predict(two)) else [("state shared between layers",)]
 
 
 def hybridized(life):
     """Inside a hybridized network, trained first or asked first."""
-    layer = life.layer
-    case = life.case.but(X=layer.fit(life.case.but(X=probes.ordinary(
-        probes.SHAPES[life.rank], seed=4)["X"]))["X"]) if not layer.labels else life.case
+    layer, case = life.layer, life.case
+    if layer.labels or not isinstance(layer.prepared(case)[0], gluon.HybridBlock):
+        return None
 
     def story(train_first, graph):
         net = gluon.nn.HybridSequential()
-        net.add(layer.prepared(life.case)[0])
+        net.add(layer.prepared(case)[0])
         if graph:
             net.hybridize()
-        x = make(case["X"], layer.kind)
+        x = make(life.other["X"], layer.kind)
         if not train_first:
             life.predict(net, case, x)
         return life.step(net, case, x), life.predict(net, case, x)
 
-    if layer.labels or not isinstance(layer.prepared(case)[0], gluon.HybridBlock):
-        return None
-    agree = [[same(*pair) for pair in zip(story(first, True), story(first, False))]
-             for first in (True, False)]
+    agree = [
+        [same(*pair) for pair in zip(story(first, True), story(first, False))]
+        for first in (True, False)
+    ]
     if all(map(all, agree)):
         return []
     frozen = agree[0] == [True, False] or agree[1] == [False, True]
-    return [said("mode frozen by hybridize" if frozen else "changed by hybridize")]
+    return [("mode frozen by hybridize" if frozen else "changed by hybridize",)]
 
 
 def unseen(life):
@@ -275,25 +361,66 @@ def unseen(life):
     before = life.predict(net)
     life.step(net, life.case)
     if same(before, life.predict(net)):
-        return [said("moving statistics not updated")]
-    life.report.note("no arrays were found that have mean and var in their names, so the running "
-                     "statistics could not be compared one by one")
+        return [("moving statistics not updated",)]
+    life.report.note("no arrays with mean and var in their names: they could not be compared")
     return None
 
 
-# what is looked at, what is said if all is well, and if it fails, the experiment
-BIRTH = (("a new layer", "", "It fails: {}.", starts),)
-SHARED = (("two layers", "two layers keep their statistics apart", "", shared),)
-HIDDEN = (("running statistics", "", "It fails: {}.", unseen),)
-LIFE = (
-    ("the same question again", "", "", remembers),
-    ("a step of the Trainer", "a step of the Trainer moves gamma and beta, and leaves the "
-     "statistics", "It fails: {}.", trainer),
-    ("two scales", "", "", two_scales),
-    ("saved and loaded", "saved and loaded, it predicts the same",
-     "save_parameters or load_parameters fails: {}.", saved),
-    *SHARED,
-    ("in a hybridized network", "in a hybridized network it does the same",
-     "It fails: {}. A HybridBlock is drawn once, with symbols that have no values; what needs "
-     "values cannot stand in hybrid_forward.", hybridized),
-)
+# fmt: off
+EXPERIMENTS = {  # what is looked at: the experiment, what is said if all is well, and if it fails
+    "a new layer": (starts, "", "It fails: {}."),
+    "running statistics": (unseen, "", "It fails: {}."),
+    "the same call again": (remembers, "", ""),
+    "a step of the Trainer": (trainer, "a step of the Trainer moves gamma and beta, and leaves the "
+                              "statistics", "It fails: {}."),
+    "two scales": (two_scales, "", ""),
+    "saved and loaded": (saved, "saved and loaded, it predicts the same",
+                         "save_parameters or load_parameters fails: {}."),
+    "two layers": (shared, "two layers keep their statistics apart", ""),
+    "in a hybridized network": (
+        hybridized, "in a hybridized network it does the same",
+        "It fails: {}. A HybridBlock is drawn once, with symbols that have no values; what needs "
+        "values cannot stand in hybrid_forward."),
+}
+# fmt: on
+LIFE = list(EXPERIMENTS)[2:]
+
+
+# ------------------------------------------------------------------------------------ the labels
+
+
+def out_of_range(session):
+    """A label that no class has must not be some other class's."""
+    student, case = session.student, session.cases[session.ranks[0]][0].silent
+    K, accepted, rows = len(case["gamma"]), [], 0
+    for label in (K, -1):
+        labels = case["labels"].copy()
+        labels[1] = label
+        outcome = student.tried(case.but(labels=labels))
+        if outcome is None:
+            continue
+        got = outcome.values["Y"]
+        takes = ", which comes out as zeros" * (not got.reshape(case.shape)[1].any())
+        for row in range(K):
+            other = case.but(labels=np.where(labels == label, row, labels))
+            if session.table.explains((), [(other, {"Y": got})]):
+                takes, rows = f" as if it were {row}", rows + 1
+        accepted.append(f"label {label}{takes}")
+    if not accepted:
+        session.report.ok("labels that no class has are refused")
+        return
+    name = "labels clipped" if rows else "labels not checked"
+    session.report.complain(name, K, " and ".join(accepted))
+
+
+def float_labels(session):
+    """Gluon's data loaders often give labels as float32."""
+    student, case = session.student, session.cases[session.ranks[0]][0].silent
+    try:
+        want = student.run(case).values["Y"]
+        got = student.run(case.but(labels=case["labels"].astype("float32"))).values["Y"]
+    except Failure as problem:
+        session.report.note(f"labels of type float32: {problem}")
+        return
+    if not same(got, want):
+        session.report.complain("type of the labels")

@@ -12,7 +12,7 @@ Likely mistakes stand first: pairs are tried of the first of each name and line.
 # A table is read by its rows.
 # fmt: off
 
-from gluon_bn.check.exercise import Mistake
+from gluon_bn.check.engine import Mistake
 
 MEAN = "X.mean(axis=axes, keepdims=True)"
 VAR = "((X - mean) ** 2).mean(axis=axes, keepdims=True)"

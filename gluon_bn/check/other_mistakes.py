@@ -3,7 +3,7 @@
 # A table is read by its rows.
 # fmt: off
 
-from gluon_bn.check.exercise import Mistake
+from gluon_bn.check.engine import Mistake
 from gluon_bn.check.mistakes import MEAN, SUM, VAR, changes, channels, cut, formula, statistics
 
 MOMENTS_SOURCE = """

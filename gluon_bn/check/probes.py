@@ -1,7 +1,8 @@
 """What a student's code is tried on: inputs that tell the mistakes apart, and small ones to show.
 
-Sizes differ, no mean is zero, no variance is one, and the values are exact in float32. The random
-numbers are this module's own: MXNet's and NumPy's generators are not touched.
+No mean is zero, no variance is one, and the values are exact in float32. The images are as wide as
+they have channels, so that a vector laid along the wrong axis runs, and shows in the numbers. The
+random numbers are this module's own: MXNet's and NumPy's generators are not touched.
 """
 
 from dataclasses import dataclass, replace
@@ -9,9 +10,14 @@ from functools import cached_property
 
 import numpy as np
 
-SHAPES = {4: (5, 3, 2, 4), 3: (4, 3, 5), 2: (6, 3)}
+SHAPES = {4: (4, 5, 2, 5), 2: (6, 3)}
 CLASSES = 5
 LABELS = (3, 0, 4, 3, 2, 0, 1)  # not sorted, two of them twice, the last class among them
+SMALL = {
+    4: "2111 1112 2211 2112 1212 2212 2222 2312",
+    3: "112 212 122 222 223",
+    2: "21 12 22 32 23",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,17 +33,16 @@ class Case:
         return self.given[name]
 
     def but(self, training=None, recording=None, **changes):
+        training = self.training if training is None else training
+        recording = self.recording if recording is None else recording
         return replace(
-            self,
-            given={**self.given, **changes},
-            training=self.training if training is None else training,
-            recording=self.recording if recording is None else recording,
+            self, given={**self.given, **changes}, training=training, recording=recording
         )
 
     @cached_property
     def silent(self):
         """The same call while autograd does not record."""
-        return self.but(recording=False)
+        return self.but(recording=False) if self.recording else self
 
     @property
     def shape(self):
@@ -53,119 +58,74 @@ def upstream(shape, number=0):
     return np.round(np.random.RandomState(7 + number).standard_normal(shape) * 4 + 2) / 4
 
 
-def ordinary(shape, seed=0, axis=1, labels=False):
+def along(row, axis, ndim):
+    return np.reshape(row, [-1 if a == axis % ndim else 1 for a in range(ndim)])
+
+
+def ordinary(shape, axis=1, classes=0, seed=0):
     """Unequal means and spreads per channel, gamma, beta and moving statistics to match."""
-    shape = (len(LABELS), *shape[1:]) if labels else shape
-    random, axis = np.random.RandomState(seed), axis % len(shape)
-    n, lay = shape[axis], [-1 if a == axis else 1 for a in range(len(shape))]
+    shape = (len(LABELS), *shape[1:]) if classes else shape
+    random, n = np.random.RandomState(seed), shape[axis]
 
     def row(*values):
         return exact(np.resize(values, n))
 
-    X = (
-        random.standard_normal(shape) * row(0.5, 1.3, 2.2, 0.8, 1.7).reshape(lay)
-        + row(1.5, -0.7, 3.1, 0.4, -2.0).reshape(lay)
-        + np.linspace(-0.5, 0.7, shape[0]).reshape((-1,) + (1,) * (len(shape) - 1))
-    )
+    X = random.standard_normal(shape) * along(row(0.5, 1.3, 2.2, 0.8, 1.7), axis, len(shape))
+    X += along(row(1.5, -0.7, 3.1, 0.4, -2.0), axis, len(shape))
+    X += along(np.linspace(-0.5, 0.7, shape[0]), 0, len(shape))
     gamma, beta = row(1.7, 0.6, 2.3, 1.2, 0.9), row(0.8, -1.1, 0.3, 2.0, -0.6)
-    if labels:
-        gamma = exact(gamma + random.uniform(-0.5, 2, (CLASSES, n)))
-        beta = exact(beta + random.uniform(-2, 2, (CLASSES, n)))
+    if classes:
+        gamma = exact(gamma + random.uniform(-0.5, 2, (classes, n)))
+        beta = exact(beta + random.uniform(-2, 2, (classes, n)))
     return {
         "X": exact(X),
+        "labels": np.array(LABELS) % classes if classes else None,
         "gamma": gamma,
         "beta": beta,
-        "eps": 0.1,
-        "momentum": 0.7,
         "moving_mean": row(-0.4, 0.9, 1.8, -1.2, 0.5),
         "moving_var": row(2.6, 0.4, 1.9, 0.7, 3.3),
-        "labels": np.array(LABELS) if labels else None,
+        "eps": 0.1,
+        "momentum": 0.7,
     }
 
 
-def battery(shape, **how):
-    """Ordinary values; little variance and a negative gamma; a channel without any variance."""
-    base, tiny = ordinary(shape, **how), ordinary(shape, seed=1, **how)
-    channel = np.arange(base["moving_mean"].size)
-    tiny.update(
-        X=exact(tiny["X"] / 128),
-        eps=1e-3,
-        momentum=0.9,
-        gamma=tiny["gamma"] * np.where(channel == 1, -1, 1),
-        moving_mean=exact(tiny["moving_mean"] / 128),
-        moving_var=exact(tiny["moving_var"] * 0.0001),
-    )
-    still = base["X"].copy()
+def battery(*how):
+    """Ordinary values; little variance and a negative gamma; a channel without any variance; and,
+    to predict, values so near a moving mean of zero that what is added to a small Y shows."""
+    base, tiny = ordinary(*how), ordinary(*how, seed=1)
+    channel, still = np.arange(base["moving_mean"].size), base["X"].copy()
+    tiny.update({n: exact(tiny[n] / 128) for n in ("X", "moving_mean")}, eps=1e-3, momentum=0.9)
+    tiny["gamma"] = tiny["gamma"] * np.where(channel == 1, -1, 1)
+    tiny["moving_var"] = exact(tiny["moving_var"] / 10000)
     still[:, 0] = 2.0
-    return [
-        base,
-        tiny,
-        {
-            **base,
-            "X": still,
-            "eps": 0.25,
-            "moving_var": np.where(channel == 0, 0, base["moving_var"]),
-        },
-    ]
+    flat = {"X": still, "eps": 0.25, "moving_var": base["moving_var"] * (channel != 0)}
+    near = {name: base[name] * 0 for name in ("beta", "moving_mean")}
+    near.update(X=base["X"] / 1024, gamma=base["gamma"] * 0 + 1)
+    return base, tiny, {**base, **flat}, {**base, **near}
 
 
-def far_from_zero(shape, labels=False):
-    """Values around 10,000 with a spread of one."""
-    base = ordinary(shape, seed=2, labels=labels)
-    offset = np.resize([10000.0, -12000.0, 15000.0], shape[1])
-    return {**base, "X": exact(base["X"] + offset.reshape((1, -1) + (1,) * (len(shape) - 2)))}
-
-
-def near_zero(shape, labels=False):
-    """Values so near a moving mean of zero that Y is small: what is added to it shows."""
-    base = ordinary(shape, labels=labels)
-    return {
-        **base,
-        "X": base["X"] / 1024,
-        "gamma": base["gamma"] * 0 + 1,
-        "beta": base["beta"] * 0,
-        "moving_mean": base["moving_mean"] * 0,
-    }
-
-
-SMALL = {
-    4: (
-        (2, 1, 1, 1),
-        (1, 1, 1, 2),
-        (2, 2, 1, 1),
-        (2, 1, 1, 2),
-        (1, 2, 1, 2),
-        (2, 2, 1, 2),
-        (2, 2, 2, 2),
-        (2, 3, 1, 2),
-    ),
-    3: ((1, 1, 2), (2, 1, 2), (1, 2, 2), (2, 2, 2), (2, 2, 3)),
-    2: ((2, 1), (1, 2), (2, 2), (3, 2), (2, 3)),
-}
-NUMBERS = (0, 2, 3, 7, 1, 6, 4, 9, 5, 8, 0, 3, 1, 7, 2, 5)
-
-
-def small(rank, axis=1, labels=False):
+def small(rank, axis=1, classes=0, channels=0):
     """Small arguments in whole numbers, the simplest first."""
-    for shape in SMALL[rank]:
-        c = shape[axis]
-        rows = (3, c) if labels else (c,)
-        numbers = np.array([np.roll((2, 3, 5, 4), -k)[:c] for k in range(3)], dtype="float64")
+    for digits in SMALL[rank].split():
+        shape = [int(d) for d in digits]
+        c = shape[axis] = channels or shape[axis]
+        rows = (classes, c) if classes else (c,)
+        numbers = np.array([np.resize(np.roll((2.0, 3, 5, 4), -k), c) for k in range(5)])
         simple = {
-            "X": np.array(NUMBERS[: int(np.prod(shape))], "float64").reshape(shape),
+            "X": np.resize((0.0, 2, 3, 7, 1, 6, 4, 9, 5, 8, 0, 3, 1, 7, 2, 5), shape),
+            "labels": np.array([2, 0, 1])[: shape[0]] % classes if classes else None,
             "gamma": np.ones(rows),
             "beta": np.zeros(rows),
             "moving_mean": np.zeros(c),
             "moving_var": np.ones(c),
             "eps": 0.25,
             "momentum": 0.75,
-            "labels": np.array([2, 0, 1])[: shape[0]] if labels else None,
         }
         yield simple
         yield {
             **simple,
-            "gamma": numbers if labels else numbers[0],
+            "gamma": np.resize(numbers, rows) if classes else numbers[0],
+            "beta": np.resize(numbers[::-1], rows) - 6 if classes else numbers[2] - 4,
             "moving_mean": numbers[1],
-            "beta": numbers[::-1] - 6 if labels else numbers[2] - 4,
-            "moving_var": np.array([4.0, 9.0, 16.0])[:c],
+            "moving_var": np.resize((4.0, 9.0, 16.0), c),
         }

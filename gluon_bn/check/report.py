@@ -1,10 +1,13 @@
 """What a student reads: lines that say 'ok', 'not yet' or 'note', with a reason and an example."""
 
-import textwrap
+from dataclasses import dataclass
+from textwrap import fill, indent
 
 import numpy as np
 
-WIDTH = 92
+from gluon_bn.check.said import SAID
+
+WIDTH, INDENT = 92, " " * 9
 
 
 class Report:
@@ -27,23 +30,17 @@ class Report:
     def note(self, what):
         self.lines.append(Line("note", what))
 
-    def not_yet(self, what, why, mistakes=("difference",), example=None):
-        """`what` is not right yet; `mistakes` name the kinds, `why` says them in a sentence.
-
-        A reason that was given before is not given twice.
-        """
+    def not_yet(self, what, why, *mistakes, example=None):
+        """`what` is not right yet; `mistakes` name the kinds, `why` says them in a sentence, which
+        is said only once."""
         why = why.replace("?.", "?")
         if any(line.why == why for line in self.lines):
             why = "For the same reason as above."
-        self.lines.append(Line("not yet", what, why, tuple(mistakes), example))
+        self.lines.append(Line("not yet", what, why, mistakes, example))
 
-    def changed_in_place(self, name, who="whoever called finds other numbers in it afterwards"):
-        """An array that was passed in is not what it was; `who` says whose business that is."""
-        self.not_yet(
-            f"{name} is left as it was",
-            f"{name} is changed in place: {who}. Look for -=, *= or [:] =.",
-            (f"{name} changed in place",),
-        )
+    def complain(self, name, *words):
+        """What the table `SAID` says under this name."""
+        self.not_yet(*(text.format(*words) for text in (*SAID[name], name)))
 
     @property
     def mistakes(self):
@@ -57,14 +54,9 @@ class Report:
         return all(line.status != "not yet" for line in self.lines)
 
     def __str__(self):
-        left = sum(line.status == "not yet" for line in self.lines)
-        done = sum(line.status == "ok" for line in self.lines)
-        head = (
-            f"{self.title}: all {done} checks passed."
-            if self
-            else f"{self.title}: {done} right, {left} not yet."
-        )
-        return "\n".join([head, *map(str, self.lines)])
+        left, done = (sum(x.status == s for x in self.lines) for s in ("not yet", "ok"))
+        said = f"all {done} checks passed" if self else f"{done} right, {left} not yet"
+        return "\n".join([f"{self.title}: {said}.", *map(str, self.lines)])
 
     __repr__ = __str__
 
@@ -72,80 +64,49 @@ class Report:
         printer.text(str(self))
 
 
+@dataclass
 class Line:
     """One thing that was looked at."""
 
-    def __init__(self, status, what, why="", mistakes=(), example=None):
-        self.status, self.what, self.why = status, what, why
-        self.mistakes, self.example = mistakes, example
+    status: str
+    what: str
+    why: str = ""
+    mistakes: tuple = ()
+    example: object = None
 
     def __str__(self):
-        indent = " " * 9
-        parts = [
-            textwrap.fill(
-                self.what, WIDTH, initial_indent=f"{self.status:<9}", subsequent_indent=indent
-            )
-        ]
-        if self.why:
-            parts.append(
-                textwrap.fill(self.why, WIDTH, initial_indent=indent, subsequent_indent=indent)
-            )
-        if self.example:
-            parts.append(textwrap.indent(str(self.example), indent))
-        return "\n".join(parts)
+        parts = [fill(f"{self.status:<9}{self.what}", WIDTH, subsequent_indent=INDENT)]
+        parts += [fill(self.why, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)]
+        parts += [indent(str(self.example), INDENT)] if self.example else []
+        return "\n".join(filter(None, parts))
 
 
+@dataclass
 class Example:
     """A small input, what was expected for it, and what came."""
 
-    def __init__(self, given, expected, got, what="Y"):
-        self.given, self.expected, self.got, self.what = given, expected, got, what
+    given: dict
+    expected: np.ndarray
+    got: np.ndarray
+    what: str = "Y"
 
     def __str__(self):
-        given = textwrap.fill(
-            ", ".join(f"{k} = {show(v)}" for k, v in self.given.items()),
-            WIDTH,
-            initial_indent="For ",
-            subsequent_indent="    ",
-            break_long_words=False,
-        )
-        where = ""
-        expected, got = self.expected, self.got
-        if np.size(expected) > 16 and np.shape(expected) == np.shape(got):
-            index = worst(expected, got)
-            where = f"[{', '.join(map(str, index))}]"
-            expected, got = expected[index], got[index]
-        width = max(len("expected"), len("got"))
-        return "\n".join(
-            [
-                given,
-                *(
-                    f"{name:<{width}} {self.what}{where} = {show(value)}"
-                    for name, value in (("expected", expected), ("got", got))
-                ),
-            ]
-        )
-
-
-def worst(expected, got):
-    """The index of the largest difference; one that is not a number counts most."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        gap = np.abs(np.asarray(expected) - np.asarray(got))
-    gap = np.where(np.isnan(gap), np.inf, gap)
-    return tuple(int(i) for i in np.unravel_index(int(np.argmax(gap)), gap.shape))
+        given = ", ".join(f"{k} = {show(v)}" for k, v in self.given.items())
+        given = fill(f"For {given}", WIDTH, subsequent_indent="    ", break_long_words=False)
+        what, expected, got = self.what, self.expected, self.got
+        if np.size(expected) > 16 and np.shape(expected) == np.shape(got):  # the worst of them
+            gap = np.nan_to_num(np.abs(expected - got), nan=np.inf)
+            index = tuple(int(i) for i in np.unravel_index(np.argmax(gap), gap.shape))
+            what, expected, got = f"{what}{list(index)}", expected[index], got[index]
+        return f"{given}\nexpected {what} = {show(expected)}\ngot      {what} = {show(got)}"
 
 
 def show(value):
     """A number, an array on one line, or what it is if it is too large."""
-    if isinstance(value, str):
-        return value
+    if isinstance(value, (str, tuple, list)):
+        return str(value) if isinstance(value, (str, tuple)) else ", ".join(map(show, value))
     value = np.asarray(value)
-    if value.dtype == object or value.size > 32:
+    if value.size > 32:
         return f"an array of shape {value.shape}"
-    text = np.array2string(
-        value.astype("float64") if value.dtype.kind == "f" else value,
-        separator=", ",
-        max_line_width=10**6,
-        formatter={"float_kind": lambda x: f"{x:.6g}"},
-    )
-    return " ".join(text.split())
+    number = {"float_kind": lambda x: f"{x:.6g}"}
+    return " ".join(np.array2string(value, 10**6, separator=", ", formatter=number).split())

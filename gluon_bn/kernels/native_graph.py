@@ -25,6 +25,16 @@ OPTIONS = (  # those of a layer, besides epsilon
 ).split()
 
 
+def symbol_of(layer, X, parameters):
+    """A `BatchNorm` with its options, on symbols of either kind."""
+    parameters = {name: s.as_nd_ndarray() for name, s in parameters.items()}
+    options = {name: getattr(layer, name) for name in OPTIONS}
+    Y = batch_norm_symbol(
+        X.as_nd_ndarray(), **parameters, eps=layer.epsilon, vectors=True, **options
+    )
+    return Y.as_np_ndarray() if isinstance(X, mx.sym.np._Symbol) else Y
+
+
 def batch_norm_symbol(
     X,
     gamma,

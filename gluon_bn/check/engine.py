@@ -1,0 +1,434 @@
+"""The engine. An exercise is a right solution as text and a table of mistakes. Right and wrong
+solutions are run on the same cases as a student's, and what comes out is compared."""
+
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from itertools import combinations
+from typing import Callable, NamedTuple
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd, nd
+
+from gluon_bn.check import probes
+from gluon_bn.check.calling import (
+    Failure,
+    Function,
+    dtype_of,
+    explain,
+    guarded,
+    make,
+    mentions,
+    modes,
+    to_numpy,
+)
+from gluon_bn.check.report import Example
+
+# What an argument is for a function, or an array for a layer, that does not have it.
+PLAIN = {"gamma": 1.0, "beta": 0.0, "moving_mean": 0.0, "moving_var": 1.0, "axis": None}
+FEW = 6  # mistakes of one line that are tried in pairs
+
+
+class Mistake(NamedTuple):
+    """The right solution with `right` replaced by `wrong`, wherever it stands, is this mistake.
+
+    The sentence says what was wrong, what was expected, what to try. In it {m} is the number of
+    values that a statistic is taken over, and {m1} one less.
+    """
+
+    name: str
+    right: str
+    wrong: str
+    sentence: str
+
+
+@dataclass(frozen=True, eq=False)
+class Exercise:
+    """What is asked, and what is known about it.
+
+    names, outputs : of the arguments and of what is returned, in order; after the first `heads`
+        outputs gradients are sent back to the arguments `wrt`.
+    laid : arguments that have one value per channel, and are passed laid against X.
+    optional, extra : arguments that a function may leave out, or ask for besides.
+    shapes : of X, by rank, channels on `axis`. given : (values, number) -> values, for arguments
+        that are not those of batch norm. count : Case -> the number m.
+    """
+
+    title: str
+    source: str
+    mistakes: tuple
+    names: tuple
+    outputs: tuple
+    count: Callable
+    shapes: dict
+    axis: int = 1
+    given: Callable = lambda values, number: values
+    laid: tuple = ()
+    wrt: tuple = ()
+    heads: int = 1
+    optional: tuple = ()
+    extra: tuple = ()
+
+    def case(self, values, fixed, training, recording, number=0):
+        values = self.given(values, 0 if ("axis", None) in fixed else number)
+        given = {name: values[name] for name in (*self.names, *self.extra)}
+        for name, value in fixed:  # an array is filled
+            if value is not None:
+                given[name] = given[name] * 0 + value
+        return probes.Case(given, training, recording)
+
+
+# Recording and training are two things, so where there are modes they do not go together.
+PLAIN_CALLS = ((False, True, 0), (False, True, 1), (False, True, 2))
+CALLS_IN_TWO_MODES = (
+    *((True, True, 0), (True, True, 1), (True, False, 2)),
+    *((False, False, 0), (False, True, 1), (False, False, 2), (False, False, 3)),
+)
+
+
+@cache
+def cases(exercise, fixed=(), channels=0, classes=0):
+    """{rank: Cases}, the ordinary one first; with other values `fixed`, pairs (name, value)."""
+    found, calls = {}, CALLS_IN_TWO_MODES if "momentum" in exercise.names else PLAIN_CALLS
+    for rank, shape in exercise.shapes.items():
+        shape = (5, channels, 4, min(channels, 9))[:rank] if channels else shape
+        values = probes.battery(shape, exercise.axis, classes)
+        found[rank] = [exercise.case(values[i], fixed, *modes, i) for *modes, i in calls]
+    return found
+
+
+@cache
+def small_cases(exercise, rank, training, recording, fixed=(), channels=0, classes=0):
+    """Cases to show, the simplest first."""
+    values = probes.small(rank, exercise.axis, classes, channels)
+    return [exercise.case(v, fixed, training, recording) for v in values]
+
+
+# -------------------------------------------------------------------------------- the student's
+
+
+@dataclass
+class Outcome:
+    """What one call did. `values` holds the outputs and, as 'dX', the gradients by their names."""
+
+    values: dict
+    dtypes: dict
+    arrays: tuple = ()
+    order: str = "right"  # 'Y alone', 'another'
+    failure: Failure = None  # on the way back
+    seen: set = field(default_factory=set)  # arguments that it changed in place, and other traces
+
+
+class Student:
+    """A function, and how it wants to be called: its array kind, vectors laid against X or not."""
+
+    is_layer, one_rank = False, False
+
+    def __init__(self, function, exercise, fixed=()):
+        self.exercise, self.made = exercise, function
+        self.function = Function(function, exercise.names, exercise.optional, exercise.extra)
+        gone = [n for n in exercise.optional if not self.function.takes(n)]
+        self.fixed = {**{n: PLAIN[n] for n in gone}, **dict(fixed)}
+        labels = "labels" in exercise.names
+        self.sizes = {"classes": probes.CLASSES} if labels else {}
+        self.small_sizes = {"classes": 3} if labels else {}
+        self.kind, self.column, self.memory = "nd", True, {}
+
+    @property
+    def cases(self):
+        return cases(self.exercise, tuple(self.fixed.items()), **self.sizes)
+
+    def small(self, rank, like):
+        how = rank, like.training, like.recording, tuple(self.fixed.items())
+        return small_cases(self.exercise, *how, **self.small_sizes)
+
+    def ways(self):
+        """Array kinds, and whether vectors are laid against X; the likely ones first."""
+        kinds = ["np", "nd"] if mx.util.is_np_array() else ["nd", "np"]
+        self.writes_np = mx.util.is_np_array() or mentions(self.made, mx.np, mx.npx)
+        kinds.insert(1 if mentions(self.made, np) and not self.writes_np else 2, "numpy")
+        return [(k, c) for k in kinds for c in (True, False)[: 1 + bool(self.exercise.laid)]]
+
+    def settle(self):
+        """Take the first way in which everything is right; else that in which most runs. What
+        fails all the same is in `failures`, what failed at first in `first_failures`."""
+        tried, table, outputs = [], table_of(self.exercise), self.exercise.outputs
+        asked = [(rank, i, c) for rank, cases in self.cases.items() for i, c in enumerate(cases)]
+        for way in self.ways():
+            (self.kind, self.column), failures, right = way, {}, True
+            for rank, number, case in asked:
+                outcome = self.tried(case) or self.tried(case.silent)
+                if outcome is None:
+                    failures[rank, number] = self.memory[(*way, case.silent, "float32")]
+                else:
+                    right = right and agree(outcome.values, table.values(case), outputs)
+                if tried and not min(tried)[0] and (failures or not right):
+                    break  # one way runs; another has to be right
+            tried.append((len(failures), len(tried), failures, way))
+            if right and not failures:
+                break
+        else:
+            _, _, failures, (self.kind, self.column) = min(tried)
+        self.failures, self.first_failures = failures, tried[0][2]
+        return len(failures) < len(asked)
+
+    def run(self, case, dtype="float32"):
+        """The `Outcome` of one call; while autograd records, with the way back. The same question
+        is asked only once. Raises `Failure`, with a sentence, if nothing comes of it."""
+        key = self.kind, self.column, case, dtype
+        if key not in self.memory:
+            try:
+                self.memory[key] = self._run(case, dtype)
+            except Failure as problem:
+                self.memory[key] = problem
+        if isinstance(self.memory[key], Failure):
+            raise self.memory[key]
+        return self.memory[key]
+
+    def tried(self, case):
+        """The outcome of a call that may fail: None if it does."""
+        try:
+            return self.run(case)
+        except Failure:
+            return None
+
+    def seen(self):
+        """What any call left behind: names of arrays that it changed in place, and more."""
+        outcomes = [o for key, o in self.memory.items() if key[:2] == (self.kind, self.column)]
+        return set().union(*(o.seen for o in outcomes if isinstance(o, Outcome)))
+
+    def _run(self, case, dtype):
+        live = self.kind != "numpy" and case.recording
+        with guarded(self.kind, case.training, live):
+            given = {n: self.array(n, v, case, dtype) for n, v in case.given.items()}
+            arrays = {n: given[n] for n, v in case.given.items() if isinstance(v, np.ndarray)}
+            before = {n: to_numpy(array, n) for n, array in arrays.items()}
+            wrt = [n for n in self.exercise.wrt if live and self.function.takes(n)]
+            for name in wrt:
+                arrays[name].attach_grad()
+            flags = modes()
+            returned = self.function({"training": case.training, **given})
+            left = modes() != flags
+            autograd.set_recording(False)
+            outcome = self._read(returned, case)
+            if wrt:
+                self._back(outcome, arrays, wrt)
+            outcome.seen |= {"modes"} if left else set()
+            outcome.seen |= {n for n in arrays if differs(before[n], to_numpy(arrays[n], n))}
+            return outcome
+
+    def array(self, name, value, case, dtype="float32"):
+        """An argument as this function wants it."""
+        one = isinstance(value, np.ndarray) and value.ndim == 1
+        if one and self.column and name in self.exercise.laid:
+            value = probes.along(value, 1, len(case.shape))
+        return make(value, self.kind, dtype)
+
+    def _read(self, returned, case):
+        """The outputs by their names, out of whatever was returned."""
+        names, several = self.exercise.outputs, isinstance(returned, (tuple, list))
+        parts, order = list(returned) if several else [returned], "right"
+        if returned is None or not parts:
+            said = "returns nothing (None). Does every path end in a return?"
+            said = "returns an empty tuple" if several else said
+            raise Failure(f"it {said}", "nothing returned")
+        seen = {"several"} if len(parts) > len(names) else set()
+        if len(names) == 1:
+            parts = parts[:1]
+        elif len(parts) < len(names) and names[0] == "Y":
+            order = "Y alone"
+        elif len(parts) != len(names) and names[0] != "Y":
+            said = f"it returns {len(parts)} value{'s' * (len(parts) != 1)}; {len(names)} are"
+            raise Failure(f"{said} expected", "wrong number of return values")
+        seen |= {"NumPy"} if any(isinstance(part, np.ndarray) for part in parts) else set()
+        what = ["what your function returns"] if len(parts) == 1 else []
+        what = what or [f"return value number {i + 1}" for i in range(len(parts))]
+        values = [to_numpy(*pair) for pair in zip(parts, what)]
+        if names[0] in ("Y", "dX"):  # as large as X, wherever it stands
+            large = [i for i, value in enumerate(values) if value.size == case["X"].size]
+            if large and 0 not in large:
+                order = "another" if order == "right" else order
+                for some in (values, parts):
+                    some.insert(0, some.pop(large[0]))
+        count = 1 if order == "Y alone" else len(names)
+        parts, named = parts[:count], list(zip(names[:count], values))
+        dtypes = {n: dtype_of(p) for n, p in zip(names, parts)}
+        return Outcome(dict(named), dtypes, parts, order, seen=seen)
+
+    def _back(self, outcome, arrays, wrt):
+        """The gradients of sum(upstream * outputs); outputs are read again after it, for an
+        operator of MXNet's moves the statistics only now."""
+        heads = outcome.arrays[: self.exercise.heads]
+        try:
+            send_back(heads, self.kind)
+            for name in wrt:
+                outcome.values[f"d{name}"] = to_numpy(arrays[name].grad, name)
+        except Failure as problem:
+            outcome.failure = problem
+        for name, array in zip(self.exercise.outputs, outcome.arrays):
+            outcome.values[name] = to_numpy(array, name)
+
+
+def differs(before, after):
+    return not np.array_equal(before, after, equal_nan=True)
+
+
+def send_back(heads, kind="nd"):
+    """Gradients into these outputs, different in every place, and back from there."""
+    if not all(isinstance(head, nd.NDArray) for head in heads):
+        said = "what comes back is no array of MXNet's, so autograd cannot follow"
+        raise Failure(said, "gradient cut")
+    sent = [make(probes.upstream(h.shape, i), kind, dtype_of(h)) for i, h in enumerate(heads)]
+    try:
+        autograd.backward(list(heads), sent)
+    except Exception as error:
+        raise explain(error) from error
+
+
+# ------------------------------------------------------------------------------------- the table
+
+
+def same(got, want, digits=2e-5, floor=1e-3):
+    """Equal as far as float32 can tell: to about five digits of the largest value, or of `floor`
+    where all are smaller."""
+    got, want = np.asarray(got, "float64"), np.asarray(want, "float64")
+    if got.size != want.size:
+        return False
+    finite = np.isfinite(want)
+    scale = max(np.abs(want[finite]).max(initial=0), floor)
+    return np.allclose(got.reshape(want.shape), want, rtol=0, atol=digits * scale, equal_nan=True)
+
+
+def agree(got, want, keys):
+    """The same values under these names; gradients have lost a digit on their way."""
+    return want is not None and all(
+        k in want and k in got and same(got[k], want[k], *((1e-4, 1.0) if k[0] == "d" else ()))
+        for k in keys
+    )
+
+
+@lru_cache(maxsize=4000)
+def compiled(source):
+    space = {"nd": nd, "autograd": autograd}
+    exec(source, space)
+    return space["f"]
+
+
+def with_mistakes(source, mistakes):
+    """The text with these mistakes in it, in any order that lets all of them in; else None."""
+    for order in (mistakes, mistakes[::-1]):
+        text = source
+        for m in order:
+            text = text and m.right in text and text.replace(m.right, m.wrong)
+        if text:
+            return text
+    return None
+
+
+@lru_cache(maxsize=32)
+def table_of(exercise):
+    return Table(exercise)
+
+
+class Table:
+    """What the right solution and the wrong ones give, in float64 on MXNet, each computed once for
+    all students; and the search for those that give what a student's does."""
+
+    def __init__(self, exercise):
+        self.exercise, self.known, self.arrays = exercise, {}, {}
+        self.maker = Student(compiled(exercise.source), exercise)
+
+    def values(self, case, mistakes=(), keys=()):
+        """By name, with gradients if there are any among the keys; None where these mistakes do
+        not go together, or do not run."""
+        back = any(key[0] == "d" for key in keys) and bool(self.exercise.wrt)
+        key = mistakes, case, back
+        if key not in self.known:
+            if len(self.known) > 10000:  # some thirty megabytes
+                self.known.clear()
+            source = with_mistakes(self.exercise.source, mistakes)
+            try:
+                self.known[key] = self._run(case, compiled(source), back) if source else None
+            except Failure:
+                self.known[key] = None
+        return self.known[key]
+
+    def _run(self, case, solution, back):
+        exercise = self.exercise
+        with guarded("ours", case.training, case.recording or back):
+            if case not in self.arrays:  # no solution of ours changes them
+                arrays = {n: self.maker.array(n, v, case, "float64") for n, v in case.given.items()}
+                self.arrays[case] = arrays
+            given = self.arrays[case]
+            for name in exercise.wrt if back else ():
+                given[name].attach_grad()
+            outputs = solution(*(given[name] for name in exercise.names))
+            outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+            values = {n: array.asnumpy() for n, array in zip(exercise.outputs, outputs)}
+            if back:
+                send_back(outputs[: exercise.heads])
+                values.update({f"d{n}": given[n].grad.asnumpy() for n in exercise.wrt})
+            return values
+
+    def explains(self, mistakes, evidence, keys=()):
+        """Whether these mistakes give all that came: pairs (case, values)."""
+        return all(
+            agree(got, self.values(case, mistakes, keys or tuple(got)), keys or got)
+            for case, got in evidence
+        )
+
+    def search(self, evidence, keys, base=(), pairs=True):
+        """The mistakes, one or two, that with those of `base` give what came: a tuple of tuples."""
+
+        def changed(mistakes, keys):
+            """How many outputs, in how many cases, a mistake makes something else of."""
+            both = [[self.values(c, some, keys) for some in (mistakes, base)] for c, _ in evidence]
+            return sum(not agree(a, b, [key]) for a, b in both if a for key in keys)
+
+        def least(found):
+            """Those that change the least, before those that would show elsewhere, too; a number
+            that happens to fit explains less than what it stands for."""
+            named = [any("hard-coded" in m.name for m in one) for one in found]
+            reach = [changed(m, self.exercise.outputs) + 1000 * n for m, n in zip(found, named)]
+            return tuple(one for one, n in zip(found, reach) if n == min(reach))
+
+        more = [(*base, m) for m in self.exercise.mistakes if m not in base]
+        found = [one for one in more if self.explains(one, evidence, keys)]
+        if found or not pairs:
+            return least(found)
+        likely = {}  # line -> mistakes of different names
+        heads = [key for key in keys if key[0] != "d"]
+        if 0 < len(heads) < len(keys):  # gradients are wrong of what is right
+            more = [one for one in more if self.explains(one, evidence, heads)]
+        for *_, m in more:
+            some = likely.setdefault(m.right, {})
+            if len(some) < FEW and m.name not in some and changed((*base, m), keys):
+                some[m.name] = m
+        two = combinations([m for some in likely.values() for m in some.values()], 2)
+        return least([m for m in ((*base, *t) for t in two) if self.explains(m, evidence, keys)])
+
+    def tell(self, mistakes, case):
+        """The sentences, with the number of values filled in."""
+        m = self.exercise.count(case)
+        said = [
+            x.sentence.replace("{m}", f"{m:.0f}").replace("{m1}", f"{m - 1:.0f}") for x in mistakes
+        ]
+        return " And: ".join(dict.fromkeys(said))
+
+
+def example(student, key, cases, only):
+    """An `Example` of the first case in which `key` is not what it should be."""
+    for case in cases:
+        outcome = student.tried(case)
+        got = outcome and outcome.values.get(key)
+        want = table_of(student.exercise).values(case, (), (key,))[key]
+        if got is not None and not agree({key: got}, {key: want}, [key]):
+            given = (
+                {"dY": probes.upstream(case.shape), **case.given} if key[0] == "d" else case.given
+            )
+            given = {k: v for k, v in given.items() if v is not None and (k in only or k == "dY")}
+            want = np.ravel(want) if key not in ("Y", "dX") else want
+            return Example(
+                given, want, got.reshape(want.shape) if got.size == want.size else got, key
+            )
+    return None

@@ -1,0 +1,298 @@
+"""A student's Block as something that can be asked: made anew for every question, its parameters
+and statistics found by their names, set, and read again."""
+
+import copy
+import inspect
+import re
+import warnings
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd, gluon, nd
+from mxnet.initializer import Initializer
+
+from gluon_bn.check import probes
+from gluon_bn.check.calling import Failure, dtype_of, guarded, make, modes, to_numpy
+from gluon_bn.check.engine import PLAIN, Outcome, Student, differs, send_back
+
+# What an array may be called, the surest names first.
+ROLES = {
+    "gamma": ("gamma", "scale", "weight"),
+    "beta": ("beta", "shift", "bias", "offset"),
+    "moving_mean": ("mean", "(^|_)mu(_|$)"),
+    "moving_var": ("var", "std|sigma"),
+}
+OBSERVED = "running|moving|ema|avg"
+
+
+class Quiet(Initializer):
+    """Random weights that leave MXNet's own generator alone."""
+
+    def _init_weight(self, name, array):
+        array[:] = np.random.RandomState(3).uniform(-0.07, 0.07, array.shape)
+
+
+class Array:
+    """One named array of a Block, a Parameter or a plain attribute; or some columns of it."""
+
+    def __init__(self, name, parameter=None, owner=None, columns=slice(None)):
+        self.name, self.parameter, self.owner, self.columns = name, parameter, owner, columns
+
+    @property
+    def learned(self):
+        return self.parameter is not None and self.parameter.grad_req != "null"
+
+    def raw(self):
+        """The array; None for a Parameter whose size is still open."""
+        try:
+            return getattr(self.owner, self.name) if self.owner else self.parameter.data()
+        except gluon.parameter.DeferredInitializationError:
+            return None
+
+    def get(self):
+        return to_numpy(self.raw(), self.name)[..., self.columns]
+
+    def gradient(self):
+        """The gradient that arrived here, None where there is none to ask for."""
+        if self.parameter is not None and not self.learned:
+            return None
+        grad = self.parameter.grad() if self.learned else self.raw().grad
+        return None if grad is None else to_numpy(grad, self.name)[..., self.columns]
+
+    def set(self, value, kind):
+        old, whole = self.raw(), self.raw().asnumpy()
+        if self.columns != slice(None):
+            whole[:, self.columns] = value
+        elif value.ndim == 1 and old.ndim == 2 and old.shape[1:] == value.shape:
+            whole[:] = value  # a row for each class where one row for all was expected
+        elif old.size != value.size or value.ndim == 2 and old.shape == value.shape[::-1]:
+            needs = f"one value per channel, {value.size} in all"
+            name = "parameter of the wrong shape"
+            if value.ndim == 2:
+                needs, name = f"a row for each class, {value.shape}", "no row per class"
+                name = "table transposed" if old.size == value.size else name
+            said = f"{self.name} has shape {tuple(old.shape)}; it needs {needs}"
+            raise Failure(said, name)
+        else:
+            whole = value.reshape(old.shape)
+        new = make(whole, kind, dtype_of(old))
+        if self.parameter is not None:
+            self.parameter.set_data(new)
+            return
+        setattr(self.owner, self.name, new)
+        if getattr(old, "grad", None) is not None:
+            new.attach_grad()
+
+
+def blocks(block):
+    yield block
+    for child in block._children.values():
+        yield from blocks(child)
+
+
+def expected(array, signs, sizes):
+    """The order in which arrays are taken for what is looked for: those of the size that is
+    expected; those that are learned, before those that are fixed; by their names."""
+    name, size, plain = array.name.lower(), array.raw().size, array.parameter is None
+    size = sizes.index(size) if size in sizes else len(sizes)
+    sign = [bool(re.search(sign, name)) for sign in signs].index(True)
+    if re.search("gamma|beta", signs[0]):
+        return size, not (array.learned or plain), plain, sign
+    return size, not re.search(OBSERVED, name), plain, sign
+
+
+def arrays(block, case):
+    """gamma, beta, moving_mean and moving_var of a Block, as `Array`s, those that are found."""
+    found = [Array(name, p) for name, p in block._collect_params_with_prefix().items()]
+    for owner in blocks(block):
+        plain = [name for name, value in vars(owner).items() if isinstance(value, nd.NDArray)]
+        found += [Array(name, owner=owner) for name in plain]
+    found = [a for a in found if a.raw() is not None]
+    result, labels = {}, case["gamma"].ndim == 2
+    for role, signs in ROLES.items():
+        free = [a for a in found if re.search("|".join(signs), a.name.lower())]
+        free = [a for a in free if a not in result.values()]
+        if not role.startswith("moving"):
+            free = [a for a in free if not re.search(f"mean|var|std|{OBSERVED}", a.name.lower())]
+        sizes = [case[role].size * n for n in (1, 2)[: 1 + labels]]
+        if free:
+            result[role] = min(free, key=lambda a, s=signs, n=sizes: expected(a, s, n))
+    both, c = result.get("gamma"), case.shape[1]
+    if labels and both is not None and both.raw().size == 2 * case["gamma"].size:
+        for role, columns in (("gamma", slice(0, c)), ("beta", slice(c, 2 * c))):
+            result[role] = Array(both.name, both.parameter, both.owner, columns)
+    return result
+
+
+def number(block, *names):
+    """A number that a Block (or its child) keeps under one of these names."""
+    for owner in blocks(block):
+        for space in (getattr(owner, "_kwargs", None) or {}, vars(owner), vars(type(owner))):
+            for name, value in space.items():
+                if name.lower().strip("_") in names and isinstance(value, (int, float)):
+                    return float(value)
+    return None
+
+
+class Layer(Student):
+    """Each run is a new layer in the state of the case.
+
+    made: a class, a factory, or an instance (copied; if it cannot be copied, it is used itself).
+    """
+
+    is_layer, writes_np = True, True
+
+    def __init__(self, made, exercise):
+        self.made, self.exercise, self.function = made, exercise, SimpleNamespace(reordered=False)
+        self.kind, self.column, self.memory = "nd", True, {}
+        self.fixed, self.said = {"eps": 1e-5, "momentum": 0.9}, set()
+        self.instance = made if isinstance(made, gluon.Block) else None
+        self.one_rank = self.instance is not None  # it may be made for one
+        self.labels = "labels" in exercise.names
+        if self.instance is None and not callable(made):
+            said = (
+                "a Block class, a function that makes a Block, or a Block is expected; this is of"
+            )
+            raise Failure(f"{said} type {type(made).__name__}", "not a Block")
+        channels = classes = 0
+        if self.instance is not None:
+            for name, parameter in self.instance._collect_params_with_prefix().items():
+                shape = parameter.shape or ()
+                if shape and re.search("gamma|beta|mean", name.lower()):
+                    channels = max(shape[-1] if len(shape) < 3 else max(shape[1:]), channels)
+                    classes = shape[0] if len(shape) == 2 and shape[0] > 1 else classes
+        self.sizes, self.small_sizes = {"channels": channels or 3}, {"channels": channels}
+        if self.labels:
+            self.sizes["classes"] = classes or probes.CLASSES
+            self.small_sizes["classes"] = classes or 3
+
+    def ways(self):
+        return [("np", True), ("nd", True)][:: 1 if mx.util.is_np_array() else -1]
+
+    def settle(self):
+        """First its own epsilon and momentum, and what of its parameters is not within reach."""
+        for kind, _ in self.ways():
+            self.kind = kind
+            for case in [cases[0] for cases in self.cases.values()]:
+                try:
+                    with self.at_work():
+                        block, found = self.prepared(case)
+                except Failure:
+                    continue
+                for name, names in (("eps", ("eps", "epsilon")), ("momentum", ("momentum",))):
+                    value = number(block, *names)
+                    if value is not None and name not in self.said:
+                        self.fixed[name] = value
+                        self.said.add(name)
+                self.fixed.update({role: PLAIN[role] for role in ROLES if role not in found})
+                return super().settle()
+        return super().settle()
+
+    @contextmanager
+    def at_work(self):
+        """Around everything that a student's layer is asked to do."""
+        with guarded(self.kind), mx.name.NameManager(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+
+    def new(self, case):
+        """A new layer, initialized."""
+        block = self.instance
+        if block is None:
+            block = self.constructed(case.shape[1], len(case.shape), len(case["gamma"]))
+        else:
+            try:
+                block = copy.deepcopy(block)
+                for parameter in block.collect_params().values():  # a copy has lost its gradient
+                    wanted, parameter.grad_req = parameter.grad_req, "null"
+                    parameter.grad_req = wanted
+            except Exception:  # not every Block can be copied
+                pass
+        if not isinstance(block, gluon.Block):
+            said = f"what it makes is no gluon.Block, but of type {type(block).__name__}"
+            raise Failure(f"{said}: then nothing knows its parameters", "not a Block")
+        if any(p._data is None and not p._deferred_init for p in block.collect_params().values()):
+            block.initialize(init=Quiet())
+        return block
+
+    def constructed(self, channels, rank, classes):
+        sizes = dict.fromkeys(("num_features", "in_channels", "num_channels", "channels"), channels)
+        sizes.update(dict.fromkeys(("num_dims", "ndim", "dims"), rank))
+        if self.labels:
+            sizes.update(dict.fromkeys(("num_classes", "classes"), classes))
+        try:
+            parameters = inspect.signature(self.made).parameters.values()
+        except (TypeError, ValueError):
+            parameters = ()
+        parameters = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        known = {p.name: sizes[p.name] for p in parameters if p.name in sizes}
+        self.one_rank = not parameters and not isinstance(self.made, type)
+        required = [p.name for p in parameters if p.default is p.empty]
+        if set(required) <= set(known):
+            return self.made(**known)
+        order = [channels, classes, rank] if self.labels else [channels, rank]
+        return self.made(*order[: len(required)])
+
+    def prepared(self, case, dtype="float32"):
+        """A new layer with the parameters and, where they were found, the statistics of a case."""
+        block = self.new(case)
+        if dtype != "float32":
+            block.cast(dtype)
+        with autograd.pause(train_mode=False):
+            self.call(block, case, dtype).wait_to_read()  # sizes that were left open are known now
+        found = arrays(block, case)
+        for role in found:
+            found[role].set(case[role], self.kind)
+        return block, found
+
+    def call(self, block, case, dtype="float32", X=None):
+        X = make(case["X"], self.kind, dtype) if X is None else X
+        more = []
+        if self.labels:
+            whole = case["labels"].dtype.kind == "i"
+            more = [make(case["labels"].astype("int32") if whole else case["labels"], self.kind)]
+        Y = block(X, *more)
+        self.several = isinstance(Y, (tuple, list)) and len(Y) > 1
+        Y = Y[0] if isinstance(Y, (tuple, list)) and len(Y) else Y
+        if not isinstance(Y, nd.NDArray):
+            to_numpy(Y, "what forward returns")
+            said = f"forward returns an object of type {type(Y).__name__}; an array of MXNet's is"
+            raise Failure(f"{said} expected", "wrong type returned")
+        return Y
+
+    def _run(self, case, dtype):
+        with self.at_work():
+            block, found = self.prepared(case, dtype)
+            X = make(case["X"], self.kind, dtype)
+
+            def now():
+                known = {r: found[r].get() for r in ("gamma", "beta") if r in found}
+                return {"X": X.asnumpy(), **known}
+
+            before, flags = now(), modes()
+            X.attach_grad()
+            with (autograd.record if case.recording else autograd.pause)(train_mode=case.training):
+                inside = modes()
+                Y = self.call(block, case, X=X)
+                left = modes() != inside
+            if Y.size != X.size:
+                raise Failure(f"Y comes back with shape {tuple(Y.shape)}", "shape changed")
+            outcome = Outcome({"Y": to_numpy(Y, "Y")}, {"Y": dtype_of(Y)})
+            outcome.seen |= {"modes"} if left or modes() != flags else set()
+            outcome.seen |= {"several"} if self.several else set()
+            if case.recording and case.training:
+                try:
+                    send_back([Y], self.kind)
+                    outcome.values["dX"] = to_numpy(X.grad, "dX")
+                    for role in ("gamma", "beta"):
+                        grad = found[role].gradient() if role in found else None
+                        outcome.values.update({} if grad is None else {f"d{role}": grad})
+                except Failure as problem:
+                    outcome.failure = problem
+            found = arrays(block, case)
+            if {"moving_mean", "moving_var"} <= set(found):
+                outcome.values.update({r: found[r].get() for r in ("moving_mean", "moving_var")})
+            outcome.seen |= {n for n, value in now().items() if differs(before.get(n), value)}
+            return outcome
