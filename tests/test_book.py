@@ -278,7 +278,7 @@ def test_the_dark_page_is_dark_and_mathematics_bright(site, page):
 
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_an_answer_is_folded_until_it_is_asked_for(read, name):
-    """Behind each question: a cell whose output is closed, and closed text. No script opens them."""
+    """Behind each question a cell whose output is closed, and somewhere closed text."""
     page = read(f"chapters/{name}")
     for question in page.select("p.predict"):
         cell = question.find_next("div", class_="cell")
