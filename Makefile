@@ -9,7 +9,7 @@ PYTHON  ?=
 OFFLINE ?= $(wildcard classroom)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab notebooks book student bench lint lock classroom clean
+.PHONY: help demo test lab notebooks book student assignments bench lint lock classroom clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ book: $(READY)  ## the chapters as a web site that needs no network, in site/
 student: $(READY)  ## the chapters to hand out, in student/: no outputs, gaps for the exercises
 	$(BIN)/python docs/book/student.py student
 
+assignments: $(READY)  ## a course folder for nbgrader, in course/: hand out and grade six chapters
+	$(BIN)/python assignments/course.py course
+
 bench: $(READY)  ## measure the speed tables of the README again
 	$(BIN)/gluon-bn bench
 
@@ -53,7 +56,7 @@ PLATFORMS ?= linux-x86_64
 PYTHONS   ?= 3.11 3.12 3.13
 
 clean:  ## remove the environment, a fetched Python, the web site and the student's edition
-	rm -rf $(VENV) .python site student
+	rm -rf $(VENV) .python site student  # never course/: it holds what students have handed in
 
 $(READY): requirements.lock pyproject.toml compat/mxnet_compat.py
 	@for python in "$(PYTHON)" python3 python $$HOME/.pyenv/versions/3.*/bin/python; do \

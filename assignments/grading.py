@@ -1,13 +1,13 @@
 """What the assignments' test cells call: points for a report of `gluon_bn.check`, and for numbers.
 
     score = Score(points=6)
-    score.check("batch_norm", batch_norm, 4)            # up to 4 points, for the lines that are right
+    score.check("batch_norm", batch_norm, 4)     # up to 4 points, fewer for each mistake found
     score.agrees("a sequence", lambda: f(X), Y, 2)      # 2 points for the right numbers
-    score.total                                         # nbgrader takes a cell's last value as points
+    score.total                                  # nbgrader takes a cell's last value as points
 
-Every test cell loads this file anew, and with it the checker: whatever a submission did to either is
-gone. Endless loops are stopped, `sys.exit` is a mistake like any other. A submission still runs in
-the same process as its marks; who grades strangers puts nbgrader into a container.
+Every test cell loads this file anew, and with it the checker: whatever a submission did to either
+is gone. Endless loops are stopped, `sys.exit` is a mistake like any other. A submission still runs
+in the same process as its marks; who grades strangers puts nbgrader into a container.
 """
 
 import importlib
@@ -36,14 +36,18 @@ class Score:
         self.points, self.total, self.endless = points, 0.0, False
 
     def check(self, exercise, f, points):
-        """Add `points` times the share of the lines of `check.<exercise>(f)` that say 'ok'."""
+        """Add `points` if `check.<exercise>(f)` is content, else a part of them.
+
+        A line 'not yet' takes back what a line 'ok' gives: a function that does nothing is right in
+        a few things, too, such as leaving its arguments alone.
+        """
         with quiet():
             report = getattr(checker, exercise)(f)
         right = sum(line.status == "ok" for line in report.lines)
         wrong = sum(line.status == "not yet" for line in report.lines)
         print(report)
         self.endless = "endless loop" in str(report)
-        self.add(points * right / max(right + wrong, 1))
+        self.add(points * max(right - wrong, 0) / max(right + wrong, 1))
 
     def agrees(self, what, call, expected, points, tolerance=1e-4):
         """Add `points` if `call()` returns `expected`: a number, an array, or a tuple of them.

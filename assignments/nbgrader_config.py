@@ -1,4 +1,4 @@
-"""nbgrader's settings for the course: `nbgrader` reads this file in the folder where it is called."""
+"""nbgrader's settings for the course; it reads them in the folder where it is called."""
 
 c = get_config()  # noqa: F821
 

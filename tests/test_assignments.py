@@ -194,7 +194,7 @@ def test_the_released_notebook_holds_no_solution_and_no_hidden_test(graded):
     released = (graded / "release" / NAME / f"{NAME}.ipynb").read_text("utf-8")
     for secret in ("SOLUTION", "HIDDEN", "mean.detach()", "0.997", "layer norm's: over the"):
         assert secret not in released
-    assert released.count("# your code here") == 4
+    assert released.count("raise NotImplementedError") == 4
     assert "Your answer here." in released
 
 
@@ -211,7 +211,7 @@ def test_the_feedback_names_the_mistakes(graded):
     def feedback(student):
         return (graded / "feedback" / student / NAME / f"{NAME}.html").read_text("utf-8")
 
-    assert "belongs under the root" in feedback("wrong")
+    assert "Epsilon is added after the root" in feedback("wrong")
     assert "all 9 checks passed" in feedback("right")
     assert "NotImplementedError" in feedback("empty")
     assert "endless loop" in feedback("hostile") and "SystemExit" in feedback("hostile")
