@@ -1,5 +1,7 @@
 """Training a generator against a discriminator, and asking a third network what it drew.
 
+::
+
     G, D = models.generator(), models.discriminator()
     fit(G, D, data.batches(64)[0], epochs=1)
     images = draw(G, labels, seed=0)
@@ -21,24 +23,81 @@ from gluon_bn.training import Callback, around, check_resume, initialize, seed_e
 from gluon_bn.training.run import GROUP, Run, Sums
 from gluon_bn.training.saving import Checkpoint
 
+__all__ = [
+    "discriminator_loss",
+    "draw",
+    "fit",
+    "generator_loss",
+    "new_trainers",
+    "score",
+    "step",
+]
+
 ADAM = {"beta1": 0.0, "beta2": 0.9}  # no momentum: the other network changes what is right
 
 
 @either_kind
 def discriminator_loss(real_scores, fake_scores):
     """The hinge loss (Lim and Ye, 2017): real images should score above 1, drawn ones below -1;
-    what is beyond is good enough. From scores (N,) to one number, shape (1,)."""
+    what is beyond is good enough.
+
+    Parameters
+    ----------
+    real_scores, fake_scores : arrays (N,)
+
+    Returns
+    -------
+    array (1,)
+
+    Examples
+    --------
+    >>> print(adversarial.discriminator_loss(nd.array([3]), nd.array([0])).asnumpy())
+    [1.]
+    """
     return nd.relu(1 - real_scores).mean() + nd.relu(1 + fake_scores).mean()
 
 
 @either_kind
 def generator_loss(fake_scores):
-    """Drawn images should score high. From scores (N,) to one number, shape (1,)."""
+    """Drawn images should score high.
+
+    Parameters
+    ----------
+    fake_scores : array (N,)
+
+    Returns
+    -------
+    array (1,)
+
+    Examples
+    --------
+    >>> print(adversarial.generator_loss(nd.array([3, 1])).asnumpy())
+    [-2.]
+    """
     return -fake_scores.mean()
 
 
 def new_trainers(G, D, lr, schedule=None):
-    """Adam for both networks, the learning rate and its schedule the same for both."""
+    """Adam for both networks, the learning rate and its schedule the same for both.
+
+    Parameters
+    ----------
+    G, D : Blocks, generator and discriminator
+    lr : float
+    schedule : function that makes a scheduler of MXNet's, or None
+
+    Returns
+    -------
+    list of two gluon.Trainer
+
+    Examples
+    --------
+    >>> G, D = models.generator(width=8), models.discriminator(width=4)
+    >>> training.initialize(G)
+    >>> training.initialize(D)
+    >>> [trainer.learning_rate for trainer in adversarial.new_trainers(G, D, lr=5e-4)]
+    [0.0005, 0.0005]
+    """
     return [
         recipe.trainer(
             net, "adam", {"learning_rate": lr, "lr_scheduler": schedule and schedule(), **ADAM}
@@ -48,10 +107,31 @@ def new_trainers(G, D, lr, schedule=None):
 
 
 def step(G, D, X, labels, trainers):
-    """One step of both networks on real images X (N, 1, H, W) and their labels (N,).
+    """One step of both networks on real images and their labels.
 
     The generator draws one image for each label; the discriminator learns to tell them from X, and
-    then the generator from the discriminator. Returns the two losses, not waited for.
+    then the generator from the discriminator.
+
+    Parameters
+    ----------
+    G, D : Blocks, generator and discriminator
+    X : array (N, 1, H, W)
+    labels : array (N,)
+    trainers : one for G, one for D; see `new_trainers`
+
+    Returns
+    -------
+    loss_d, loss_g : arrays (1,), not waited for
+
+    Examples
+    --------
+    >>> G, D = models.generator(width=8), models.discriminator(width=4)
+    >>> training.initialize(G)
+    >>> training.initialize(D)
+    >>> trainers = adversarial.new_trainers(G, D, lr=5e-4)
+    >>> X, labels = nd.zeros((2, 1, 28, 28)), nd.array([3, 7])
+    >>> [loss.shape for loss in adversarial.step(G, D, X, labels, trainers)]
+    [(1,), (1,)]
     """
     of_generator, of_discriminator = trainers
     n = len(labels)
@@ -154,13 +234,33 @@ def fit(
 ):
     """Train G and D on batches (X, labels); the learning rate falls like a cosine to zero.
 
-    after_epoch : called with (epoch from 1, mean loss of D, mean loss of G).
-    callbacks, checkpoint, resume : as in `training.fit`; `on_batch` is told the two losses. A run
-        that was stopped goes on to the same last bit.
+    Parameters
+    ----------
+    G, D : Blocks, generator and discriminator
+    train_iter : batches (X, labels), with a length
+    epochs : int
+    lr : float
+    seed : int
+    after_epoch : function of (epoch from 1, mean loss of D, mean loss of G), or None
+    callbacks, checkpoint, resume : as for `training.fit`; `on_batch` is told the two losses
+        A run that was stopped goes on to the same last bit.
 
-    Returns the record of each epoch, a dict: epoch (from 1), discriminator_loss, generator_loss
-    (averages over the epoch), seconds.
-    Raises TrainingError if a loss is no longer a finite number, CheckpointError as `training.fit`.
+    Returns
+    -------
+    list of dict, the record of each epoch
+        epoch (from 1), discriminator_loss, generator_loss (averages over the epoch), seconds.
+
+    Raises
+    ------
+    TrainingError : a loss is no longer a finite number
+    CheckpointError : as `training.fit`
+
+    Examples
+    --------
+    >>> G, D = models.generator(width=8), models.discriminator(width=4)
+    >>> batches = [(nd.zeros((2, 1, 28, 28)), nd.array([3, 7]))]
+    >>> sorted(adversarial.fit(G, D, batches, epochs=1)[0])
+    ['discriminator_loss', 'epoch', 'generator_loss', 'seconds']
     """
     check_count("epochs", epochs, least=1)
     check_resume(checkpoint, resume)
@@ -188,9 +288,25 @@ def _prepare(G, D, train_iter):
 
 
 def draw(G, labels, seed=0, z=None):
-    """Images (N, 1, H, W) of G for labels (N,), in prediction mode, from noise of `seed`.
+    """Images of G for labels, in prediction mode.
 
-    z : the noise (N, latent), if it is not to be drawn.
+    Parameters
+    ----------
+    G : Block, generator
+    labels : array or sequence (N,)
+    seed : int, of the noise
+    z : array (N, latent), the noise, if it is not to be drawn
+
+    Returns
+    -------
+    array (N, 1, H, W)
+
+    Examples
+    --------
+    >>> G = models.generator(width=8)
+    >>> G.initialize()
+    >>> adversarial.draw(G, [3, 7]).shape
+    (2, 1, 28, 28)
     """
     array = mx.np.array if mx.util.is_np_array() else nd.array
     labels = labels if isinstance(labels, nd.NDArray) else array(labels, dtype="float32")
@@ -202,7 +318,26 @@ def draw(G, labels, seed=0, z=None):
 def score(G, classifier, images_per_class=100, seed=0):
     """How often `classifier` sees in a drawn image the class that G was asked for.
 
-    Returns (share of all images, the table of counts (num_classes asked, num_classes seen)).
+    Parameters
+    ----------
+    G : Block, generator
+    classifier : Block from images (N, 1, H, W) to scores (N, num_classes)
+    images_per_class : int
+    seed : int, of the noise
+
+    Returns
+    -------
+    share : float, of all images
+    counts : NumPy array (num_classes asked, num_classes seen)
+
+    Examples
+    --------
+    >>> G, classifier = models.generator(width=8), nn.Dense(10)
+    >>> G.initialize(), classifier.initialize()
+    (None, None)
+    >>> share, counts = adversarial.score(G, classifier, images_per_class=2)
+    >>> counts.shape, int(counts.sum())
+    ((10, 10), 20)
     """
     asked = np.repeat(np.arange(G.num_classes), images_per_class)
     images = draw(G, asked, seed)

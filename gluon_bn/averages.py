@@ -146,7 +146,22 @@ class RootOf(mx.init.Initializer):
 
 def keep(layer, mean, var, running):
     """Move the running statistics of a layer, in place, by its average of the batch's; not those of
-    a channel whose batch statistics were NaN or infinite, if it skips those."""
+    a channel whose batch statistics were NaN or infinite, if it skips those.
+
+    Parameters
+    ----------
+    layer : BatchNorm
+    mean, var : arrays (C,), of the batch
+    running : dict, name -> array (C,), what is moved
+
+    Examples
+    --------
+    >>> running = {"running_mean": nd.zeros(1), "running_var": nd.ones(1)}
+    >>> layer = gluon_bn.BatchNorm(1)  # skip_nonfinite=True
+    >>> averages.keep(layer, nd.array([10]), nd.array([np.nan]), running)
+    >>> print(running["running_mean"].asnumpy())
+    [0.]
+    """
     with autograd.pause():
         mean, var = (cast(s, running["running_mean"].dtype) for s in (mean, var))
         finite = None

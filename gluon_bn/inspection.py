@@ -218,13 +218,6 @@ class ActivationReport:
             raise ValueError(f"there is no column {name!r}; there are {', '.join(self.COLUMNS)}")
         return [getattr(row, name) for row in self.rows]
 
-    def to_pandas(self):
-        """The table as a pandas.DataFrame (pandas comes with the course, not with the package)."""
-        import pandas
-
-        rows = [{key: getattr(row, key) for key in self.COLUMNS} for row in self.rows]
-        return pandas.DataFrame(rows).set_index("name")
-
     def plot(self, title: str | None = None):
         """A picture of the table: see `gluon_bn.plotting.plot_report`."""
         from gluon_bn.plotting import plot_report

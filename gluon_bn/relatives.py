@@ -100,11 +100,8 @@ class InstanceNorm(_Affine):
     Parameters
     ----------
     axis : int, that of the channels
-    epsilon : float > 0
-    center, scale : bool; False fixes beta at 0, gamma at 1
-    beta_initializer, gamma_initializer : str or Initializer
-    in_channels : int, the channels C; 0 takes them from the first batch
-    **kwargs : prefix and params
+    epsilon, center, scale, beta_initializer, gamma_initializer : as for `LayerNorm`
+    in_channels, **kwargs : as for `LayerNorm`
 
     Examples
     --------
@@ -144,11 +141,8 @@ class GroupNorm(_Affine):
     Parameters
     ----------
     num_groups : int that divides C
-    epsilon : float > 0
-    center, scale : bool; False fixes beta at 0, gamma at 1
-    beta_initializer, gamma_initializer : str or Initializer
-    in_channels : int, the channels C; 0 takes them from the first batch
-    **kwargs : prefix and params
+    epsilon, center, scale, beta_initializer, gamma_initializer : as for `LayerNorm`
+    in_channels, **kwargs : as for `LayerNorm`
 
     Examples
     --------

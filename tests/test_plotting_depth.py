@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gluon_bn import plotting
-from gluon_bn.figures import batch_norm, why_normalize
+from gluon_bn.figures import batch_norm
 
 
 def report(n=6, **changes):
@@ -61,23 +61,6 @@ def test_report(n, changes):
     assert len(figure.axes) == (2 if "flat" in changes else 3)
 
 
-def test_histograms():
-    figure = drawn(why_normalize.plot_histograms({"a": report(), "b": report(2)}, layers=[0, 1]))
-    assert len(figure.axes) == 4
-    heights = [bar.get_height() for bar in figure.axes[0].patches]
-    assert sum(heights) == pytest.approx(100)
-    drawn(why_normalize.plot_histograms({"a": report(3)}))
-    drawn(why_normalize.plot_histograms({"a": report(3, values=np.zeros(5))}))
-
-
-def test_saturation():
-    figure = drawn(
-        why_normalize.plot_saturation({"even": np.zeros(10), "shifted": np.full(10, 5.0)})
-    )
-    assert "0.250" in figure.axes[0].get_title(loc="left")
-    drawn(why_normalize.plot_saturation({"one": np.arange(3.0)}))
-
-
 def test_sweep_marks_what_broke():
     figure = drawn(
         plotting.plot_sweep([0.1, 1, 10], {"a": [1, np.nan, np.inf], "b": [1, 2, 9]}, ceiling=3)
@@ -90,21 +73,8 @@ def test_sweep_marks_what_broke():
     drawn(plotting.plot_sweep([0.1, 1], {"a": [np.nan, np.inf]}))
 
 
-def test_the_others_of_chapter_1():
-    path = np.array([[0.0, 0], [0.5, 0.9], [1, 1]])
-    drawn(why_normalize.plot_ravine({"a": (np.diag([1.0, 9]), np.ones(2), path)}))
-    drawn(why_normalize.plot_drift({"a": (range(4), np.sort(np.random.rand(4, 3)))}))
+def test_losses():
     drawn(plotting.plot_losses({"a": [3, 2, 1, 1], "b": [3, 3, 3, 3]}, smooth=2))
-    figure = drawn(
-        why_normalize.plot_landscape(
-            {
-                "a": (range(3), np.ones(3), 3 * np.ones(3)),
-                "b": (range(3), np.ones(3), 9 * np.ones(3)),
-            }
-        )
-    )
-    labels = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
-    assert labels[:3] == ["1", "2", "5"]
 
 
 def test_batch_states_mean_and_variance():

@@ -32,15 +32,6 @@ def labels(axes):
     return axes.get_legend_handles_labels()[1]
 
 
-def test_feature_maps_shows_every_map_in_its_place():
-    maps = np.arange(2 * 3 * 3).reshape(2, 3, 3)
-    figure = lenet.plot_feature_maps(np.ones((4, 4)), [("conv", maps)], channels=3)
-    pictures = [axes.images[0].get_array() if axes.images else None for axes in figure.axes]
-    assert [p is None for p in pictures] == [False, False, True, False, True, True]
-    assert np.array_equal(pictures[3], maps[1])
-    assert [axes.get_title() for axes in figure.axes[:2]] == ["image", "conv"]
-
-
 def test_residual_blocks_have_the_orders_of_the_papers():
     plain, post, pre = resnet.plot_residual_blocks().axes
     kinds = ("batch norm", "relu", "convolution 3x3", "+")

@@ -75,6 +75,14 @@ def data(sizes=(12, 11, 3)):
         yield random.rand(n, 1, 28, 28), random.randint(0, 10, n), random.randint(0, 3, n)
 
 
+def values_of(net):
+    from mxnet import nd
+
+    nd.waitall()
+    parameters = net._collect_params_with_prefix()
+    return {name: p.data().asnumpy() for name, p in parameters.items()}
+
+
 def train(net, store, conditional=False, dtype="float64"):
     """A step for each batch, and the values of all parameters, by name."""
     import mxnet as mx
@@ -96,9 +104,7 @@ def train(net, store, conditional=False, dtype="float64"):
                 loss = loss * 0
         loss.backward()
         trainer.step(len(batch[0]))
-    nd.waitall()
-    parameters = net._collect_params_with_prefix()
-    return {name: p.data().asnumpy() for name, p in parameters.items()}
+    return values_of(net)
 
 
 def equal(folder):
@@ -130,6 +136,7 @@ def small_run(folder, signalled_in=None, **options):
     from mxnet.gluon import nn
 
     from gluon_bn import BatchNorm
+    from gluon_bn.inference import recalibrate
     from gluon_bn.training import Callback, fit
 
     class Signal(Callback):
@@ -157,9 +164,10 @@ def small_run(folder, signalled_in=None, **options):
         resume=True,
         workers=world(),
     )
-    mx.nd.waitall()
-    values = net._collect_params_with_prefix().items()
-    return records, {name: p.data().asnumpy() for name, p in values}
+    found = values_of(net)
+    recalibrate(net, batches, workers=world())
+    found.update({f"exact/{name}": value for name, value in values_of(net).items()})
+    return records, found
 
 
 def stopped_and_resumed(folder):

@@ -1,5 +1,7 @@
 """Exercises that check themselves: a student's code in, what works and what kind of mistake out.
 
+::
+
     from gluon_bn import check
     check.batch_norm(my_batch_norm)
 

@@ -4,7 +4,7 @@ solutions are run on the same cases as a student's, and what comes out is compar
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from itertools import combinations
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, Optional
 
 import mxnet as mx
 import numpy as np
@@ -32,8 +32,17 @@ FEW = 6  # mistakes of one line that are tried in pairs
 class Mistake(NamedTuple):
     """The right solution with `right` replaced by `wrong`, wherever it stands, is this mistake.
 
-    The sentence says what was wrong, what was expected, what to try. In it {m} is the number of
-    values that a statistic is taken over, and {m1} one less.
+    Parameters
+    ----------
+    name : str
+    right, wrong : str, text of the solution, and what stands there instead
+    sentence : str, what was wrong, what was expected, what to try
+        In it {m} is the number of values that a statistic is taken over, and {m1} one less.
+
+    Examples
+    --------
+    >>> check.Mistake("no epsilon", "(var + eps)", "var", "Epsilon is missing.").name
+    'no epsilon'
     """
 
     name: str
@@ -115,7 +124,7 @@ class Outcome:
     dtypes: dict
     arrays: tuple = ()
     order: str = "right"  # 'Y alone', 'another'
-    failure: Failure = None  # on the way back
+    failure: Optional[Failure] = None  # on the way back
     seen: set = field(default_factory=set)  # arguments that it changed in place, and other traces
 
 

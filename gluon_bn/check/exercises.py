@@ -93,15 +93,41 @@ def batch_norm(f, mistakes=()):
     takes an argument `training` of that name. The statistics may be new arrays or the given ones
     changed in place, moved in the forward pass or (MXNet's own operator) in the backward pass.
 
-    `mistakes`, here and in the other exercises, are more `Mistake`s to look for.
-    Returns a `Report`, true when all is right.
+    Parameters
+    ----------
+    f : function
+    mistakes : sequence of `Mistake`, more to look for
+
+    Returns
+    -------
+    Report, true when all is right
+
+    Examples
+    --------
+    >>> bool(check.batch_norm(gluon_bn.batch_norm))
+    True
     """
     return asked(BATCH_NORM, f, mistakes, questions=of_batch_norm)
 
 
 def moments(f, mistakes=()):
     """Check f(X, axis) -> (mean, var), as `gluon_bn.moments`; f(X) takes the axes of batch norm,
-    all but 1. The averaged axes may be left out of the results or kept as ones. Returns a `Report`.
+    all but 1. The averaged axes may be left out of the results or kept as ones.
+
+    Parameters
+    ----------
+    f : function
+    mistakes : sequence of `Mistake`, more to look for
+
+    Returns
+    -------
+    Report, true when all is right
+
+    Examples
+    --------
+    >>> report = check.moments(lambda X, axis: (X.mean(axis), ((X - X.mean()) ** 2).mean(axis)))
+    >>> bool(report)
+    False
     """
     return asked(MOMENTS, f, mistakes)
 
@@ -111,7 +137,21 @@ def normalize(f, mistakes=()):
 
     Arguments with these names may stand in any order; beta and gamma may be left out by
     a function f(X, mean, var, eps). X has shape (N, C) or (N, C, H, W), the others that of the
-    statistics with the averaged axes kept, (1, C) or (1, C, 1, 1). Returns a `Report`.
+    statistics with the averaged axes kept, (1, C) or (1, C, 1, 1).
+
+    Parameters
+    ----------
+    f : function
+    mistakes : sequence of `Mistake`, more to look for
+
+    Returns
+    -------
+    Report, true when all is right
+
+    Examples
+    --------
+    >>> check.normalize(lambda X, mean, var, eps: (X - mean) / nd.sqrt(var)).mistakes
+    ('no epsilon',)
     """
     return asked(NORMALIZE, f, mistakes)
 
@@ -123,15 +163,41 @@ def batch_norm_backward(f, mistakes=()):
     A function with these names may also ask for beta, and for the mean and var of the batch. An
     `autograd.Function` (class or instance) works too: made with eps, or with nothing and then of
     epsilon 1e-5, called with (X, gamma, beta). dgamma and dbeta are one value per channel.
-    Returns a `Report`.
+
+    Parameters
+    ----------
+    f : function or autograd.Function
+    mistakes : sequence of `Mistake`, more to look for
+
+    Returns
+    -------
+    Report, true when all is right
+
+    Examples
+    --------
+    >>> bool(check.batch_norm_backward(lambda dY, X, gamma, eps: (dY, dY, dY)))
+    False
     """
     return asked(BACKWARD, f, mistakes, student=backward_student)
 
 
 def layer_norm(f, mistakes=()):
     """Check f(X, gamma, beta, eps) -> Y: every position of every example by the mean and variance
-    of its channels, the last axis. X has shape (N, C) or (N, T, C), gamma and beta (C,). Returns a
-    `Report`.
+    of its channels, the last axis. X has shape (N, C) or (N, T, C), gamma and beta (C,).
+
+    Parameters
+    ----------
+    f : function
+    mistakes : sequence of `Mistake`, more to look for
+
+    Returns
+    -------
+    Report, true when all is right
+
+    Examples
+    --------
+    >>> bool(check.layer_norm(functional.layer_norm))
+    True
     """
     return asked(LAYER_NORM, f, mistakes)
 
@@ -139,7 +205,21 @@ def layer_norm(f, mistakes=()):
 def group_norm(f, mistakes=()):
     """Check f(X, gamma, beta, num_groups, eps) -> Y: every example by the mean and variance of
     `num_groups` groups of its channels. X has shape (N, C) or (N, C, H, W), gamma and beta (1, C)
-    or (1, C, 1, 1), or (C,) for a function that wants vectors. Returns a `Report`.
+    or (1, C, 1, 1), or (C,) for a function that wants vectors.
+
+    Parameters
+    ----------
+    f : function
+    mistakes : sequence of `Mistake`, more to look for
+
+    Returns
+    -------
+    Report, true when all is right
+
+    Examples
+    --------
+    >>> bool(check.group_norm(functional.group_norm))
+    True
     """
     return asked(GROUP_NORM, f, mistakes)
 
@@ -147,7 +227,24 @@ def group_norm(f, mistakes=()):
 def recalibrate(f, mistakes=()):
     """Check f(batches) -> (mean, var): the exact mean and (biased) variance of each channel over
     all values of all batches, chapter 11's equation (2). batches is a list of arrays (N_b, C) or
-    (N_b, C, H, W) of different N_b; mean and var have one value per channel. Returns a `Report`.
+    (N_b, C, H, W) of different N_b; mean and var have one value per channel.
+
+    Parameters
+    ----------
+    f : function
+    mistakes : sequence of `Mistake`, more to look for
+
+    Returns
+    -------
+    Report, true when all is right
+
+    Examples
+    --------
+    >>> def together(batches):
+    ...     X = nd.concat(*batches, dim=0)
+    ...     return gluon_bn.moments(X, [a for a in range(X.ndim) if a != 1])
+    >>> bool(check.recalibrate(together))
+    True
     """
     return asked(RECALIBRATE, f, mistakes)
 

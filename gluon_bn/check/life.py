@@ -41,13 +41,25 @@ def block(made, mistakes=()):
     these names, else found out. Statistics are read after a whole step, forward and backward, so
     layers that move them in either pass are right: `gluon.nn.BatchNorm` passes.
 
-    Returns a `Report`, true when all is right.
+    Parameters
+    ----------
+    made : class, function or Block
+    mistakes : sequence of `Mistake`, more to look for
+
+    Returns
+    -------
+    Report, true when all is right
+
+    Examples
+    --------
+    >>> bool(check.block(gluon_bn.BatchNorm))
+    True
     """
     return asked(BLOCK, made, mistakes, Layer, of_layers)
 
 
 def conditional(f, mistakes=()):
-    """Check conditional batch normalization.
+    """Check conditional batch normalization, a layer or a function.
 
     f is a Block class called as MyBlock(num_features, num_classes) (and num_dims, if it has it),
     or a Block, whose forward takes (X, labels); its gamma and beta have shape (num_classes, C), or
@@ -56,7 +68,19 @@ def conditional(f, mistakes=()):
     of shape (N,), whole numbers from 0 to num_classes - 1; anything else is refused. The
     statistics are those of the whole batch, shared by the classes.
 
-    Returns a `Report`, true when all is right.
+    Parameters
+    ----------
+    f : class, function or Block
+    mistakes : sequence of `Mistake`, more to look for
+
+    Returns
+    -------
+    Report, true when all is right
+
+    Examples
+    --------
+    >>> bool(check.conditional(gluon_bn.ConditionalBatchNorm))
+    True
     """
     is_layer = isinstance(f, (type, gluon.Block))
     if not is_layer and callable(f):

@@ -174,7 +174,7 @@ statistics = (
          "For the mean, the sum is divided by the number of examples, but m = {m} were summed.")),
 )
 
-NAMED = {  # axes -> (kind, how it is said)
+NAMED: dict = {  # axes -> (kind, how it is said)
     (2, 3): ("per instance", "over the pixels of each example (that is instance normalization), "
              "axes (2, 3)"),
     (1, 2, 3): ("per example", "over each example (that is layer normalization), axes (1, 2, 3)"),

@@ -1,6 +1,7 @@
 """One student, one report: the questions that are asked, and what is said about the answers."""
 
 from dataclasses import dataclass
+from typing import Optional
 
 import numpy as np
 
@@ -28,7 +29,7 @@ class Verdict:
 
     names: tuple = ()
     why: str = ""
-    example: Example = None
+    example: Optional[Example] = None
     found: tuple = ()
 
     @property

@@ -13,12 +13,21 @@ WIDTH, INDENT = 92, " " * 9
 class Report:
     """The outcome of one exercise. True when nothing is left to do; printing it shows the lines.
 
+    Parameters
+    ----------
+    title : str, the exercise
+
     Attributes
     ----------
-    title: the exercise.
-    lines: the `Line`s, in the order in which they were found.
-    mistakes: names of the mistakes that were recognized, each once, such as 'no epsilon'; a
-        difference that matches no known mistake is 'difference', code that fails is 'error'.
+    lines : list of `Line`, in the order in which they were found
+    mistakes : tuple of str, the mistakes that were recognized, each once, such as 'no epsilon'
+        A difference that matches no known mistake is 'difference', code that fails is 'error'.
+
+    Examples
+    --------
+    >>> report = check.normalize(lambda X, mean, var, eps: (X - mean) / nd.sqrt(var))
+    >>> bool(report), report.mistakes
+    (False, ('no epsilon',))
     """
 
     def __init__(self, title):

@@ -1,34 +1,8 @@
-"""The figures of chapter 5: what an image becomes on its way, and what the norms learned."""
-
-import numpy as np
+"""The figures of chapter 5: what the norms learned."""
 
 from gluon_bn.plotting.style import panels
 
 _GREY, _BLUE = "#666666", "#0072B2"
-
-
-def plot_feature_maps(image, stages, title=None, channels=6):
-    """What an image becomes on its way through a network: a Figure.
-
-    image : (H, W).  stages : a list of (label, maps), maps (C, H, W); the first `channels` of each
-    are shown, a column for each stage, every map in its own grey scale.
-    """
-    figure, axes = panels(
-        channels, 1 + len(stages), (1.15 * (1 + len(stages)), 1.05 * channels), title
-    )
-    for row in range(channels):
-        for column, (label, maps) in enumerate([("image", np.asarray(image)[np.newaxis]), *stages]):
-            panel = axes[row][column]
-            panel.set_xticks([])
-            panel.set_yticks([])
-            panel.grid(visible=False)
-            for side in panel.spines.values():
-                side.set_visible(False)
-            if row < len(maps):
-                panel.imshow(maps[row], cmap="gray", interpolation="nearest")
-            if row == 0:
-                panel.set_title(label, fontsize=9)
-    return figure
 
 
 def plot_gamma_beta(layers, title=None):

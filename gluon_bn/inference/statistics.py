@@ -69,9 +69,9 @@ def population_statistics(
     --------
     >>> layer = gluon_bn.BatchNorm(1)
     >>> layer.initialize()
-    >>> {name: (m.tolist(), v.tolist()) for name, (m, v) in
-    ...  inference.population_statistics(layer, [nd.array([[1], [3]]), nd.array([[5]])]).items()}
-    {'': ([3.0], [2.6666666666666665])}
+    >>> batches = [nd.array([[1], [3]]), nd.array([[5], [7]])]
+    >>> inference.population_statistics(layer, batches)
+    {'': (array([4.]), array([5.]))}
     """
     measured = _measure(net, data, forward, World())
     return {name: totals.result() for name, (_, totals) in measured.items()}
@@ -106,9 +106,9 @@ def recalibrate(
     --------
     >>> layer = gluon_bn.BatchNorm(1)
     >>> layer.initialize()
-    >>> found = inference.recalibrate(layer, [nd.array([[1], [3]]), nd.array([[5]])])
+    >>> found = inference.recalibrate(layer, [nd.array([[1], [3]]), nd.array([[5], [7]])])
     >>> print(layer.running_mean.data().asnumpy())
-    [3.]
+    [4.]
     """
     measured = _measure(net, data, forward, workers or World())
     for name, (_, totals) in measured.items():

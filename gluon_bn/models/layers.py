@@ -11,7 +11,7 @@ from gluon_bn import kernels, relatives
 from gluon_bn.blocks import BatchNorm
 from gluon_bn.kernels.native_graph import fuse_activations
 
-Norm = Union[str, Callable[[int, int], Block]]
+Norm = Union[str, Callable]  # of (num_features, num_dims), to a Block
 KERNELS = ("auto", "textbook", "analytic", "fused", "native")
 
 
