@@ -32,7 +32,7 @@ book: $(READY)  ## the chapters as a web site that needs no network, in site/
 student: $(READY)  ## the chapters to hand out, in student/: no outputs, gaps for the exercises
 	$(BIN)/python docs/book/student.py student
 
-assignments: $(READY)  ## a course folder for nbgrader, in course/: hand out and grade six chapters
+assignments: $(READY)  ## a course folder for nbgrader, in course/: an opening and six chapters, to hand out and grade
 	$(BIN)/python assignments/course.py course
 
 bench: $(READY)  ## measure the speed tables of the README again
