@@ -218,3 +218,39 @@ def test_the_feedback_names_the_mistakes(graded):
     assert "all 9 checks passed" in feedback("right")
     assert "NotImplementedError" in feedback("empty")
     assert "endless loop" in feedback("hostile") and "SystemExit" in feedback("hostile")
+
+
+# The teacher's pages ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "docs/teacher").glob("[0-9]*.md")), ids=lambda p: p.stem
+)
+def test_a_teachers_page_fits_its_chapter(page):
+    """Minutes add up, mistakes are those that the checker knows, ten questions have ten answers."""
+    text = page.read_text("utf-8")
+    assert (ROOT / "chapters" / page.name).exists()
+    plan = re.findall(r"^\| (\d*) \|[^|]*\| (\d*) \|", text, flags=re.M)
+    assert sum(int(first or 0) for first, _ in plan) in range(45, 51)
+    assert sum(int(second or 0) for _, second in plan) in range(80, 91)
+    known = "".join(path.read_text("utf-8") for path in (ROOT / "gluon_bn/check").glob("*.py"))
+    mistakes = text.split("## Mistakes")[1].split("## Ten")[0]
+    for name in re.findall(r"`([^`]*)`", re.sub(r"(?<=\| )(?!`).*", "", mistakes)):
+        assert f'"{name}"' in known, name
+    recall, answers = text.split("## Ten questions of recall")[1].split("<details>")
+    for part in (recall, answers.split("</details>")[0]):
+        assert [int(n) for n in re.findall(r"^(\d+)\. ", part, flags=re.M)] == list(range(1, 11))
+    assert "50 minutes" in text and "## A project" in text
+
+
+def test_the_points_in_the_teachers_table():
+    table = (ROOT / "docs/teacher/grading.md").read_text("utf-8").split("| assignment |")[1]
+    rows = re.findall(r"^\| (\d\d) [^|]*\| (\d+) \| (\d+) \|", table, flags=re.M)
+    found = []
+    for text in TEXTS:
+        marks = [marked(cell) for cell in course.notebook_of(text).cells]
+        graded = [mark for mark in marks if mark["grade"]]
+        total = sum(mark["points"] for mark in graded)
+        by_hand = sum(mark["points"] for mark in graded if mark["solution"])
+        found.append((text.stem[:2], str(total), str(by_hand)))
+    assert rows == found

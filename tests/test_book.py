@@ -29,6 +29,7 @@ PAGES = [
     "docs/results",
     "docs/reference",
     *(f"docs/reference/{name}" for name in REFERENCE),
+    *(f"docs/teacher/{path.stem}" for path in sorted((ROOT / "docs/teacher").glob("*.md"))),
     *(f"chapters/{name}" for name in CHAPTERS),
     *(f"chapters/solutions/{name}" for name in SOLUTIONS),
 ]

@@ -29,6 +29,7 @@ extensions = [
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 include_patterns = ["index.md", "chapters/*.ipynb", "chapters/solutions/*.ipynb", "docs/*.md"]
+include_patterns += ["docs/teacher/*.md"]
 include_patterns += ["docs/reference/*.rst"]  # which autosummary writes, from docs/reference.md
 exclude_patterns = ["gluon_bn", "benchmarks", "tests"]
 
