@@ -73,7 +73,7 @@ def test_what_follows_a_question_is_folded(text):
 
 def test_the_rule_of_folding():
     cells = ["a\n\n**Predict.** b?", None, None, "c\n\nleads on", None, "d\n\n**Predict.** e?"]
-    cells += [None, "f\n\n$$\ng\n$$\n\n## h\n\ni"]
+    cells += [None, "f\n\n$$\ng\n$$\n\n## h\n\ni", "**Predict.** j", None, "k\n\n**l.** m"]
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
     notebook = new_notebook(
@@ -81,7 +81,8 @@ def test_the_rule_of_folding():
     )
     done = predictions.fold(notebook).cells
     hidden = [i for i, c in enumerate(done) if "hide-output" in c.metadata.get("tags", [])]
-    assert hidden == [1, 2, 6]
+    assert hidden == [1, 2, 6, 9]
+    assert done[10].source == predictions.folded("k") + "\n\n**l.** m"
     assert done[3].source == predictions.folded("c") + "\n\nleads on"
     assert done[5].source == "d\n\n**Predict.** e?"
     assert done[7].source == predictions.folded("f\n\n$$\ng\n$$") + "\n\n## h\n\ni"

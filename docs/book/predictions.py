@@ -42,7 +42,7 @@ def fold_text(source, asked):
             close(leads_on=True)
             done.append(paragraph)
             asked = True
-        elif paragraph.startswith("#"):
+        elif paragraph.startswith(("#", "**")):  # a heading, or one that is run in
             close(leads_on=False)
             done.append(paragraph)
             asked = False
