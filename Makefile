@@ -9,7 +9,7 @@ PYTHON  ?=
 OFFLINE ?= $(wildcard classroom)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab notebooks book bench lint lock classroom clean
+.PHONY: help demo test lab notebooks book student assignments bench lint lock classroom clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,12 @@ notebooks: $(READY)  ## execute the chapters whose text changed; CHAPTERS="01_na
 book: $(READY)  ## the chapters as a web site that needs no network, in site/
 	$(BIN)/python docs/book/website.py site
 
+student: $(READY)  ## the chapters to hand out, in student/: no outputs, gaps for the exercises
+	$(BIN)/python docs/book/student.py student
+
+assignments: $(READY)  ## a course folder for nbgrader, in course/: an opening and six chapters, to hand out and grade
+	$(BIN)/python assignments/course.py course
+
 bench: $(READY)  ## measure the speed tables of the README again
 	$(BIN)/gluon-bn bench
 
@@ -40,7 +46,7 @@ lint: $(READY)  ## ruff and mypy: mistakes, style and types
 # One lock for Python 3.9 to 3.13 on Linux x86-64, Linux aarch64 and macOS x86-64.
 lock:  ## write requirements.lock again (needs uv: pip install uv)
 	printf 'mxnet==1.9.1\nd2l==1.0.3\n' | uv pip compile --quiet --universal --python-version 3.9 \
-	  --only-binary :all: --extra course --extra book --extra dev --extra workers \
+	  --only-binary :all: --extra course --extra book --extra dev --extra workers --extra classroom \
 	  --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml -
 
 classroom: $(READY)  ## FOLDER=...: the course, the wheels and the data for machines without a network
@@ -49,8 +55,8 @@ classroom: $(READY)  ## FOLDER=...: the course, the wheels and the data for mach
 PLATFORMS ?= linux-x86_64
 PYTHONS   ?= 3.11 3.12 3.13
 
-clean:  ## remove the environment, a fetched Python and the web site
-	rm -rf $(VENV) .python site
+clean:  ## remove the environment, a fetched Python, the web site and the student's edition
+	rm -rf $(VENV) .python site student  # never course/: it holds what students have handed in
 
 $(READY): requirements.lock pyproject.toml compat/mxnet_compat.py
 	@for python in "$(PYTHON)" python3 python $$HOME/.pyenv/versions/3.*/bin/python; do \

@@ -29,6 +29,7 @@ PAGES = [
     "docs/results",
     "docs/reference",
     *(f"docs/reference/{name}" for name in REFERENCE),
+    *(f"docs/teacher/{path.stem}" for path in sorted((ROOT / "docs/teacher").glob("*.md"))),
     *(f"chapters/{name}" for name in CHAPTERS),
     *(f"chapters/solutions/{name}" for name in SOLUTIONS),
 ]
@@ -274,3 +275,32 @@ def test_the_dark_page_is_dark_and_mathematics_bright(site, page):
     )
     assert page.ask(f"({brightness})(document.body, 'backgroundColor')") < 60
     assert page.ask(f"({brightness})(document.querySelector('mjx-container'), 'color')") > 160
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_an_answer_is_folded_until_it_is_asked_for(read, name):
+    """Behind each question a cell whose output is closed, and somewhere closed text."""
+    page = read(f"chapters/{name}")
+    for question in page.select("p.predict"):
+        cell = question.find_next("div", class_="cell")
+        outputs = [cell, *cell.find_next_siblings("div", class_="cell", limit=1)]
+        folds = [fold for part in outputs for fold in part.select("details")]
+        assert folds, question.get_text()
+        assert not any(fold.has_attr("open") for fold in folds)
+        assert "Predict" in folds[0].find("summary").get_text()
+        if cell.select("details"):
+            assert not [o for o in cell.select(".cell_output") if not o.find_parent("details")]
+    assert page.select("article details:not(.hide) > summary")
+
+
+@in_a_browser
+def test_an_answer_opens_with_the_keyboard(site, page):
+    page.open((site / "chapters/02_batch_norm.html").as_uri(), 390)
+    for kind in (".hide", ":not(.hide)"):
+        fold = f"document.querySelector('.bd-article details{kind}')"
+        assert page.ask(f"{fold}.open") is False
+        page.ask(f"{fold}.querySelector('summary').focus()")
+        for event in ("keyDown", "keyUp"):
+            page.send("Input.dispatchKeyEvent", type=event, key="Enter", code="Enter", text="\r")
+        assert page.wait(f"{fold}.open")
+    assert page.ask("document.documentElement.scrollWidth") <= 390

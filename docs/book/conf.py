@@ -4,9 +4,14 @@ import importlib.util
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
+import nbformat
 from docutils import nodes
+
+sys.path.insert(0, str(Path(__file__).parent))
+from predictions import fold  # noqa: E402
 
 project = "Batch normalization from scratch"
 html_title = project
@@ -24,12 +29,15 @@ extensions = [
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 include_patterns = ["index.md", "chapters/*.ipynb", "chapters/solutions/*.ipynb", "docs/*.md"]
+include_patterns += ["docs/teacher/*.md"]
 include_patterns += ["docs/reference/*.rst"]  # which autosummary writes, from docs/reference.md
 exclude_patterns = ["gluon_bn", "benchmarks", "tests"]
 
 nb_execution_mode = "off"  # `make notebooks` did it
 nb_ipywidgets_js = {}  # require.js and widgets would come from a CDN
 nb_merge_streams = True
+nb_code_prompt_show = "Predict, then open the output"
+nb_code_prompt_hide = "Close the output"
 copybutton_exclude = ".linenos, .gp"
 
 # The reference: a page a module, from the docstrings.
@@ -109,7 +117,14 @@ def mark_questions(app, doctree, docname):
             paragraph["classes"].append("predict")
 
 
+def fold_answers(app, docname, content):
+    """What answers a question of a chapter opens when it is asked for."""
+    if docname.startswith("chapters/") and "/solutions/" not in docname:
+        content[0] = nbformat.writes(fold(nbformat.reads(content[0], as_version=4)))
+
+
 def setup(app):
+    app.connect("source-read", fold_answers)
     app.connect("doctree-resolved", mark_questions)
     app.connect("build-finished", copy_mathjax)
     app.connect("build-finished", notebooks_as_scripts)

@@ -29,6 +29,7 @@ def gather(source, chapters=ROOT / "chapters"):
             shutil.copy(notebook, source / "chapters" / part)
     for page in ("conventions.md", "checking.md", "results.md", "reference.md"):
         shutil.copy(ROOT / "docs" / page, source / "docs")
+    shutil.copytree(ROOT / "docs" / "teacher", source / "docs" / "teacher")
     writing = (ROOT / "docs" / "writing.md").read_text(encoding="utf-8")
     symbols = writing[writing.index("## Symbols") :].replace("## ", "# ", 1)
     (source / "docs" / "symbols.md").write_text(symbols, encoding="utf-8")
