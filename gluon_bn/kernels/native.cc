@@ -195,6 +195,15 @@ INLINE void write(const Tile& t, T* y, bool past_cache, F value) {
 template <typename T, int PER, int ACT>
 KERNEL void affine(const Tile& t, bool past_cache, const T* x, T* y, const T* k, const T* a,
                    const T* b) {
+  if (!past_cache) {  // the loop of `write`, in the form that GCC 12 makes a twentieth faster
+    x += t.start, y += t.start;
+    for (long r = 0, width = t.width; r < t.rows; ++r, x += t.stride, y += t.stride) {
+#pragma omp simd
+      for (long j = 0; j < width; ++j)
+        y[j] = activate<ACT>((x[j] - k[PER * j]) * a[PER * j] + b[PER * j]);
+    }
+    return;
+  }
   x += t.start;
   const long stride = t.stride;
   write(t, y, past_cache, [=](long i, long j) __attribute__((always_inline)) {
@@ -250,7 +259,8 @@ struct View {
     t.width = t.channels * inner;
     return t;
   }
-  // body(tile), by all threads; backwards: begin with the tiles that may still be in the cache.
+  // body(tile), by all threads; backwards: begin with the tiles that may still be in the cache. (Not
+  // where results go past it: what is read then comes from memory, twice as fast from the front.)
   template <typename F> void each(bool backwards, F body) const {
     const long n = groups * blocks;
 #pragma omp parallel if (outer * C * inner > 32768)
@@ -429,8 +439,8 @@ void forward(const Options& o, MXTensor* in, MXTensor* out, const OpResource& me
     a[i] = static_cast<T>(scale);
     b[i] = static_cast<T>(beta[i] - rest[i % v.C] * scale);
   }
-  const bool past_cache = v.past_cache<T>();
-  v.each(training, [&](const Tile& t) {
+  const bool past_cache = training && v.past_cache<T>();  // in prediction it gained nothing
+  v.each(training && !past_cache, [&](const Tile& t) {
     const Columns<T> k(t, mean), at(t, a + t.example * v.C), bt(t, b + t.example * v.C);
     (v.small ? INSTANCE(affine, T, 1) : INSTANCE(affine, T, 0))(t, past_cache, x, y, k, at, bt);
   });
@@ -476,7 +486,7 @@ void backward(const Options& o, MXTensor* in, MXTensor* out, size_t inputs,
     q[c] = static_cast<T>(through_mean - through_var * rest[c]);
   }
   const bool past_cache = v.past_cache<T>();
-  v.each(true, [&](const Tile& t) {
+  v.each(!past_cache, [&](const Tile& t) {
     const Columns<T> k(t, mean), at(t, a + t.example * v.C), pt(t, p), qt(t, q);
     (v.small ? INSTANCE(gradient, T, 1) : INSTANCE(gradient, T, 0))(t, past_cache, dy, x, y, dx, k,
                                                                    at, pt, qt);
