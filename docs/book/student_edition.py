@@ -1,4 +1,4 @@
-"""The student's edition of the chapters: `python docs/book/student_edition.py [FOLDER]`, or `make student`.
+"""The student's edition of the chapters: `make student`, which calls `student_edition.py student`.
 
 A chapter without outputs, its answers to predictions folded, and each exercise in cells of its own:
 the question, a gap, the check, and, folded, the result that the text gives in parentheses. The
