@@ -21,7 +21,13 @@ pytest.importorskip("mpi4py", reason="pip install gluon-bn[workers]")
 
 import workers_program  # noqa: E402
 
-from gluon_bn import BatchNorm, BatchRenorm, ConditionalBatchNorm, GhostBatchNorm  # noqa: E402
+from gluon_bn import (  # noqa: E402
+    BatchNorm,
+    BatchRenorm,
+    ConditionalBatchNorm,
+    GhostBatchNorm,
+    runtime,
+)
 from gluon_bn.checkpoint import read_checkpoint  # noqa: E402
 from gluon_bn.workers import launch  # noqa: E402
 
@@ -195,6 +201,32 @@ def test_more_workers_than_cores_are_refused(tmp_path):
     cores = len(os.sched_getaffinity(0))
     code, said, _ = run(cores + 1, "crowd", tmp_path, GLUON_BN_OVERSUBSCRIBE="")
     assert code == 1 and said.count(f"{cores + 1} workers on") == 1
+
+
+def command(*arguments, **environment):
+    """(exit code, what was said) of the command line."""
+    done = subprocess.run(
+        [sys.executable, "-m", "gluon_bn", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(TESTS.parent), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        close_fds=False,
+        timeout=120,
+    )
+    return done.returncode, done.stdout
+
+
+def test_the_command_line_says_in_a_sentence_why_it_starts_no_workers(tmp_path):
+    (tmp_path / "mpi4py.py").write_text("raise ImportError('it is not installed')")
+    path = os.pathsep.join([str(tmp_path), str(TESTS.parent)])
+    code, said = command("data", "info", PYTHONPATH=path, PMI_SIZE="2", PMI_RANK="0")
+    assert code == 1 and said.startswith("Error: several workers need mpi4py and an MPI")
+    assert "pip install 'gluon-bn[workers]'" in said and "Traceback" not in said
+    code, said = command(
+        "train", "lenet", "--workers", runtime.cores() + 1, GLUON_BN_OVERSUBSCRIBE=""
+    )
+    assert code == 1 and "workers on" in said and "Traceback" not in said
 
 
 @pytest.mark.parametrize("victim", ["worker", "launcher"])

@@ -5,7 +5,7 @@ import numpy as np
 from gluon_bn.figures.diagrams import arrow
 from gluon_bn.plotting.style import STYLES, panels
 
-_BLUE = "#0072B2"
+_GREEN = STYLES[3]["color"]
 
 
 def plot_dense_block(in_channels=64, growth=32, convolutions=4, title=None):
@@ -88,21 +88,21 @@ def plot_networks(rows, title=None):
     where = np.arange(len(rows))
     for panel, key, label in (
         (axes[1], "parameters", "parameters"),
-        (axes[2], "images_per_second", "images a second, training"),
+        (axes[2], "images_per_second", "images per second, training"),
     ):
         values = [row[key] for row in rows.values()]
-        panel.bar(where, values, 0.55, color=_BLUE, edgecolor="black")
+        panel.plot(where, values, "o", color=_GREEN, markeredgecolor="black", markersize=9)
         panel.set_yscale("log")
         panel.set_ylim(min(values) / 3, 3 * max(values))
         for x, value in zip(where, values):
-            panel.text(x, value * 1.1, f"{float(f'{value:.2g}'):,.0f}", ha="center", fontsize=9)
+            panel.text(x, value * 1.25, f"{float(f'{value:.2g}'):,.0f}", ha="center", fontsize=9)
         panel.set_title(label.capitalize(), loc="left")
     for x, row in zip(where, rows.values()):
         axes[0].plot(
             [x] * len(row["accuracies"]),
             [100 * a for a in row["accuracies"]],
             "o",
-            color=_BLUE,
+            color=_GREEN,
             markeredgecolor="black",
             alpha=0.8,
             markersize=9,

@@ -5,7 +5,7 @@ import numpy as np
 from gluon_bn.figures.diagrams import arrow, box
 from gluon_bn.plotting.style import STYLES, panels
 
-_GREY, _BLUE, _ORANGE = "#666666", "#0072B2", "#E69F00"
+_GREY = "#666666"
 
 
 def plot_swing(exact, running, losses, title=None, xlabel="step"):
@@ -14,12 +14,12 @@ def plot_swing(exact, running, losses, title=None, xlabel="step"):
     exact, running : a dict or pairs, step -> test accuracy.  losses : step -> training loss.
     """
     figure, axes = panels(1, 2, (10, 3.9), title)
-    axes[0].plot(*_curve(losses), **{**STYLES[0], "marker": ""})
+    axes[0].plot(*_curve(losses), **{**STYLES[3], "marker": "", "linestyle": "-"})
     axes[0].set_title("Training loss", loc="left")
     axes[0].set_ylabel("cross entropy (nats)")
     for label, values, style in (
-        ("running statistics", running, STYLES[0]),
-        ("recalibrated", exact, STYLES[2]),
+        ("running statistics", running, STYLES[3]),
+        ("recalibrated", exact, STYLES[4]),
     ):
         steps, accuracy = _curve(values)
         axes[1].plot(steps, 100 * accuracy, label=label, **style)
@@ -77,9 +77,9 @@ def plot_folding(title=None):
 
 
 CONTEST = {
-    "auto": ("ours", _BLUE, ""),
-    "gluon": ("Gluon's", "#DDDDDD", ".."),
-    "folded": ("folded", _ORANGE, "//"),
+    "auto": ("ours", STYLES[1]["color"], ""),
+    "gluon": ("Gluon's", STYLES[2]["color"], "//"),
+    "folded": ("folded", STYLES[3]["color"], ".."),
 }
 
 

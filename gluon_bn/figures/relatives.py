@@ -16,11 +16,11 @@ _BACK, _RIGHT, _DOWN = np.array([0.42, 0.36]), np.array([1.0, 0.0]), np.array([0
 NORMS = {
     "none": ("none", "#000000", (0, (1, 1.2)), "s"),
     "batch": ("batch", "#E69F00", "-", "o"),
-    "layer": ("layer", "#0072B2", (0, (4, 2)), "x"),
+    "layer": ("layer", "#56B4E9", (0, (6, 1.5)), "x"),
     "instance": ("instance", "#CC79A7", (0, (3, 1, 1, 1, 1, 1)), "D"),
     "group": ("group", "#009E73", (0, (5, 1, 1, 1)), "^"),
     "renorm": ("batch renorm", "#D55E00", (0, (8, 2)), "v"),
-    "renorm unclipped": ("batch renorm, unclipped", "#56B4E9", (0, (2, 1)), "P"),
+    "renorm unclipped": ("batch renorm, unclipped", "#999999", (0, (2, 1)), "P"),
 }
 
 
@@ -36,13 +36,13 @@ def plot_cubes(sets, title=None):
     (top).
     """
     figure, axes = panels(1, len(sets), (2.5 * len(sets), 3.0), title, squeeze=False)
-    for index, (panel, (name, together)) in enumerate(zip(axes[0], sets.items())):
+    for panel, (name, together) in zip(axes[0], sets.items()):
         together = np.asarray(together, dtype=bool)
         if together.ndim != 3:
             raise ValueError(
                 f"the set of {name!r} must be an array (N, C, P), got shape {together.shape}"
             )
-        _draw_cube(panel, together, labels=index == 0)
+        _draw_cube(panel, together)
         panel.set_title(name)
         panel.text(
             together.shape[1] / 2,
@@ -58,7 +58,7 @@ def plot_cubes(sets, title=None):
     return figure
 
 
-def _draw_cube(panel, together, labels):
+def _draw_cube(panel, together):
     """The three visible faces, cell by cell."""
     from matplotlib.colors import to_rgb
     from matplotlib.patches import Polygon
@@ -101,11 +101,10 @@ def _draw_cube(panel, together, labels):
     width, height = channels + examples * _BACK[0], positions + examples * _BACK[1]
     panel.update_datalim([(-0.2, -positions), (width, height - positions)])
     panel.autoscale_view()
-    if labels:
-        panel.text(channels / 2, -positions - 0.3, "C", ha="center", va="top", fontsize=11)
-        panel.text(-0.3, -positions / 2, "H, W", ha="right", va="center", fontsize=11, rotation=90)
-        middle = examples / 2 * _BACK
-        panel.text(middle[0] - 0.35, middle[1] + 0.2, "N", ha="right", va="bottom", fontsize=11)
+    panel.text(channels / 2, -positions - 0.3, "C", ha="center", va="top", fontsize=11)
+    panel.text(-0.3, -positions / 2, "H, W", ha="right", va="center", fontsize=11, rotation=90)
+    middle = examples / 2 * _BACK
+    panel.text(middle[0] - 0.35, middle[1] + 0.2, "N", ha="right", va="bottom", fontsize=11)
 
 
 # The size of the batch ----------------------------------------------------------------------------
@@ -195,7 +194,7 @@ def plot_noise(measured, predicted, title=None):
     predicted : the same for what theory says; its curves are drawn without markers.
     """
     figure, axes = panels(1, 2, (10, 3.9), title)
-    styles = [NORMS[name][1:] for name in ("batch", "layer", "group", "instance")]
+    styles = [NORMS[name][1:] for name in ("group", "instance", "renorm", "layer")]
     for column, (panel, name, unit) in enumerate(
         (
             (axes[0], "of the batch mean", r"in units of $\sigma$"),
@@ -214,11 +213,11 @@ def plot_noise(measured, predicted, title=None):
                 label=label,
             )
         for index, (label, points) in enumerate(predicted.items()):
-            _, dashes, _ = styles[(index + 1) % len(styles)]
+            colour, dashes, _ = styles[index % len(styles)]
             panel.plot(
                 list(points),
                 [v[column] for v in points.values()],
-                color=_GREY,
+                color=colour,
                 linestyle=dashes,
                 linewidth=1.4,
                 label=label,
@@ -234,5 +233,5 @@ def plot_noise(measured, predicted, title=None):
         panel.invert_xaxis()
         panel.set_xlabel("images in a batch")
         panel.set_ylabel(f"standard deviation {name}\n{unit}")
-    axes[0].legend(handlelength=3, frameon=False, fontsize=10, loc="lower right")
+    axes[0].legend(handlelength=3, frameon=False, fontsize=10, loc="upper left")
     return figure

@@ -187,7 +187,8 @@ class World:
             yield
 
     def threads(self):
-        """How many threads this worker should compute with: its share of its machine's cores.
+        """How many threads this worker should compute with: its share of its machine's cores. None
+        leaves it to `runtime.configure`: alone, and where `OMP_NUM_THREADS` says it.
 
         Raises WorkersError where there are more workers than cores.
         """
@@ -207,6 +208,8 @@ class World:
         machine.Free()
         if not least and not os.environ.get(OVERSUBSCRIBE):
             raise WorkersError(too_many(workers, on))
+        if os.environ.get("OMP_NUM_THREADS"):
+            return None
         return max(1, min(share, len(mine)))
 
     # How all of them end ---------------------------------------------------------------------
