@@ -30,10 +30,10 @@ book: $(READY)  ## the chapters as a web site that needs no network, in site/
 	$(BIN)/python docs/book/website.py site
 
 student: $(READY)  ## the chapters to hand out, in student/: no outputs, gaps for the exercises
-	$(BIN)/python docs/book/student.py student
+	$(BIN)/python docs/book/student_edition.py student
 
 assignments: $(READY)  ## a course folder for nbgrader, in course/: an opening and six chapters, to hand out and grade
-	$(BIN)/python assignments/course.py course
+	$(BIN)/python assignments/make_course.py course
 
 bench: $(READY)  ## measure the speed tables of the README again
 	$(BIN)/gluon-bn bench

@@ -13,8 +13,8 @@ from gluon_bn import functional
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "assignments"))
-import course  # noqa: E402
 import grading  # noqa: E402
+import make_course as course  # noqa: E402
 
 TEXTS = course.texts()
 each = pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.stem)

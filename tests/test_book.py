@@ -304,3 +304,24 @@ def test_an_answer_opens_with_the_keyboard(site, page):
             page.send("Input.dispatchKeyEvent", type=event, key="Enter", code="Enter", text="\r")
         assert page.wait(f"{fold}.open")
     assert page.ask("document.documentElement.scrollWidth") <= 390
+
+
+@in_a_browser
+def test_a_guess_is_compared_without_a_network(site, page):
+    page.open((site / "chapters/02_batch_norm.html").as_uri(), 390)
+    for kind, guesses in {
+        "form.guess[data-right='5.57']": {
+            "": "Your answer first.",
+            "many": "A number, such as 0.5.",
+            "100": "Too large.",
+            "1": "Too small.",
+            "5,6": "Right, or close enough.",
+        },
+        "form.guess[data-right='always']": {"never": "No. Open the output.", "always": "Right."},
+    }.items():
+        form = f'document.querySelector("{kind}")'
+        for guess, verdict in guesses.items():
+            page.ask(f"{form}.elements.guess.value = '{guess}'")
+            page.ask(f"{form}.querySelector('button').click()")
+            assert page.ask(f"{form}.querySelector('output').textContent") == verdict
+    assert not page.errors

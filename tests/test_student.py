@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "docs" / "book"))
 import predictions  # noqa: E402
-import student  # noqa: E402
+import student_edition as student  # noqa: E402
 
 TEXTS = student.chapters()
 each = pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.stem)
@@ -32,7 +32,7 @@ def words(text):
 
 @each
 def test_nothing_of_the_chapter_is_lost_but_the_way_to_the_solutions(text):
-    edition, chapter = student.student_edition(text), jupytext.read(text)
+    edition, chapter = student.edition(text), jupytext.read(text)
     assert code(edition)[: len(code(chapter))] == code(chapter)
     told = re.sub(r"Worked solutions: .*", "", prose(chapter))
     shown = prose(edition)
@@ -42,7 +42,7 @@ def test_nothing_of_the_chapter_is_lost_but_the_way_to_the_solutions(text):
 
 @each
 def test_every_exercise_has_a_gap_and_nothing_is_executed(text):
-    edition = student.student_edition(text)
+    edition = student.edition(text)
     asked = text.read_text("utf-8").split("## Exercises")[1].split("## References")[0]
     titles = [i for i, c in enumerate(edition.cells) if c.source.startswith("### Exercise ")]
     assert len(titles) == len(re.findall(r"^\d\. ", asked, flags=re.M)) >= 4
@@ -56,7 +56,7 @@ def test_every_exercise_has_a_gap_and_nothing_is_executed(text):
 @each
 def test_what_follows_a_question_is_folded(text):
     questions, shown = 0, []
-    for cell in student.student_edition(text).cells:
+    for cell in student.edition(text).cells:
         if cell.cell_type == "markdown":
             open_text = re.sub(r"<details>.*?</details>", "FOLDED", cell.source, flags=re.S)
             assert cell.source.count("<details>") == cell.source.count("</details>")
@@ -112,3 +112,17 @@ def test_the_check_of_chapter_2_judges(tmp_path):
         space = {"my_batch_norm": solution}
         exec(check, space)
         assert bool(space["report"]) is right
+
+
+@pytest.mark.parametrize("chapter", predictions.yaml.safe_load(predictions.GUESSES.read_text()))
+def test_a_guess_belongs_to_a_question_and_agrees_with_the_chapter(chapter):
+    """Each entry meets one question, and its `shown` stands in what the chapter answers there."""
+    folded = predictions.fold(jupytext.read(ROOT / "chapters" / f"{chapter}.md"))
+    paragraphs = "\n\n".join(c.source for c in folded.cells if c.cell_type == "markdown")
+    questions = [p for p in paragraphs.split("\n\n") if p.startswith(predictions.QUESTION)]
+    for guess in predictions.guesses(chapter):
+        asked = [q for q in questions if guess in predictions.found(q, chapter)]
+        assert len(asked) == 1, guess["question"]
+        answer = paragraphs.split(asked[0])[1].split("</details>")[0]
+        assert str(guess["shown"]) in " ".join(answer.split()), guess
+        assert guess["right"] in guess["choices"] if "choices" in guess else guess["within"] >= 0

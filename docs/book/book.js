@@ -20,3 +20,17 @@ document.addEventListener("DOMContentLoaded", () => {
     });
   }
 });
+
+// A guess under a question: is it right, or in which direction is it wrong? Nothing leaves the page.
+document.addEventListener("submit", event => {
+  const form = event.target.closest("form.guess");
+  if (!form) return;
+  event.preventDefault();
+  const guess = form.elements.guess.value.trim().replace(",", "."), right = form.dataset.right;
+  const off = Number(guess) - Number(right), within = Number(form.dataset.within) + 1e-9;
+  const verdict = guess === "" ? "Your answer first."
+    : form.dataset.within === undefined ? (guess === right ? "Right." : "No. Open the output.")
+    : Number.isNaN(off) ? "A number, such as 0.5."
+    : Math.abs(off) <= within ? "Right, or close enough." : off > 0 ? "Too large." : "Too small.";
+  form.querySelector("output").textContent = verdict;
+});

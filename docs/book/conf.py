@@ -11,7 +11,7 @@ import nbformat
 from docutils import nodes
 
 sys.path.insert(0, str(Path(__file__).parent))
-from predictions import fold  # noqa: E402
+from predictions import ask_for_guesses, fold  # noqa: E402
 
 project = "Batch normalization from scratch"
 html_title = project
@@ -120,7 +120,8 @@ def mark_questions(app, doctree, docname):
 def fold_answers(app, docname, content):
     """What answers a question of a chapter opens when it is asked for."""
     if docname.startswith("chapters/") and "/solutions/" not in docname:
-        content[0] = nbformat.writes(fold(nbformat.reads(content[0], as_version=4)))
+        notebook = fold(nbformat.reads(content[0], as_version=4))
+        content[0] = nbformat.writes(ask_for_guesses(notebook, Path(docname).name))
 
 
 def setup(app):

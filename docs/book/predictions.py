@@ -1,11 +1,18 @@
-"""Fold what answers a **Predict.**, on the web site and in the student's edition.
+"""Fold what answers a **Predict.**, on the web site and in the student's edition; take guesses.
 
 A question is a paragraph that starts with `**Predict.**`. Its answer is what the code cells right
 behind it print, and the text behind those. Output is folded by MyST-NB's tag `hide-output`, text by
 HTML's own `<details>`: both work without a network and with a keyboard, in a browser and in
 JupyterLab. The chapters' sources know nothing of this; they follow the order of docs/writing.md.
+Under some questions the site has a field for a number or a choice: guesses.yaml, and book.js.
 """
 
+from html import escape
+from pathlib import Path
+
+import yaml
+
+GUESSES = Path(__file__).with_name("guesses.yaml")
 QUESTION = "**Predict.**"
 FOLDED = "<details>\n<summary>{title}</summary>\n\n{text}\n\n</details>"
 
@@ -55,3 +62,41 @@ def fold_text(source, asked):
 
 def folded(text, title="Answer"):
     return FOLDED.format(title=title, text=text)
+
+
+def guesses(chapter):
+    """The entries of guesses.yaml for a chapter, such as '02_batch_norm'."""
+    return yaml.safe_load(GUESSES.read_text("utf-8")).get(chapter, [])
+
+
+def ask_for_guesses(notebook, chapter):
+    """Put a field under each question that guesses.yaml knows, in place; return the notebook."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and QUESTION in cell.source:
+            cell.source = "\n\n".join(
+                part
+                for paragraph in cell.source.split("\n\n")
+                for part in (paragraph, *map(field, found(paragraph, chapter)))
+            )
+    return notebook
+
+
+def found(paragraph, chapter):
+    """The entries whose question this paragraph is."""
+    words = " ".join(paragraph.split())
+    return [g for g in guesses(chapter) if words.startswith(QUESTION) and g["question"] in words]
+
+
+def field(guess):
+    """One line of HTML: what is asked, a field, a button, and where the verdict will stand."""
+    if "choices" in guess:
+        options = "".join(f"<option>{escape(choice)}</option>" for choice in guess["choices"])
+        entry = f'<select name="guess"><option value="">choose</option>{options}</select>'
+        right = f'data-right="{escape(guess["right"])}"'
+    else:
+        entry = '<input name="guess" inputmode="decimal" size="6" autocomplete="off">'
+        right = f'data-right="{guess["number"]}" data-within="{guess["within"]}"'
+    return (
+        f'<form class="guess" {right}><label>{escape(guess["ask"])}: {entry}</label> '
+        f'<button>Compare</button> <output aria-live="polite"></output></form>'
+    )

@@ -1,4 +1,4 @@
-"""The student's edition of the chapters: `python docs/book/student.py [FOLDER]`, or `make student`.
+"""The student's edition of the chapters: `make student`, which calls `student_edition.py student`.
 
 A chapter without outputs, its answers to predictions folded, and each exercise in cells of its own:
 the question, a gap, the check, and, folded, the result that the text gives in parentheses. The
@@ -21,7 +21,7 @@ EXERCISE = re.compile(r"^(\d+)\. (.*?)(?=^\d+\. |\Z)", flags=re.M | re.S)
 CHECK = re.compile(r"`(check\.\w+\(.*?\))`|Check: `([^`]+\))`", flags=re.S)
 
 
-def student_edition(text):
+def edition(text):
     """The notebook of a chapter, given the path of its text."""
     notebook = fold(jupytext.read(text))
     notebook.cells = [part for cell in notebook.cells for part in with_gaps(cell)]
@@ -79,7 +79,7 @@ def write(folder):
     files = []
     for text in chapters():
         files.append(folder / f"{text.stem}.ipynb")
-        nbformat.write(student_edition(text), files[-1])
+        nbformat.write(edition(text), files[-1])
     return files
 
 

@@ -1,4 +1,4 @@
-"""A course folder for nbgrader: `python assignments/course.py [FOLDER]`, or `make assignments`.
+"""Make a course folder for nbgrader: `make assignments`, which calls `make_course.py course`.
 
 The texts `NN_name.md` beside this file are MyST Markdown. Three kinds of cells have a line in their
 metadata, from which nbgrader's own is made:
