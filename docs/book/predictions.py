@@ -1,12 +1,16 @@
 """Fold what answers a **Predict.**, on the web site and in the student's edition; take guesses.
 
-A question is a paragraph that starts with `**Predict.**`. Its answer is what the code cells right
-behind it print, and the text behind those. Output is folded by MyST-NB's tag `hide-output`, text by
-HTML's own `<details>`: both work without a network and with a keyboard, in a browser and in
-JupyterLab. The chapters' sources know nothing of this; they follow the order of docs/writing.md.
+A question is a paragraph that starts with `**Predict.**`. Its answer is what the code cells behind
+it print, up to the first that does more than define things, and the text behind that one. Output
+is folded by MyST-NB's tag `hide-output`, text by HTML's own `<details>`: both work without a
+network and with a keyboard, in a browser and in JupyterLab. The chapters' sources know nothing of
+this; they follow the order of docs/writing.md.
+
 Under some questions the site has a field for a number or a choice: guesses.yaml, and book.js.
 """
 
+import ast
+import re
 from html import escape
 from pathlib import Path
 
@@ -19,14 +23,23 @@ FOLDED = "<details>\n<summary>{title}</summary>\n\n{text}\n\n</details>"
 
 def fold(notebook):
     """Fold the answers of a notebook, in place, and return it."""
-    asked = False
+    asked = shown = False
     for cell in notebook.cells:
         if cell.cell_type == "code":
             if asked:
                 cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-output"]
+                shown = shown or shows(cell.source)
         elif cell.cell_type == "markdown":
-            cell.source, asked = fold_text(cell.source, asked)
+            cell.source, next_asked = fold_text(cell.source, asked and shown)
+            if next_asked or shown or re.search(r"^(#|\*\*)", cell.source, flags=re.M):
+                asked, shown = next_asked, False
     return notebook
+
+
+def shows(source):
+    """Whether a cell does more than define and assign: only then does it answer anything."""
+    quiet = (ast.FunctionDef, ast.ClassDef, ast.Assign, ast.Import, ast.ImportFrom)
+    return not all(isinstance(statement, quiet) for statement in ast.parse(source).body)
 
 
 def fold_text(source, asked):
