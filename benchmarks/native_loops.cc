@@ -71,7 +71,8 @@ int main() {
       timed(3, [&] { std::memcpy(Y.values, X.values, n * 4); });
     }
     std::string name = "(";
-    for (int64_t d : shape) name += std::to_string(d) + (d == shape.back() ? ")" : ", ");
+    for (int64_t d : shape) name += (name.size() > 1 ? ", " : "") + std::to_string(d);
+    name += ")";
     std::printf("%-20s %9.3f %9.3f %9.3f %9.3f  %.2f\n", name.c_str(), fastest[0], fastest[1],
                 fastest[2], fastest[3], (fastest[0] + fastest[1]) / 2.5 / fastest[3]);
   }
