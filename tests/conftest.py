@@ -22,3 +22,11 @@ if sys.version_info < (3, 10):
 # Where the tests run in the background of a shell, Ctrl-C is ignored, by what they start too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_xdist_auto_num_workers(config):
+    """For `pytest -n auto`: one process more than there are cores, because many tests wait, for a
+    program that they stop or for one that stops by itself."""
+    from gluon_bn.runtime import cores
+
+    return cores() + 1

@@ -1,7 +1,9 @@
 """The web site: built once, read as files, and opened in a browser without a network."""
 
 import copy
+import fcntl
 import functools
+import os
 import re
 import subprocess
 import sys
@@ -37,12 +39,19 @@ PAGES = [
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
-    """The site, built with warnings as errors and in a process of its own, as `make book` does."""
-    target = tmp_path_factory.mktemp("book") / "site"
-    command = [sys.executable, ROOT / "docs" / "book" / "website.py", target, "--strict"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert not done.stderr, done.stderr
+    """The site, built with warnings as errors and in a process of its own, as `make book` does;
+    once for all processes that test it."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    target, built = folder / "site", folder / "site is built"
+    with open(folder / "site.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not built.exists():
+            command = [sys.executable, ROOT / "docs" / "book" / "website.py", target, "--strict"]
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            assert not done.stderr, done.stderr
+            built.touch()
     return target
 
 
