@@ -25,6 +25,8 @@ from gluon_bn.inference.networks import (
     values,
 )
 
+NORMS = (BatchNorm, nn.basic_layers._BatchNorm)
+
 
 class ScaleShift(HybridBlock):
     """Y = scale X + shift, a value of each per channel: what a batch norm is in prediction.
@@ -128,7 +130,7 @@ def fold_batch_norm(net: Block, example: Array | tuple[Array, ...]) -> Block:
     >>> inference.fold_batch_norm(net, nd.ones((1, 3)))[1]
     Folded()
     """
-    inputs = tuple(example) if isinstance(example, (tuple, list)) else (example,)
+    inputs = as_inputs(example)
     norms = {}
     for name, layer in named_blocks(net):
         if isinstance(layer, ConditionalBatchNorm):
@@ -136,7 +138,7 @@ def fold_batch_norm(net: Block, example: Array | tuple[Array, ...]) -> Block:
                 f"layer {name!r} is a ConditionalBatchNorm: its scale and shift "
                 "depend on the label and fit into no weight"
             )
-        if isinstance(layer, (BatchNorm, nn.basic_layers._BatchNorm)):
+        if isinstance(layer, NORMS):
             norms[name] = layer
     with autograd.pause(train_mode=False):
         with accepting(*inputs):
@@ -148,6 +150,11 @@ def fold_batch_norm(net: Block, example: Array | tuple[Array, ...]) -> Block:
         _fold(folded, inputs)
         check_same(expected, folded(*inputs))
     return folded
+
+
+def as_inputs(example):
+    """The inputs of a network, of which an example is one or a tuple."""
+    return tuple(example) if isinstance(example, (tuple, list)) else (example,)
 
 
 def _inputs_of(layers, net, inputs):

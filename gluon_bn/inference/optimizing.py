@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mxnet import autograd
-from mxnet.gluon import Block, nn
+from mxnet.gluon import Block
 
 from gluon_bn import runtime
 from gluon_bn.arguments import Array, accepting
-from gluon_bn.blocks import BatchNorm
-from gluon_bn.inference.folding import ScaleShift, check_same, fold_batch_norm
+from gluon_bn.inference.folding import NORMS, ScaleShift, as_inputs, check_same, fold_batch_norm
 from gluon_bn.inference.networks import all_blocks
-
-NORMS = (BatchNorm, nn.basic_layers._BatchNorm)
 
 
 def optimize(
@@ -53,7 +50,7 @@ def optimize(
     >>> inference.optimize(net, nd.ones((1, 3)), say=lambda line: None)[1]
     Folded()
     """
-    inputs = tuple(example) if isinstance(example, (tuple, list)) else (example,)
+    inputs = as_inputs(example)
     norms = sum(isinstance(block, NORMS) for block in all_blocks(net))
     fast = fold_batch_norm(net, example)
     scaled = sum(isinstance(block, ScaleShift) for block in all_blocks(fast))
