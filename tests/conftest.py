@@ -14,6 +14,11 @@ import sys
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# The tests start more than a hundred Pythons. Containers like to forbid bytecode, and then each of
+# them would compile the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # Before 3.10 Python forks to start a program, MXNet starts its engine anew in the child, and now
 # and then that hangs. A program that inherits all open files is started without a fork.
 if sys.version_info < (3, 10):
