@@ -8,11 +8,12 @@ moment somebody imports MXNet, whoever that is:
 * It hands a shape to its C++ side as `str(shape)`, in which NumPy 2 writes `np.int64(3)` for a 3,
   and the C++ side cannot read that. There the numbers are written as numbers again.
 
-A third costs time, whatever the NumPy: MXNet imports `scipy.stats`, a quarter of its own import, for
+A third costs time, whatever the NumPy: MXNet imports `scipy.stats`, a fifth of its own import, for
 its tests and for quantization by entropy. It gets it when it first asks it for something.
 
 `mxnet_compat.pth` is installed beside this file and has Python run it at every start; all that
-happens then is that one finder is put in front of `sys.meta_path`. To take the mechanism out, delete this folder and its two lines in pyproject.toml.
+happens then is that one finder is put in front of `sys.meta_path`. To take the mechanism out,
+delete this folder and its two lines in pyproject.toml.
 """
 
 import contextlib
@@ -110,8 +111,8 @@ class _Later:
 
 @contextlib.contextmanager
 def statistics_later():
-    """In here `scipy.stats` cannot be imported, as if there were no SciPy, which MXNet does without.
-    Then the two modules that tried are handed it, should there be one, to be imported later."""
+    """In here `scipy.stats` cannot be imported, as if there were no SciPy; MXNet does without it.
+    Then the two modules that tried are handed it, if there is one, to be imported later."""
     if "scipy.stats" in sys.modules:  # nothing to win
         yield
         return

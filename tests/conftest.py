@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 os.environ["OMP_NUM_THREADS"] = "1"
 
 # The tests start more than a hundred Pythons. Containers like to forbid bytecode, and then each of
@@ -27,6 +29,15 @@ if sys.version_info < (3, 10):
 # Where the tests run in the background of a shell, Ctrl-C is ignored, by what they start too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def nursery():
+    """Where the kernels of Jupyter come from that need not be started from nothing."""
+    import jupyter_kernels
+
+    with jupyter_kernels.Nursery() as nursery:
+        yield nursery
 
 
 def pytest_xdist_auto_num_workers(config):

@@ -143,7 +143,12 @@ def make(value, kind, dtype="float32"):
     dtype = dtype if value.dtype.kind == "f" else value.dtype
     if kind == "numpy":
         return value.astype(dtype)
-    return (mx.np.array if kind == "np" else nd.array)(value, dtype=dtype)
+    kind = mx.np if kind == "np" else nd
+    if not value.size or not value.ndim:
+        return kind.array(value, dtype=dtype)
+    made = kind.empty(value.shape, dtype=dtype)
+    made._sync_copyfrom(value)  # what `array` ends in, after three times as long
+    return made
 
 
 def to_numpy(value, what):

@@ -1,12 +1,11 @@
 """Kernels that have imported already what each of them imports first.
 
-A kernel of Jupyter needs a second for IPython, Matplotlib and what MXNet asks for. The tests execute
-all chapters and solutions, so they start one process, which imports that, and it forks a kernel for
-each notebook. MXNet itself is not imported there: it must not be forked. What a notebook finds is a
-kernel as `python -m ipykernel_launcher` starts it, and no name more.
+A kernel of Jupyter needs a second for IPython, Matplotlib and what MXNet asks for. The tests
+execute all chapters and solutions, so each of their processes starts one (`nursery` in conftest.py)
+that imports this, and it forks a kernel for each notebook. MXNet itself is not imported there: it
+must not be forked. What a notebook finds is what `python -m ipykernel_launcher` would give it.
 """
 
-import contextlib
 import json
 import os
 import signal
@@ -14,7 +13,7 @@ import subprocess
 import sys
 import time
 
-FIRST = ("ipykernel.ipkernel", "matplotlib_inline.backend_inline", "scipy.stats", "requests")
+FIRST = ("ipykernel.ipkernel", "matplotlib_inline.backend_inline", "scipy.sparse", "requests")
 
 
 class Nursery:
@@ -36,7 +35,10 @@ class Nursery:
         pid = self.ask(arguments=command[3:], environment=env, folder=str(cwd))
         return Kernel(self, pid)
 
-    def close(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         self.process.stdin.close()
         self.process.wait()
         self.process.stdout.close()
@@ -69,23 +71,6 @@ class Kernel:
 
     def terminate(self):
         self.send_signal(signal.SIGTERM)
-
-
-@contextlib.contextmanager
-def prepared():
-    """In here Jupyter's kernels come from a nursery, on Linux. (A fork on macOS is another story.)"""
-    if sys.platform != "linux":
-        yield
-        return
-    from jupyter_client.provisioning import local_provisioner
-
-    nursery, launch = Nursery(), local_provisioner.launch_kernel
-    local_provisioner.launch_kernel = nursery.launch
-    try:
-        yield
-    finally:
-        local_provisioner.launch_kernel = launch
-        nursery.close()
 
 
 # The process itself -------------------------------------------------------------------------------
