@@ -11,9 +11,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
-FIRST = ("ipykernel.ipkernel", "matplotlib_inline.backend_inline", "scipy.sparse", "requests")
+FIRST = (
+    "ipykernel.kernelapp",
+    "matplotlib_inline.backend_inline",
+    "matplotlib.pyplot",
+    "numpy.testing",
+    "distutils.version",
+    "scipy.sparse",
+    "requests",
+)
 
 
 class Nursery:
@@ -82,7 +91,7 @@ def main():
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # as ipykernel does
     for name in FIRST:
         __import__(name)
-    assert "mxnet" not in sys.modules
+    assert "mxnet" not in sys.modules and threading.active_count() == 1
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for line in sys.stdin:
         question = json.loads(line)
@@ -98,8 +107,6 @@ def main():
 
 
 def become_a_kernel(arguments, environment, folder):
-    from ipykernel.kernelapp import launch_new_instance
-
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
@@ -108,7 +115,8 @@ def become_a_kernel(arguments, environment, folder):
     os.environ.clear()
     os.environ.update(environment)
     # Whose end is its own, too; Jupyter says it in the environment, which was read by the import.
-    launch_new_instance([*arguments, f"--IPKernelApp.parent_handle={os.getppid()}"])
+    kernelapp = sys.modules["ipykernel.kernelapp"]
+    kernelapp.launch_new_instance([*arguments, f"--IPKernelApp.parent_handle={os.getppid()}"])
 
 
 if __name__ == "__main__":
