@@ -18,7 +18,7 @@ from gluon_bn import runtime
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
-# And freed memory is kept for the next array (see there, too), from the start and not only after the
+# And freed memory is kept for the next array (see there, too), from the start, not only after the
 # first test of the command line: a tenth of the time.
 runtime._allocator = runtime._keep_freed_memory()
 
