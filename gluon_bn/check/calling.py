@@ -143,10 +143,10 @@ def make(value, kind, dtype="float32"):
     dtype = dtype if value.dtype.kind == "f" else value.dtype
     if kind == "numpy":
         return value.astype(dtype)
-    kind = mx.np if kind == "np" else nd
+    module = mx.np if kind == "np" else nd
     if not value.size or not value.ndim:
-        return kind.array(value, dtype=dtype)
-    made = kind.empty(value.shape, dtype=dtype)
+        return module.array(value, dtype=dtype)
+    made = module.empty(value.shape, dtype=dtype)
     made._sync_copyfrom(value)  # what `array` ends in, after three times as long
     return made
 
