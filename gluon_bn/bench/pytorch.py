@@ -20,6 +20,7 @@ def layer_steps(shape, threads, compiled=True):
     import torch
 
     torch.set_num_threads(threads)
+    torch._dynamo.reset()  # it stops compiling one function anew after eight shapes
     norm = torch.nn.BatchNorm1d if len(shape) == 2 else torch.nn.BatchNorm2d
 
     def steps(compiled=False, memory_format=torch.contiguous_format):
@@ -54,6 +55,7 @@ def network_steps(model, shape, threads):
     import torch
 
     torch.set_num_threads(threads)
+    torch._dynamo.reset()  # it stops compiling one function anew after eight shapes
 
     def steps(compiled=False, memory_format=torch.contiguous_format):
         net = {"lenet": lenet, "resnet18": resnet18, "densenet": densenet}[model]()
