@@ -23,7 +23,7 @@ const normalize = (values, epsilon) =>
 function channel(figure) {
   // The first values of the batch of the chapter's cell, rounded.
   const batch = [4.6, 2.6, 3.5, 5.4, 4.8, 0.5, 3.4, 1.8], low = -8, high = 12;
-  const m = slider(figure, "values m", 1, batch.length, 1, batch.length, 0);
+  const m = slider(figure, "batch size m", 1, batch.length, 1, batch.length, 0);
   const moved = slider(figure, "first value x\u2081", low, high, 0.1, batch[0], 1);
   const gamma = slider(figure, "gamma \u03b3", 0, 2, 0.1, 1, 1);
   const beta = slider(figure, "beta \u03b2", -3, 3, 0.1, 0, 1);
@@ -34,11 +34,11 @@ function channel(figure) {
   function line(name, values, height, marker) {
     const middle = across(mean(values)), spread = across(Math.sqrt(variance(values))) - across(0);
     svg(drawing, "rect", { class: "band", x: middle - spread, y: height - 22, width: 2 * spread, height: 44 });
-    svg(drawing, "line", { x1: middle, x2: middle, y1: height - 22, y2: height + 22, "stroke-width": 2 });
+    svg(drawing, "line", { class: "thick", x1: middle, x2: middle, y1: height - 22, y2: height + 22 });
     svg(drawing, "line", { class: "faint", x1: across(low), x2: across(high), y1: height, y2: height });
     svg(drawing, "text", { x: 4, y: height - 26 }, name);
     for (let tick = low; tick <= high; tick += 4) {
-      svg(drawing, "text", { x: across(tick), y: height + 36, "text-anchor": "middle" }, tick);
+      svg(drawing, "text", { x: across(tick), y: height + 36, "text-anchor": "middle" }, fixed(tick, 0));
     }
     for (const value of values) marker(across(value), height);
   }
@@ -49,7 +49,7 @@ function channel(figure) {
     const y = x_hat.map(value => number(gamma) * value + number(beta));
     drawing.replaceChildren();
     x.forEach((value, i) => svg(drawing, "line",
-      { class: i ? "faint" : "", x1: across(value), y1: 40, x2: across(y[i]), y2: 140 }));
+      { class: i ? "faint" : "thick", x1: across(value), y1: 40, x2: across(y[i]), y2: 140 }));
     line("before: x", x, 40, (cx, cy) => svg(drawing, "circle", { class: "before", cx, cy, r: 5 }));
     line("after: y", y, 140, (cx, cy) =>
       svg(drawing, "rect", { class: "after", x: cx - 4.5, y: cy - 4.5, width: 9, height: 9 }));
@@ -57,8 +57,8 @@ function channel(figure) {
     say(`Before: mean \u03bc = ${fixed(mean(x))}, variance \u03c3\u00b2 = ${fixed(variance(x))}. After: Y = (`
       + `${y.map(value => fixed(value)).join(", ")}), mean ${fixed(mean(y))}, standard deviation `
       + `${fixed(Math.sqrt(variance(y)))}.`,
-      `x\u2081 = ${fixed(x[0], 1)} is normalized to ${fixed(x_hat[0])}; however large it is, to no more than `
-      + `\u221a(m \u2212 1) = ${fixed(Math.sqrt(x.length - 1))}.`);
+      `x\u2081 = ${fixed(x[0], 1)} is normalized to ${fixed(x_hat[0])}. No x\u2081 gets beyond \u00b1\u221a(m \u2212 1) = `
+      + `\u00b1${fixed(Math.sqrt(x.length - 1))}.`);
   }
 
   drawing.addEventListener("pointerdown", event => {
@@ -76,9 +76,9 @@ function channel(figure) {
 
 function momentum(figure) {
   const alpha = slider(figure, "momentum \u03b1", 0, 0.99, 0.01, 0.95, 2);
-  const drift = slider(figure, "drift d per batch", 0, 0.04, 0.005, 0.03, 3);
+  const drift = slider(figure, "drift d", 0, 0.04, 0.005, 0.03, 3);
   const drawing = picture(figure, 360, 210), say = sentences(figure, 2);
-  const across = t => 24 + t * 3.3, up = value => 180 - value * 24;
+  const across = t => 24 + t * 3.2, up = value => 180 - value * 24;
 
   // Standard deviation 0.4; Park and Miller's generator (1988), so that it is the same everywhere.
   let state = 1;
@@ -98,16 +98,18 @@ function momentum(figure) {
 
     drawing.replaceChildren();
     for (let value = 0; value <= 7; value++) {
-      svg(drawing, "line", { class: "faint", x1: 24, x2: 354, y1: up(value), y2: up(value) });
+      svg(drawing, "line", { class: "faint", x1: 24, x2: 344, y1: up(value), y2: up(value) });
       svg(drawing, "text", { x: 18, y: up(value) + 4, "text-anchor": "end" }, value);
     }
     for (let t = 0; t <= 100; t += 25) {
       svg(drawing, "text", { x: across(t), y: 197, "text-anchor": "middle" }, t || "batch");
     }
     batches.forEach((value, i) => svg(drawing, "circle", { class: "dot", cx: across(i + 1), cy: up(value), r: 1.8 }));
+    svg(drawing, "text", { x: 28, y: 26 }, "thick: moving average, thin: true mean,");
+    svg(drawing, "text", { x: 28, y: 44 }, "dots: means of the batches");
     curve(average, "average");
     curve(truth, "");
-    svg(drawing, "line", { class: "dashed", x1: 356, x2: 356, y1: up(truth[99]), y2: up(running) });
+    svg(drawing, "line", { class: "thick", x1: 350, x2: 350, y1: up(truth[99]), y2: up(running) });
     say(`Gluon, TensorFlow: momentum = ${fixed(a)}, the weight of the past. PyTorch: momentum = ${fixed(1 - a)}, `
       + "the weight of the new batch. The same average.",
       `After 100 batches: true mean ${fixed(truth[99])}, moving average ${fixed(running)}, behind by `
@@ -122,7 +124,7 @@ function momentum(figure) {
 function projection(figure) {
   const x = [3, 1, 2], epsilon = 1e-5, x_hat = normalize(x, epsilon), gamma = 1;
   const arrives = [0.8, 0.2, -0.7].map((value, i) =>
-    slider(figure, `dY of example ${i + 1}`, -1, 1, 0.1, value, 1));
+    slider(figure, `dY${"\u2081\u2082\u2083"[i]}`, -1, 1, 0.1, value, 1));
   button(figure, "all equal", () => arrives.forEach(input => set(input, 0.8)));
   button(figure, "along x \u2212 \u03bc", () => arrives.forEach((input, i) => set(input, 0.8 * (x[i] - mean(x)))));
   button(figure, "along (1, 1, \u22122)", () => arrives.forEach((input, i) => set(input, [0.5, 0.5, -1][i])));
@@ -154,7 +156,7 @@ function projection(figure) {
     arrow("dotted", x_hat, plus(x_hat, g.map(value => value - average)));
     segment("dashed", plus(x_hat, g.map(value => value - average)), plus(x_hat, left));
     arrow("goes-on", x_hat, plus(x_hat, left));
-    svg(drawing, "circle", { cx: across(x_hat), cy: down(x_hat), r: 5 });
+    svg(drawing, "circle", { class: "point", cx: across(x_hat), cy: down(x_hat), r: 5 });
     svg(drawing, "text", { x: across(x_hat) - 18, y: down(x_hat) - 8 }, "x\u0302");
     svg(drawing, "text", { x: 130, y: 160, "text-anchor": "middle" }, "radius \u221a3");
     svg(drawing, "text", { x: 4, y: 14 }, "dotted: arrives, less its mean");
@@ -179,7 +181,7 @@ function projection(figure) {
 
 function axes(figure) {
   const N = 4, C = 6, P = 4, named = {};       // images, channels, 2 x 2 positions
-  const settings = { batch: [true, C, true], layer: [false, 1, true], instance: [false, C, true], group: [false, 2, true] };
+  const settings = { Batch: [true, C, true], Layer: [false, 1, true], Instance: [false, C, true], Group: [false, 2, true] };
   const norms = fieldset(figure, "Norm");
   for (const [name, [images, groups, positions]] of Object.entries(settings)) {
     named[name] = option(norms, name, { type: "radio", name: "norm" });
@@ -187,7 +189,7 @@ function axes(figure) {
       overN.checked = images, G.value = groups, overHW.checked = positions;
     });
   }
-  const averaged = fieldset(figure, "Averaged"), overN = option(averaged, "N", { type: "checkbox", checked: true });
+  const averaged = fieldset(figure, "Averaged over"), overN = option(averaged, "N", { type: "checkbox", checked: true });
   const overHW = option(averaged, "H, W", { type: "checkbox", checked: true });
   const G = add(add(averaged, "label", { textContent: "C " }), "select", { ariaLabel: "C" });
   for (const [groups, text] of [[6, "each alone"], [3, "3 groups"], [2, "2 groups"], [1, "all"]]) {
@@ -203,22 +205,25 @@ function axes(figure) {
     let m = 0;
     drawing.replaceChildren();
     for (let n = 0; n < N; n++) {
-      svg(drawing, "text", { x: 2, y: 62 + 54 * n }, `n = ${n}`);
+      svg(drawing, "text", { x: 0, y: 62 + 54 * n }, `n = ${n}`);
       for (let c = 0; c < C; c++) {
-        if (!n) svg(drawing, "text", { x: 66 + 53 * c, y: 20, "text-anchor": "middle" }, `c = ${c}`);
+        if (!n) svg(drawing, "text", { x: 69 + 52 * c, y: 20, "text-anchor": "middle" }, `c = ${c}`);
         for (let p = 0; p < P; p++) {
           m += together(n, c, p);
-          const here = n === image && c === channel && p === position;
-          svg(drawing, "rect", { class: `cell${together(n, c, p) ? " together" : ""}${here ? " chosen" : ""}`,
-            x: 44 + 53 * c + 22 * (p % 2), y: 34 + 54 * n + 22 * (p >> 1), width: 20, height: 20, "data-cell": [n, c, p] });
+          svg(drawing, "rect", { class: together(n, c, p) ? "cell together" : "cell",
+            x: 48 + 52 * c + 22 * (p % 2), y: 34 + 54 * n + 22 * (p >> 1), width: 20, height: 20, "data-cell": [n, c, p] });
         }
       }
     }
+    svg(drawing, "circle", { class: "chosen", r: 5, cx: 58 + 52 * channel + 22 * (position % 2),
+      cy: 44 + 54 * image + 22 * (position >> 1) });
+
     const name = !overHW.checked || (overN.checked && size > 1) ? null
-      : overN.checked ? "batch" : size === 1 ? "instance" : size === C ? "layer" : "group";
+      : overN.checked ? "Batch" : size === 1 ? "Instance" : size === C ? "Layer" : "Group";
+    const factors = [overN.checked && "N", size > 1 && (size === C ? "C" : "C / G"), overHW.checked && "H W"];
     for (const each in named) named[each].checked = each === name;
-    say(`${name ? `${name} norm` : "None of the four norms"}: ${m} of the ${N * C * P} values share one mean and one `
-      + `variance; there are ${N * C * P / m} such sets.`,
+    say(`${name ? `${name} norm` : "None of the four norms"}: `
+      + `${["m", factors.filter(Boolean).join(" \u00b7 "), m].filter(Boolean).join(" = ")} of the ${N * C * P} values are averaged together, and there are ${N * C * P / m} such sets.`,
       m === 1 ? "A value alone is its own mean: nothing of it is left." : overN.checked
         ? "The result for an image depends on the other images of its batch."
         : "The result for an image does not depend on the other images.");
@@ -233,10 +238,10 @@ function axes(figure) {
 
 // What the figures are made of -------------------------------------------------------------------
 
-// A number with so many digits, and no "-0.00".
+// A number with so many digits, a proper minus, and no "-0.00".
 function fixed(value, digits = 2) {
   const text = value.toFixed(digits);
-  return Number(text) === 0 ? (0).toFixed(digits) : text;
+  return Number(text) === 0 ? (0).toFixed(digits) : text.replace("-", "\u2212");
 }
 
 function number(input) {

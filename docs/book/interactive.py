@@ -15,7 +15,7 @@ HEADING = re.compile(r"(#+) (.*)")
 HTML = """\
 <figure class="interactive" id="{figure}" data-figure="{figure}" data-alt="{alt}">
 <figcaption><strong>{title}.</strong> {text}</figcaption>
-<noscript><p>This figure needs JavaScript. Without it, change the cells of the notebook.</p></noscript>
+<noscript>This figure needs JavaScript. Without it, change the cells of the notebook.</noscript>
 </figure>"""
 
 
