@@ -263,6 +263,8 @@ def test_the_values_that_share_a_mean(figure):
     expect("None of the four norms", True, 3, False, at=(2, 5, 0))
     figure.all('[data-cell="1,0,3"]', "element.dispatchEvent(new Event('click', {bubbles: true}))")
     expect("None of the four norms", True, 3, False, at=(1, 0, 3))
+    figure.press("H, W", " ")
+    expect("None of the four norms", True, 3, True, at=(1, 0, 3))
 
 
 @in_a_browser

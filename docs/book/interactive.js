@@ -24,16 +24,17 @@ function channel(figure) {
   // The first values of the batch of the chapter's cell, rounded.
   const batch = [4.6, 2.6, 3.5, 5.4, 4.8, 0.5, 3.4, 1.8], low = -8, high = 12;
   const m = slider(figure, "batch size m", 1, batch.length, 1, batch.length, 0);
-  const moved = slider(figure, "first value x\u2081", low, high, 0.1, batch[0], 1);
-  const gamma = slider(figure, "gamma \u03b3", 0, 2, 0.1, 1, 1);
-  const beta = slider(figure, "beta \u03b2", -3, 3, 0.1, 0, 1);
-  const exponent = slider(figure, "epsilon \u03b5", -12, 1, 1, -5, power => `1e${power}`);
+  const moved = slider(figure, "first value x₁", low, high, 0.1, batch[0], 1);
+  const gamma = slider(figure, "gamma γ", 0, 2, 0.1, 1, 1);
+  const beta = slider(figure, "beta β", -3, 3, 0.1, 0, 1);
+  const exponent = slider(figure, "epsilon ε", -12, 1, 1, -5, power => `1e${power}`);
   const drawing = picture(figure, 360, 190), say = sentences(figure, 2);
   const across = value => 10 + (value - low) * 340 / (high - low);
 
   function line(name, values, height, marker) {
     const middle = across(mean(values)), spread = across(Math.sqrt(variance(values))) - across(0);
-    svg(drawing, "rect", { class: "band", x: middle - spread, y: height - 22, width: 2 * spread, height: 44 });
+    svg(drawing, "rect",
+      { class: "band", x: middle - spread, y: height - 22, width: 2 * spread, height: 44 });
     svg(drawing, "line", { class: "thick", x1: middle, x2: middle, y1: height - 22, y2: height + 22 });
     svg(drawing, "line", { class: "faint", x1: across(low), x2: across(high), y1: height, y2: height });
     svg(drawing, "text", { x: 4, y: height - 26 }, name);
@@ -53,12 +54,11 @@ function channel(figure) {
     line("before: x", x, 40, (cx, cy) => svg(drawing, "circle", { class: "before", cx, cy, r: 5 }));
     line("after: y", y, 140, (cx, cy) =>
       svg(drawing, "rect", { class: "after", x: cx - 4.5, y: cy - 4.5, width: 9, height: 9 }));
-    svg(drawing, "circle", { class: "ring", cx: across(x[0]), cy: 40, r: 11 });
-    say(`Before: mean \u03bc = ${fixed(mean(x))}, variance \u03c3\u00b2 = ${fixed(variance(x))}. After: Y = (`
-      + `${y.map(value => fixed(value)).join(", ")}), mean ${fixed(mean(y))}, standard deviation `
-      + `${fixed(Math.sqrt(variance(y)))}.`,
-      `x\u2081 = ${fixed(x[0], 1)} is normalized to ${fixed(x_hat[0])}. No x\u2081 gets beyond \u00b1\u221a(m \u2212 1) = `
-      + `\u00b1${fixed(Math.sqrt(x.length - 1))}.`);
+    svg(drawing, "circle", { class: "ring", cx: across(x[0]), cy: 40, r: 15 });
+    say(`Before: mean μ = ${fixed(mean(x))}, variance σ² = ${fixed(variance(x))}. After: `
+      + `Y = ${list(y)}, mean ${fixed(mean(y))}, standard deviation ${fixed(Math.sqrt(variance(y)))}.`,
+      `x₁ = ${fixed(x[0], 1)} is normalized to ${fixed(x_hat[0])}. No x₁ gets beyond `
+      + `±√(m − 1) = ±${fixed(Math.sqrt(x.length - 1))}.`);
   }
 
   drawing.addEventListener("pointerdown", event => {
@@ -75,7 +75,7 @@ function channel(figure) {
 // Chapter 2, equations (6) to (8): a moving average behind a mean that drifts ---------------------
 
 function momentum(figure) {
-  const alpha = slider(figure, "momentum \u03b1", 0, 0.99, 0.01, 0.95, 2);
+  const alpha = slider(figure, "momentum α", 0, 0.99, 0.01, 0.95, 2);
   const drift = slider(figure, "drift d", 0, 0.04, 0.005, 0.03, 3);
   const drawing = picture(figure, 360, 210), say = sentences(figure, 2);
   const across = t => 24 + t * 3.2, up = value => 180 - value * 24;
@@ -104,17 +104,19 @@ function momentum(figure) {
     for (let t = 0; t <= 100; t += 25) {
       svg(drawing, "text", { x: across(t), y: 197, "text-anchor": "middle" }, t || "batch");
     }
-    batches.forEach((value, i) => svg(drawing, "circle", { class: "dot", cx: across(i + 1), cy: up(value), r: 1.8 }));
-    svg(drawing, "text", { x: 28, y: 26 }, "thick: moving average, thin: true mean,");
-    svg(drawing, "text", { x: 28, y: 44 }, "dots: means of the batches");
+    batches.forEach((value, i) =>
+      svg(drawing, "circle", { class: "dot", cx: across(i + 1), cy: up(value), r: 1.8 }));
+    svg(drawing, "text", { x: 28, y: 29 }, "thick: moving average, thin: true mean,");
+    svg(drawing, "text", { x: 28, y: 53 }, "dots: means of the batches");
     curve(average, "average");
     curve(truth, "");
     svg(drawing, "line", { class: "thick", x1: 350, x2: 350, y1: up(truth[99]), y2: up(running) });
-    say(`Gluon, TensorFlow: momentum = ${fixed(a)}, the weight of the past. PyTorch: momentum = ${fixed(1 - a)}, `
-      + "the weight of the new batch. The same average.",
+    say(`Gluon, TensorFlow: momentum = ${fixed(a)}, the weight of the past. PyTorch: momentum = `
+      + `${fixed(1 - a)}, the weight of the new batch. The same average.`,
       `After 100 batches: true mean ${fixed(truth[99])}, moving average ${fixed(running)}, behind by `
-      + `${fixed(truth[99] - running)}. The drift alone puts it behind by d \u03b1 / (1 \u2212 \u03b1) = `
-      + `${fixed(d * a / (1 - a))} in the long run; the 0 of the start still weighs ${fixed(a ** 100, 3)}.`);
+      + `${fixed(truth[99] - running)}. The drift alone puts it behind by `
+      + `d α / (1 − α) = ${fixed(d * a / (1 - a))} in the long run; the 0 of the start `
+      + `still weighs ${fixed(a ** 100, 3)}.`);
   }
   redraw(figure, draw);
 }
@@ -124,10 +126,12 @@ function momentum(figure) {
 function projection(figure) {
   const x = [3, 1, 2], epsilon = 1e-5, x_hat = normalize(x, epsilon), gamma = 1;
   const arrives = [0.8, 0.2, -0.7].map((value, i) =>
-    slider(figure, `dY${"\u2081\u2082\u2083"[i]}`, -1, 1, 0.1, value, 1));
-  button(figure, "all equal", () => arrives.forEach(input => set(input, 0.8)));
-  button(figure, "along x \u2212 \u03bc", () => arrives.forEach((input, i) => set(input, 0.8 * (x[i] - mean(x)))));
-  button(figure, "along (1, 1, \u22122)", () => arrives.forEach((input, i) => set(input, [0.5, 0.5, -1][i])));
+    slider(figure, `dY${"₁₂₃"[i]}`, -1, 1, 0.1, value, 1));
+  for (const [text, dY] of [["all equal", [0.8, 0.8, 0.8]], ["along x − μ", [0.8, -0.8, 0]],
+      ["along (1, 1, −2)", [0.5, 0.5, -1]]]) {
+    add(figure, "button", { type: "button", textContent: text })
+      .addEventListener("click", () => dY.forEach((value, i) => set(arrives[i], value)));
+  }
   const drawing = picture(figure, 360, 280), table = add(figure, "table"), say = sentences(figure, 1);
 
   // Two directions of length 1 span the plane of all vectors with mean 0.
@@ -139,13 +143,15 @@ function projection(figure) {
 
   function arrow(look, from, to) {
     segment(look, from, to);
-    const dx = across(to) - across(from), dy = down(to) - down(from), turn = Math.atan2(dy, dx) * 180 / Math.PI;
+    const dx = across(to) - across(from), dy = down(to) - down(from);
+    const turn = Math.atan2(dy, dx) * 180 / Math.PI;
     if (Math.hypot(dx, dy) > 1) svg(drawing, "path", { class: `head ${look}`, d: "M0 0L-9 4L-9 -4Z",
       transform: `translate(${across(to)} ${down(to)}) rotate(${turn})` });
   }
 
   function draw() {
-    const g = arrives.map(number), average = mean(g), along = mean(g.map((value, i) => value * x_hat[i]));
+    const g = arrives.map(number), average = mean(g);
+    const along = mean(g.map((value, i) => value * x_hat[i]));
     const part = x_hat.map(value => value * along);
     const left = g.map((value, i) => value - average - part[i]);
     const factor = gamma / Math.sqrt(variance(x) + epsilon);
@@ -157,22 +163,22 @@ function projection(figure) {
     segment("dashed", plus(x_hat, g.map(value => value - average)), plus(x_hat, left));
     arrow("goes-on", x_hat, plus(x_hat, left));
     svg(drawing, "circle", { class: "point", cx: across(x_hat), cy: down(x_hat), r: 5 });
-    svg(drawing, "text", { x: across(x_hat) - 18, y: down(x_hat) - 8 }, "x\u0302");
-    svg(drawing, "text", { x: 130, y: 160, "text-anchor": "middle" }, "radius \u221a3");
+    svg(drawing, "text", { x: across(x_hat) - 18, y: down(x_hat) - 8 }, "x̂");
+    svg(drawing, "text", { x: 130, y: 160, "text-anchor": "middle" }, "radius √3");
     svg(drawing, "text", { x: 4, y: 14 }, "dotted: arrives, less its mean");
-    svg(drawing, "text", { x: 4, y: 276 }, "solid: goes on");
+    svg(drawing, "text", { x: 4, y: 276 }, "solid: goes on, dashed: its part along x̂");
 
-    const rows = [["arrives, dY", g], ["\u2212 its mean", g.map(() => -average)],
-      ["\u2212 its part along x\u0302", part.map(value => -value)], ["goes on", left]];
+    const rows = [["arrives, dY", g], ["− its mean", g.map(() => -average)],
+      ["− its part along x̂", part.map(value => -value)], ["goes on", left]];
     table.replaceChildren();
     for (const [name, values] of [["example", [1, 2, 3]], ...rows]) {
       const row = add(table, "tr"), digits = name === "example" ? 0 : 2;
       add(row, "th", { textContent: name, scope: "row" });
       for (const value of values) add(row, digits ? "td" : "th", { textContent: fixed(value, digits) });
     }
-    say(`What goes on adds up to ${fixed(sum(left))}, and its product with x\u0302 to `
-      + `${fixed(sum(left.map((value, i) => value * x_hat[i])))}. Times \u03b3 / \u221a(\u03c3\u00b2 + \u03b5) = `
-      + `${fixed(factor)} it is dX = (${left.map(value => fixed(value * factor)).join(", ")}).`);
+    say(`What goes on adds up to ${fixed(sum(left))}, and its product with x̂ to `
+      + `${fixed(sum(left.map((value, i) => value * x_hat[i])))}. Times γ / √(σ² + ε) = `
+      + `${fixed(factor)} it is dX = ${list(left.map(value => value * factor))}.`);
   }
   redraw(figure, draw);
 }
@@ -181,7 +187,9 @@ function projection(figure) {
 
 function axes(figure) {
   const N = 4, C = 6, P = 4, named = {};       // images, channels, 2 x 2 positions
-  const settings = { Batch: [true, C, true], Layer: [false, 1, true], Instance: [false, C, true], Group: [false, 2, true] };
+  const settings = {
+    Batch: [true, C, true], Layer: [false, 1, true], Instance: [false, C, true], Group: [false, 2, true],
+  };
   const norms = fieldset(figure, "Norm");
   for (const [name, [images, groups, positions]] of Object.entries(settings)) {
     named[name] = option(norms, name, { type: "radio", name: "norm" });
@@ -189,14 +197,17 @@ function axes(figure) {
       overN.checked = images, G.value = groups, overHW.checked = positions;
     });
   }
-  const averaged = fieldset(figure, "Averaged over"), overN = option(averaged, "N", { type: "checkbox", checked: true });
+  const averaged = fieldset(figure, "Averaged over");
+  const overN = option(averaged, "N", { type: "checkbox", checked: true });
   const overHW = option(averaged, "H, W", { type: "checkbox", checked: true });
   const G = add(add(averaged, "label", { textContent: "C " }), "select", { ariaLabel: "C" });
   for (const [groups, text] of [[6, "each alone"], [3, "3 groups"], [2, "2 groups"], [1, "all"]]) {
     add(G, "option", { value: groups, textContent: text });
   }
-  const chosen = ["image", "channel", "position"].map((name, i) => slider(figure, name, 0, [N, C, P][i] - 1, 1, 0, 0));
+  const chosen = Object.entries({ image: N, channel: C, position: P })
+    .map(([name, count]) => slider(figure, name, 0, count - 1, 1, 0, 0));
   const drawing = picture(figure, 360, 250), say = sentences(figure, 2);
+  const across = (c, p = 0) => 48 + 52 * c + 22 * (p % 2), down = (n, p = 0) => 34 + 54 * n + 22 * (p >> 1);
 
   function draw() {
     const [image, channel, position] = chosen.map(number), size = C / number(G);
@@ -205,25 +216,27 @@ function axes(figure) {
     let m = 0;
     drawing.replaceChildren();
     for (let n = 0; n < N; n++) {
-      svg(drawing, "text", { x: 0, y: 62 + 54 * n }, `n = ${n}`);
+      svg(drawing, "text", { x: 0, y: down(n) + 26 }, `n = ${n}`);
       for (let c = 0; c < C; c++) {
-        if (!n) svg(drawing, "text", { x: 69 + 52 * c, y: 20, "text-anchor": "middle" }, `c = ${c}`);
+        if (!n) svg(drawing, "text", { x: across(c) + 21, y: 20, "text-anchor": "middle" }, `c = ${c}`);
         for (let p = 0; p < P; p++) {
           m += together(n, c, p);
-          svg(drawing, "rect", { class: together(n, c, p) ? "cell together" : "cell",
-            x: 48 + 52 * c + 22 * (p % 2), y: 34 + 54 * n + 22 * (p >> 1), width: 20, height: 20, "data-cell": [n, c, p] });
+          svg(drawing, "rect", { class: `cell ${together(n, c, p) ? "together" : ""}`, x: across(c, p),
+            y: down(n, p), width: 20, height: 20, "data-cell": [n, c, p] });
         }
       }
     }
-    svg(drawing, "circle", { class: "chosen", r: 5, cx: 58 + 52 * channel + 22 * (position % 2),
-      cy: 44 + 54 * image + 22 * (position >> 1) });
+    svg(drawing, "circle",
+      { class: "chosen", cx: across(channel, position) + 10, cy: down(image, position) + 10, r: 5 });
 
     const name = !overHW.checked || (overN.checked && size > 1) ? null
       : overN.checked ? "Batch" : size === 1 ? "Instance" : size === C ? "Layer" : "Group";
-    const factors = [overN.checked && "N", size > 1 && (size === C ? "C" : "C / G"), overHW.checked && "H W"];
+    const axes = [overN.checked && "N", size > 1 && (size === C ? "C" : "C / G"), overHW.checked && "H W"];
+    const product = axes.filter(Boolean).join(" · ");
     for (const each in named) named[each].checked = each === name;
     say(`${name ? `${name} norm` : "None of the four norms"}: `
-      + `${["m", factors.filter(Boolean).join(" \u00b7 "), m].filter(Boolean).join(" = ")} of the ${N * C * P} values are averaged together, and there are ${N * C * P / m} such sets.`,
+      + `${["m", product, m].filter(Boolean).join(" = ")} of the ${N * C * P} values are averaged together, `
+      + `and there are ${N * C * P / m} such sets.`,
       m === 1 ? "A value alone is its own mean: nothing of it is left." : overN.checked
         ? "The result for an image depends on the other images of its batch."
         : "The result for an image does not depend on the other images.");
@@ -241,7 +254,11 @@ function axes(figure) {
 // A number with so many digits, a proper minus, and no "-0.00".
 function fixed(value, digits = 2) {
   const text = value.toFixed(digits);
-  return Number(text) === 0 ? (0).toFixed(digits) : text.replace("-", "\u2212");
+  return Number(text) === 0 ? (0).toFixed(digits) : text.replace("-", "−");
+}
+
+function list(values) {
+  return `(${values.map(value => fixed(value)).join(", ")})`;
 }
 
 function number(input) {
@@ -275,7 +292,8 @@ function svg(parent, tag, attributes = {}, text = "") {
 }
 
 function picture(figure, width, height) {
-  return svg(figure, "svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": figure.dataset.alt });
+  const look = { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": figure.dataset.alt };
+  return svg(figure, "svg", look);
 }
 
 // A slider with its label and its value, written with so many digits, or as a function does.
@@ -286,10 +304,6 @@ function slider(figure, label, min, max, step, value, digits) {
   const shown = add(row, "span"), write = typeof digits === "function" ? digits : v => fixed(v, digits);
   redraw(row, () => input.ariaValueText = shown.textContent = write(number(input)));
   return input;
-}
-
-function button(figure, text, action) {
-  add(figure, "button", { type: "button", textContent: text }).addEventListener("click", action);
 }
 
 function fieldset(figure, legend) {
