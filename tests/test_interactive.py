@@ -144,22 +144,33 @@ def test_the_channel_is_normalized(figure):
 
 
 @opened("channel")
-def test_a_value_can_be_dragged(figure):
+@pytest.mark.parametrize("finger", [False, True], ids=["mouse", "finger"])
+def test_a_value_can_be_dragged(figure, finger):
     figure.ask("figure.querySelector('.ring').scrollIntoView({ block: 'center' })")
     ((x, y),) = figure.all(
         ".ring", "(r => [r.x + r.width / 2, r.y + r.height / 2])(element.getBoundingClientRect())"
     )
     scale = figure.ask("figure.querySelector('svg').getBoundingClientRect().width") / 360
-    for kind, right in (("mousePressed", 0), ("mouseMoved", 51), ("mouseReleased", 51)):
-        figure.page.send(
-            "Input.dispatchMouseEvent",
-            type=kind,
-            x=x + right * scale,
-            y=y,
-            button="left",
-            buttons=1,
-            clickCount=1,
-        )
+
+    def move(kind, right):
+        place = {"x": x + right * scale, "y": y}
+        if finger:
+            points = [] if kind == "touchEnd" else [place]
+            figure.page.send("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+        else:
+            figure.page.send(
+                "Input.dispatchMouseEvent", type=kind, **place, button="left", buttons=1
+            )
+
+    start, go, end = (
+        ("touchStart", "touchMove", "touchEnd")
+        if finger
+        else ("mousePressed", "mouseMoved", "mouseReleased")
+    )
+    move(start, 0)
+    for right in range(3, 52, 3):
+        move(go, right)
+    move(end, 51)
     close(figure.ask("Number(figure.querySelector('[aria-label^=first]').value)"), 4.6 + 3)
     close(figure.numbers()[0], np.mean([7.6, 2.6, 3.5, 5.4, 4.8, 0.5, 3.4, 1.8]))
 

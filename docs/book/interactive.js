@@ -28,7 +28,8 @@ function channel(figure) {
   const gamma = slider(figure, "gamma γ", 0, 2, 0.1, 1, 1);
   const beta = slider(figure, "beta β", -3, 3, 0.1, 0, 1);
   const exponent = slider(figure, "epsilon ε", -12, 1, 1, -5, power => `1e${power}`);
-  const drawing = picture(figure, 360, 190), say = sentences(figure, 2);
+  const whole = picture(figure, 360, 190), say = sentences(figure, 2);
+  const drawing = svg(whole, "g"), ring = svg(whole, "circle", { class: "ring", cy: 40, r: 15 });
   const across = value => 10 + (value - low) * 340 / (high - low);
 
   function line(name, values, height, marker) {
@@ -54,19 +55,17 @@ function channel(figure) {
     line("before: x", x, 40, (cx, cy) => svg(drawing, "circle", { class: "before", cx, cy, r: 5 }));
     line("after: y", y, 140, (cx, cy) =>
       svg(drawing, "rect", { class: "after", x: cx - 4.5, y: cy - 4.5, width: 9, height: 9 }));
-    svg(drawing, "circle", { class: "ring", cx: across(x[0]), cy: 40, r: 15 });
+    ring.setAttribute("cx", across(x[0]));
     say(`Before: mean μ = ${fixed(mean(x))}, variance σ² = ${fixed(variance(x))}. After: `
       + `Y = ${list(y)}, mean ${fixed(mean(y))}, standard deviation ${fixed(Math.sqrt(variance(y)))}.`,
       `x₁ = ${fixed(x[0], 1)} is normalized to ${fixed(x_hat[0])}. No x₁ gets beyond `
       + `±√(m − 1) = ±${fixed(Math.sqrt(x.length - 1))}.`);
   }
 
-  drawing.addEventListener("pointerdown", event => {
-    if (event.target.matches(".ring")) drawing.setPointerCapture(event.pointerId);
-  });
-  drawing.addEventListener("pointermove", event => {
-    if (!drawing.hasPointerCapture(event.pointerId)) return;
-    const { left, width } = drawing.getBoundingClientRect();
+  ring.addEventListener("pointerdown", event => ring.setPointerCapture(event.pointerId));
+  ring.addEventListener("pointermove", event => {
+    if (!ring.hasPointerCapture(event.pointerId)) return;
+    const { left, width } = whole.getBoundingClientRect();
     set(moved, low + ((event.clientX - left) / width * 360 - 10) * (high - low) / 340);
   });
   redraw(figure, draw);
