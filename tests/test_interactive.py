@@ -36,6 +36,7 @@ def test_a_figure_stands_in_its_section_behind_the_questions_that_it_answers(sit
     figure = page.find("figure", id=entry["figure"])
     assert figure.find_previous("h2").find(string=True) == entry["section"]
     assert not figure.find_parent("details")
+    assert "needs JavaScript" in figure.noscript.get_text()
     before = {id(element) for element in figure.find_all_previous()}
     questions = page.select("p.predict")
     for words in entry["after"]:
@@ -129,7 +130,7 @@ def test_the_channel_is_normalized(figure):
         outlier = [x[0], x_hat[0], np.sqrt(len(x) - 1)]
         close(figure.numbers(), [np.mean(x), np.var(x), *y, y.mean(), y.std(), *outlier])
         places = figure.all(".after", "Number(element.getAttribute('x')) + 4.5")
-        close((np.array(places) - 10) * 20 / 340 - 8, y)  # as drawn
+        close((np.array(places) - 16) * 20 / 328 - 8, y)  # as drawn
 
     expect(batch)
     figure.press("gamma", "ArrowRight", 5)
@@ -168,9 +169,9 @@ def test_a_value_can_be_dragged(figure, finger):
         else ("mousePressed", "mouseMoved", "mouseReleased")
     )
     move(start, 0)
-    for right in range(3, 52, 3):
+    for right in np.linspace(0, 3 * 328 / 20, 15):  # three units
         move(go, right)
-    move(end, 51)
+    move(end, right)
     close(figure.ask("Number(figure.querySelector('[aria-label^=first]').value)"), 4.6 + 3)
     close(figure.numbers()[0], np.mean([7.6, 2.6, 3.5, 5.4, 4.8, 0.5, 3.4, 1.8]))
 

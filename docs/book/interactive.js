@@ -30,7 +30,7 @@ function channel(figure) {
   const exponent = slider(figure, "epsilon ε", -12, 1, 1, -5, power => `1e${power}`);
   const whole = picture(figure, 360, 190), say = sentences(figure, 2);
   const drawing = svg(whole, "g"), ring = svg(whole, "circle", { class: "ring", cy: 40, r: 15 });
-  const across = value => 10 + (value - low) * 340 / (high - low);
+  const across = value => 16 + (value - low) * 328 / (high - low);
 
   function line(name, values, height, marker) {
     const middle = across(mean(values)), spread = across(Math.sqrt(variance(values))) - across(0);
@@ -66,7 +66,7 @@ function channel(figure) {
   ring.addEventListener("pointermove", event => {
     if (!ring.hasPointerCapture(event.pointerId)) return;
     const { left, width } = whole.getBoundingClientRect();
-    set(moved, low + ((event.clientX - left) / width * 360 - 10) * (high - low) / 340);
+    set(moved, low + ((event.clientX - left) / width * 360 - 16) * (high - low) / 328);
   });
   redraw(figure, draw);
 }
