@@ -30,7 +30,7 @@ in_a_browser = pytest.mark.skipif(not browser.find(), reason="there is no Chromi
 # Where they stand ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("chapter, entry", ENTRIES, ids=lambda part: str(part)[:20])
+@pytest.mark.parametrize("chapter, entry", ENTRIES, ids=[entry["figure"] for _, entry in ENTRIES])
 def test_a_figure_stands_in_its_section_behind_the_questions_that_it_answers(site, chapter, entry):
     page = BeautifulSoup((site / f"chapters/{chapter}.html").read_text("utf-8"), "html.parser")
     figure = page.find("figure", id=entry["figure"])
