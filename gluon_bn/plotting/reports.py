@@ -16,6 +16,7 @@ QUANTITIES = {
     "dead": "dead units (%)",
     "gradient": r"gradient length $\|\partial L/\partial y\|$",
     "weight_gradient": r"gradient length $\|\partial L/\partial w\|$",
+    "update": r"update / weight $\|\Delta w\| / \|w\|$",
 }
 
 
