@@ -16,16 +16,17 @@ STYLES = (
         "markeredgewidth": 1.8,
     },
     {"color": "#009E73", "linestyle": (0, (5, 1, 1, 1)), "marker": "^", "linewidth": 1.8},
-    {"color": "#CC79A7", "linestyle": (0, (3, 1, 1, 1, 1, 1)), "marker": "D", "linewidth": 3.4},
-    {"color": "#D55E00", "linestyle": (0, (8, 2)), "marker": "v", "linewidth": 1.8},
+    {"color": "#CC79A7", "linestyle": (0, (3, 1, 1, 1, 1, 1)), "marker": "D", "linewidth": 1.8},
+    {"color": "#D55E00", "linestyle": (0, (8, 2)), "marker": "v", "linewidth": 3.6},
     {"color": "#56B4E9", "linestyle": (0, (9, 2, 2, 2)), "marker": "P", "linewidth": 1.8},
 )
 # What a layer is called as a `norm` and in a legend -> its place in STYLES.
 LAYERS = {
     **dict.fromkeys(("none", "no norm", "no batch norm"), 0),
-    **dict.fromkeys(("auto", "ours", "batch norm"), 1),
-    **dict.fromkeys(("gluon", "Gluon's"), 2),
+    **dict.fromkeys(("auto", "ours", "batch norm", "gluon_bn.BatchNorm"), 1),
+    **dict.fromkeys(("gluon", "Gluon", "Gluon's"), 2),
 }
+OTHERS = (3, 5, 4, 6)  # the second is a wide one, so that of two equal curves both are seen
 SETTINGS = {
     "font.size": 11,
     "axes.titlesize": 12,
@@ -81,9 +82,9 @@ def styles(names):
     else there is, such as a second network with the same layer, gets the other styles in turn, and
     those of the layers only when all others are taken.
     """
-    places = [LAYERS.get(name.rsplit(", ", 1)[-1]) for name in names]
+    places = [LAYERS.get(str(name).rsplit(", ", 1)[-1]) for name in names]
     places = [None if place in places[:i] else place for i, place in enumerate(places)]
-    others = cycle([*range(3, len(STYLES)), *({0, 1, 2} - set(places))])
+    others = cycle([*OTHERS, *({0, 1, 2} - set(places))])
     return [STYLES[next(others) if place is None else place] for place in places]
 
 
