@@ -108,7 +108,8 @@ def plot_gammas(gammas, title=None, threshold=None):
     gammas : a dict, label -> vector (C,).  threshold : what counts as nothing, a line.
     """
     figure, panel = panels(1, 1, (8, 4), title)
-    for (label, values), style in zip(gammas.items(), styles(gammas)):
+    looks = styles(f"penalty {label}" for label in gammas)  # 'none' is no penalty, not no norm
+    for (label, values), style in zip(gammas.items(), looks):
         values = np.sort(np.abs(values))[::-1]
         panel.plot(np.arange(1, len(values) + 1), values, label=label, **thin(style, len(values)))
     if threshold is not None:
