@@ -17,6 +17,7 @@ from pathlib import Path
 
 import nbformat
 from conf import copy_mathjax, mark_questions, mathjax3_config, mathjax_path
+from equations import NUMBERED, in_rows
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from notebooks import METADATA, ROOT, chapters
 from predictions import QUESTION, fold
@@ -126,16 +127,8 @@ def in_short(items):
 def text(source):
     """A cell of text; what it links to in the repository is not beside the slides."""
     if numbered(source) and len(source) > LONG:
-        source = in_rows(source)
+        source = NUMBERED.sub(lambda found: f"$${in_rows(found[1])} \\tag{{{found[2]}}}$$", source)
     return new_markdown_cell(re.sub(r"\[([^]]+)\]\((?!http)[^)]+\)", r"\1", source))
-
-
-def in_rows(equation):
-    """An equation of several parts, one under the other."""
-    parts, tag = re.fullmatch(r"\$\$(.*)(\\tag\{\d+\})\s*\$\$", equation, flags=re.S).groups()
-    rows = re.sub(r"\\qquad\s*(\\text\{[^}]*\})\s*\\qquad", r"\\qquad \1\\quad", parts)
-    rows = rows.replace("\\qquad", "\\cr")  # for "\\\\" Sphinx would add a split
-    return f"$$\\begin{{gathered}}{rows}\\end{{gathered}} {tag}$$"
 
 
 def pictures(cells):
@@ -144,7 +137,7 @@ def pictures(cells):
 
 
 def numbered(paragraph):
-    return paragraph.startswith("$$") and "\\tag{" in paragraph
+    return bool(NUMBERED.fullmatch(paragraph))
 
 
 def prose(paragraph):
