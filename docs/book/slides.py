@@ -2,8 +2,8 @@
 
 A deck is made of a chapter's executed notebook, by rule, and says nothing that the chapter does
 not: its title and what one learns; each picture, with the sentences under it; each numbered
-equation, with the sentences that lead to it; each **Predict.**, and on the next slide what answers
-it; the summary. A section's heading stands on all of its slides. Sphinx makes the pages, with
+equation, with the sentences that lead to it; code that names the equations of its lines; each
+**Predict.**, and on the next slide what answers it; the summary. A section's heading stands on all of its slides. Sphinx makes the pages, with
 reveal.js out of the package sphinx-revealjs; they open from disk and ask nothing of the network.
 """
 
@@ -92,6 +92,8 @@ def slides_of(items):
     for item in items:
         last = found[-1]
         if not isinstance(item, str):
+            if re.search(r"# \(\d+\)$", item.source, flags=re.M):
+                found.append([text(f"```python\n{item.source}\n```")])
             for cell in outputs(item):
                 if bare and not pictures([*found[-1], cell]):
                     found[-1].append(cell)
@@ -252,6 +254,9 @@ def main():
     parser.add_argument("names", nargs="*", help="such as 03_backward; none: all chapters")
     parser.add_argument("--strict", action="store_true", help="a warning is a failure")
     chosen = parser.parse_args()
+    unknown = set(chosen.names) - {path.stem for path in chapters()}
+    if unknown:
+        parser.error(f"no chapter {', '.join(sorted(unknown))}")
     status = build(chosen.folder, chosen.names, chosen.strict)
     if not status:
         print(f"Open {chosen.folder / 'index.html'} in a browser; it needs no network.")
