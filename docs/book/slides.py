@@ -3,8 +3,9 @@
 A deck is made of a chapter's executed notebook, by rule, and says nothing that the chapter does
 not: its title and what one learns; each picture, with the sentences under it; each numbered
 equation, with the sentences that lead to it; code that names the equations of its lines; each
-**Predict.**, and on the next slide what answers it; the summary. A section's heading stands on all of its slides. Sphinx makes the pages, with
-reveal.js out of the package sphinx-revealjs; they open from disk and ask nothing of the network.
+**Predict.**, and on the next slide what answers it; the summary. A section's heading stands on all
+of its slides. Sphinx makes the pages, with reveal.js out of the package sphinx-revealjs; they open
+from disk and ask nothing of the network.
 """
 
 import argparse
