@@ -32,7 +32,7 @@ def table(page, first, columns=None):
     columns : the headings to keep; all, if it is left out. Marks of footnotes are taken out.
     """
     lines = (ROOT / page).read_text("utf-8").splitlines()
-    start = next(i for i, line in enumerate(lines) if re.match(rf"\| {re.escape(first)}[ ,]", line))
+    start = next(i for i, line in enumerate(lines) if line.startswith(f"| {first} |"))
     rows = []
     for line in lines[start:]:
         if not line.startswith("|"):
