@@ -14,13 +14,20 @@ import sys
 import tempfile
 from pathlib import Path
 
-from conf import copy_mathjax, mathjax3_config, mathjax_path
+import offline
 from equations import equations, in_rows, table
 from notebooks import ROOT
-from sphinx.application import Sphinx
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 BROWSERS += ("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",)
+SETTINGS = {  # Sphinx's
+    "extensions": ["myst_parser", "sphinx.ext.mathjax"],
+    "html_theme": "basic",
+    "html_theme_options": {"nosidebar": "true"},
+    "html_static_path": [str(Path(__file__).with_name("sheet.css"))],
+    "html_css_files": ["sheet.css"],
+    "html_use_index": False,
+}
 FETCHED = re.compile(r"^@(.+)@$", flags=re.M)
 
 
@@ -43,32 +50,8 @@ def sheet():
 
 def build(target):
     """Write the page into the folder `target`, which is replaced. Return Sphinx's exit status."""
-    with tempfile.TemporaryDirectory() as place:
-        source, site = Path(place).resolve() / "sheet", Path(place, "site")
-        source.mkdir()
-        page = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", sheet())  # nothing to click on paper
-        (source / "index.md").write_text(page, encoding="utf-8")
-        settings = {
-            "project": "Batch normalization from scratch",
-            "extensions": ["myst_parser", "sphinx.ext.mathjax"],
-            "myst_enable_extensions": ["dollarmath"],
-            "mathjax_path": mathjax_path,
-            "mathjax3_config": mathjax3_config,
-            "html_theme": "basic",
-            "html_theme_options": {"nosidebar": "true"},
-            "html_static_path": [str(Path(__file__).with_name("sheet.css"))],
-            "html_css_files": ["sheet.css"],
-            "html_copy_source": False,
-            "html_use_index": False,
-        }
-        doctrees = Path(place, "doctrees")
-        app = Sphinx(source, None, site, doctrees, "html", settings, status=None)
-        app.connect("build-finished", copy_mathjax)
-        app.build()
-        if not app.statuscode:
-            shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(site, target)
-        return app.statuscode
+    page = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", sheet())  # nothing to click on paper
+    return offline.build({"index.md": page}, target, "html", SETTINGS)
 
 
 def print_to_pdf(page, pdf):

@@ -11,27 +11,22 @@ from disk and ask nothing of the network.
 import argparse
 import copy
 import re
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 import nbformat
-from conf import copy_mathjax, mark_questions, mathjax3_config, mathjax_path
+import offline
 from equations import NUMBERED, in_rows
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from notebooks import METADATA, ROOT, chapters
 from predictions import QUESTION, fold
-from sphinx.application import Sphinx
 
 WORDS = 60  # of a paragraph that stand on a slide; the chapter has the rest
 LINES = 20  # of an output
 LONG = 140  # characters of an equation that has one line
 NEXT = "```{revealjs-break}\n```"
-SETTINGS = {  # Sphinx's, in place of a conf.py
-    "project": "Batch normalization from scratch",
+SETTINGS = {  # Sphinx's
     "extensions": ["myst_nb", "sphinx.ext.mathjax", "sphinx_revealjs"],
-    "myst_enable_extensions": ["dollarmath"],
     "nb_execution_mode": "off",
     "nb_ipywidgets_js": {},
     "nb_mime_priority_overrides": [
@@ -39,9 +34,6 @@ SETTINGS = {  # Sphinx's, in place of a conf.py
         ("revealjs", "image/png", 2),
         ("revealjs", "text/plain", 3),
     ],
-    "mathjax_path": mathjax_path,
-    "mathjax3_config": mathjax3_config,
-    "html_copy_source": False,
     "revealjs_static_path": [str(Path(__file__).with_name("slides.css"))],
     "revealjs_style_theme": "slides.css",
     "revealjs_script_conf": {
@@ -223,30 +215,10 @@ def build(target, names=None, strict=False):
         for path in chapters()
         if not names or path.stem in names
     }
-    with tempfile.TemporaryDirectory() as place:
-        source, site = Path(place).resolve() / "slides", Path(place, "site")
-        source.mkdir()
-        (source / "index.md").write_text(index(decks), encoding="utf-8")
-        for name, notebook in decks.items():
-            nbformat.write(notebook, source / f"{name}.ipynb")
-        app = Sphinx(
-            source,
-            None,
-            site,
-            Path(place, "doctrees"),
-            "revealjs",
-            SETTINGS,
-            status=None,
-            warningiserror=strict,
-            keep_going=True,
-        )
-        app.connect("doctree-resolved", mark_questions)
-        app.connect("build-finished", copy_mathjax)
-        app.build()
-        if not app.statuscode:
-            shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(site, target)
-        return app.statuscode
+    sources = {f"{name}.ipynb": nbformat.writes(notebook) for name, notebook in decks.items()}
+    return offline.build(
+        {"index.md": index(decks), **sources}, target, "revealjs", SETTINGS, strict
+    )
 
 
 def main():
