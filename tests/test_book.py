@@ -23,6 +23,8 @@ PAGES = [
     "index",
     "search",
     "docs/symbols",
+    "docs/sheet",
+    "docs/glossary",
     "docs/conventions",
     "docs/checking",
     "docs/results",
