@@ -45,6 +45,13 @@ def test_everything_to_show_is_on_a_slide_in_the_order_of_the_chapter(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_no_slide_is_empty_or_announces_what_is_not_on_it(name):
+    for title, cells in slides.slides(chapter(name)):
+        assert cells, title
+        assert cells[-1].cell_type == "code" or not cells[-1].source.endswith(":"), title
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_no_slide_says_what_the_chapter_does_not(name):
     def letters(text):
         return re.sub(r"\]\([^)]*\)|\\(begin|end)\{gathered\}|\\qquad|\\quad|\\cr|\W", "", text)

@@ -108,15 +108,26 @@ def slides_of(items):
             last.append(text(beginning_of(item)))
             bare = False
         lead = "" if item.startswith(QUESTION) else item
-    return found[1:] or [in_short(items)] * bool(items)
+    return [kept for kept in map(without_promise, found[1:] or [in_short(items)]) if kept]
 
 
 def in_short(items):
     """One slide for a section without any: how its text begins, and a first, short output."""
     said = next((item for item in items if isinstance(item, str)), "")
+    if not items:
+        return []
     shown = [cell for item in items if not isinstance(item, str) for cell in outputs(item, True)]
     short = [c for c in shown if c.outputs[0].get("text", "").count("\n") < LINES]
     return [text(beginning_of(said)), *(short[:1] if prose(said) else [])]
+
+
+def without_promise(cells):
+    """The slide without a last sentence that ends in a colon: what it announces is not on it."""
+    said = cells[-1].source if cells and cells[-1].cell_type == "markdown" else ""
+    if not said.endswith(":"):
+        return cells
+    *kept, _ = sentences(said) or [said]
+    return [*cells[:-1], *([text(" ".join(kept))] if kept else [])]
 
 
 def text(source):
