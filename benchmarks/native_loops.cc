@@ -55,9 +55,8 @@ int main() {
     back.insert(back.end(), in.begin(), in.end());
     back.insert(back.end(), out.begin(), out.end());
     Tensors gradients{dX.tensor(), dgamma.tensor(), dbeta.tensor(), d3.tensor(), d4.tensor()};
-    const Attributes trains{{"options", "mode=train axis=1 eps=1e-05 momentum=0.9 activation=none"}};
-    const Attributes predicts{{"options", "mode=predict axis=1 eps=1e-05 activation=none"}};
-    const Options train(trains), predict(predicts);
+    const Options train("mode=train axis=1 eps=1e-05 momentum=0.9 activation=none");
+    const Options predict("mode=predict axis=1 eps=1e-05 activation=none");
     double fastest[4] = {1e9, 1e9, 1e9, 1e9};
     for (long i = 0, rounds = std::max(30L, std::min(2000L, 200000000 / n)); i < rounds; ++i) {
       const auto timed = [&](int which, auto step) {

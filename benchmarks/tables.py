@@ -11,6 +11,8 @@ import re
 import sys
 from pathlib import Path
 
+from gluon_bn.bench.layers import fastest
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -57,6 +59,33 @@ def layer():
         f"{what}, {n} thread{'s' * (n != '1')}"
         for what in ("training step", "prediction")
         for n in threads
+    ]
+    return table(head, rows) + source(bench)
+
+
+def shapes():
+    """One layer by shape: the fastest setting of each, in units of Gluon's and of copies."""
+    bench = read_bench()
+    rows = []
+    shapes = [row["shape"] for row in next(iter(bench["layer"].values()))["rows"]]
+    for shape in dict.fromkeys(map(tuple, shapes)):
+        row = [str(shape)]
+        for mode, bound in (("train", "2.5 copies"), ("predict", "1 copy")):
+            for part in bench["layer"].values():
+                ms = next(
+                    fastest(row["ms"])
+                    for row in part["rows"]
+                    if tuple(row["shape"]) == shape and row["mode"] == mode
+                )
+                row.append(
+                    f"{ms['native'] / ms['gluon']:.2f} / {ms['pytorch'] / ms['gluon']:.2f} / "
+                    f"{ms['native'] / ms[bound]:.1f}"
+                )
+        rows.append(row)
+    head = ["shape"] + [
+        f"{what}, {n} thread{'s' * (n != '1')}"
+        for what in ("training step", "prediction")
+        for n in bench["layer"]
     ]
     return table(head, rows) + source(bench)
 
@@ -275,6 +304,7 @@ TABLES = {
     for f in (
         demo,
         layer,
+        shapes,
         network,
         accuracy,
         first_call,

@@ -201,19 +201,21 @@ def check_batch(X, axis, num_dims=None, channels=None, per_example=False):
     The channels may be on axis 0, as Gluon has it, unless something is done `per_example`.
     Returns the channel axis counted from the front.
     """
-    if X.ndim < 2:
+    shape = X.shape  # MXNet is asked anew each time
+    rank = len(shape)
+    if rank < 2:
         raise ValueError(
             "X must have a batch axis and a channel axis, so rank 2 or more; got "
-            f"rank {X.ndim}, shape {X.shape}" + ("; try X.reshape((-1, 1))" if X.ndim == 1 else "")
+            f"rank {rank}, shape {shape}" + ("; try X.reshape((-1, 1))" if rank == 1 else "")
         )
-    check_rank(X.shape, num_dims)
+    check_rank(shape, num_dims)
     check_array("X", X)
-    axis = check_axis(axis, X.ndim)
-    _not_the_batch(axis, per_example, f"; got axis=0 for shape {X.shape}")
-    if channels and X.shape[axis] != channels:
+    axis = check_axis(axis, rank)
+    _not_the_batch(axis, per_example, f"; got axis=0 for shape {shape}")
+    if channels and shape[axis] != channels:
         raise ValueError(
-            f"this layer has {channels} channels, but X has {X.shape[axis]} on axis "
-            f"{axis}: its shape is {X.shape}"
+            f"this layer has {channels} channels, but X has {shape[axis]} on axis "
+            f"{axis}: its shape is {shape}"
         )
     return axis
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from contextlib import nullcontext
 from inspect import signature
+from math import prod
 
 import numpy as np
 from mxnet import autograd, nd
@@ -156,7 +157,9 @@ class BatchNorm(ArrayBlock):
 
     def check(self, X, sample_weight=None):
         axis = check_batch(X, self.axis, self.num_dims, self.channels, self._per_example)
-        if sample_weight is not None and self.synchronized:
+        if sample_weight is None:
+            return
+        if self.synchronized:
             raise ValueError("sample_weight does not go with synchronized=True: leave one of them")
         check_weights(sample_weight, X, tuple(a for a in range(X.ndim) if a != axis), axis)
 
@@ -226,9 +229,10 @@ class BatchNorm(ArrayBlock):
         return Y if "activation" in kernel.OPTIONS else activate(Y, self.activation)
 
     def _warn_if_single(self, X, axis):
-        if not self._warned and X.size == X.shape[axis] and self._channel is None:
+        shape = X.shape
+        if not self._warned and prod(shape) == shape[axis] and self._channel is None:
             self._warned = True
-            said = f"{self.name} was given one value per channel in training, X of shape {X.shape}"
+            said = f"{self.name} was given one value per channel in training, X of shape {shape}"
             warnings.warn(f"{said}: {ONE_VALUE}", stacklevel=9)  # who calls it
 
     def cast(self, dtype):

@@ -32,6 +32,7 @@ FLAGS = (
     "--remote-debugging-port=0",
     "--hide-scrollbars",
 )
+KEYS = {"End": 35, "Home": 36, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
 
 
 def find():
@@ -73,9 +74,9 @@ class Page:
             self.errors.append(f"failed request: {parameters['errorText']}")
         elif method == "Runtime.exceptionThrown":
             self.errors.append(json.dumps(parameters["exceptionDetails"])[:500])
-        elif method == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "assert"):
+        elif method == "Runtime.consoleAPICalled" and parameters["type"] != "log":
             self.errors.append(json.dumps(parameters["args"])[:500])
-        elif method == "Log.entryAdded" and parameters["entry"]["level"] == "error":
+        elif method == "Log.entryAdded":
             self.errors.append(parameters["entry"]["text"])
         return message
 
@@ -110,6 +111,12 @@ class Page:
         if "exceptionDetails" in answer:
             raise RuntimeError(f"{expression}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
+
+    def press(self, key, times=1):
+        """Press one of KEYS, or type a character, on what has the focus."""
+        code = {"windowsVirtualKeyCode": KEYS[key]} if key in KEYS else {"text": key}
+        for kind in ("keyDown", "keyUp") * times:
+            self.send("Input.dispatchKeyEvent", type=kind, key=key, **code)
 
     def wait(self, expression, seconds=60):
         """Whether `expression` becomes true in the page within that time."""

@@ -1,4 +1,4 @@
-"""One thread for the whole test process, set before MXNet is loaded.
+"""One thread for all tests, set before MXNet is loaded; the web site, a browser, kernels.
 
 A process must not raise its number of threads once it has computed: oneDNN keeps what it prepared
 for fewer, and writes past its end (see `gluon_bn.runtime.configure`). And a busy machine runs one
@@ -6,11 +6,13 @@ thread several times faster than two that wait for each other. What needs more h
 own.
 """
 
+import fcntl
 import functools
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +52,33 @@ def pytest_xdist_auto_num_workers(config):
     """For `pytest -n auto`: one process more than there are cores, because many tests wait, for a
     program that they stop or for one that stops by itself."""
     return runtime.cores() + 1
+
+
+WEBSITE = Path(__file__).parent.parent / "docs" / "book" / "website.py"
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The site, built with warnings as errors and in a process of its own, as `make book` does;
+    once for all processes that test it."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    target, built = folder / "site", folder / "site is built"
+    with open(folder / "site.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not built.exists():
+            command = [sys.executable, WEBSITE, target, "--strict"]
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            assert not done.stderr, done.stderr
+            built.touch()
+    return target
+
+
+@pytest.fixture(scope="session")
+def page():
+    """A tab of a headless Chromium, without a network."""
+    import browser
+
+    with browser.chromium() as page:
+        yield page

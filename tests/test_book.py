@@ -1,12 +1,9 @@
 """The web site: built once, read as files, and opened in a browser without a network."""
 
 import copy
-import fcntl
 import functools
 import gc
-import os
 import re
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -27,6 +24,8 @@ PAGES = [
     "index",
     "search",
     "docs/symbols",
+    "docs/sheet",
+    "docs/glossary",
     "docs/conventions",
     "docs/checking",
     "docs/results",
@@ -36,24 +35,6 @@ PAGES = [
     *(f"chapters/{name}" for name in CHAPTERS),
     *(f"chapters/solutions/{name}" for name in SOLUTIONS),
 ]
-
-
-@pytest.fixture(scope="session")
-def site(tmp_path_factory):
-    """The site, built with warnings as errors and in a process of its own, as `make book` does;
-    once for all processes that test it."""
-    folder = tmp_path_factory.getbasetemp()
-    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
-    target, built = folder / "site", folder / "site is built"
-    with open(folder / "site.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not built.exists():
-            command = [sys.executable, ROOT / "docs" / "book" / "website.py", target, "--strict"]
-            done = subprocess.run(command, capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr
-            assert not done.stderr, done.stderr
-            built.touch()
-    return target
 
 
 @pytest.fixture(scope="session")
@@ -225,12 +206,6 @@ def test_a_chapter_that_does_not_exist_yet_is_planned(tmp_path):
 # In a browser -------------------------------------------------------------------------------------
 
 in_a_browser = pytest.mark.skipif(not browser.find(), reason="there is no Chromium here")
-
-
-@pytest.fixture(scope="module")
-def page():
-    with browser.chromium() as page:
-        yield page
 
 
 @in_a_browser

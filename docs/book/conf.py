@@ -11,6 +11,7 @@ import nbformat
 from docutils import nodes
 
 sys.path.insert(0, str(Path(__file__).parent))
+from interactive import place_figures  # noqa: E402
 from predictions import ask_for_guesses, fold  # noqa: E402
 
 project = "Batch normalization from scratch"
@@ -64,9 +65,9 @@ html_theme_options = {
 html_context = {"default_mode": "auto"}  # without it the first page complains in the console
 html_use_index = False
 html_domain_indices = False
-html_static_path = ["book.css", "book.js"]
-html_css_files = ["book.css"]
-html_js_files = ["book.js"]
+html_static_path = ["book.css", "book.js", "interactive.css", "interactive.js"]
+html_css_files = ["book.css", "interactive.css"]
+html_js_files = ["book.js", "interactive.js"]
 html_show_search_summary = False  # it fetches pages, which a browser refuses for file://
 html_search_language = "en"
 
@@ -117,15 +118,17 @@ def mark_questions(app, doctree, docname):
             paragraph["classes"].append("predict")
 
 
-def fold_answers(app, docname, content):
-    """What answers a question of a chapter opens when it is asked for."""
+def prepare_chapter(app, docname, content):
+    """What answers a question of a chapter opens when it is asked for; figures to change."""
     if docname.startswith("chapters/") and "/solutions/" not in docname:
+        name = Path(docname).name
         notebook = fold(nbformat.reads(content[0], as_version=4))
-        content[0] = nbformat.writes(ask_for_guesses(notebook, Path(docname).name))
+        notebook = place_figures(ask_for_guesses(notebook, name), name)
+        content[0] = nbformat.writes(notebook)
 
 
 def setup(app):
-    app.connect("source-read", fold_answers)
+    app.connect("source-read", prepare_chapter)
     app.connect("doctree-resolved", mark_questions)
     app.connect("build-finished", copy_mathjax)
     app.connect("build-finished", notebooks_as_scripts)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Optional
 
 import typer
+from tqdm import tqdm
 
 from gluon_bn.cli.reporting import reports_errors, say
 
@@ -36,6 +37,13 @@ def bench(
                 param_hint="--only",
             )
     counts = tuple(threads or (n for n in (1, 2) if n <= runtime.cores()))
-    result = contests.run(parts, counts, quick, say=lambda line: say(line))
+    with tqdm(total=contests.steps(parts, counts), unit="step", disable=None, leave=False) as bar:
+
+        def told(line):
+            with bar.external_write_mode():
+                say(line)
+            bar.update()
+
+        result = contests.run(parts, counts, quick, say=told)
     for path in contests.write(result, output):
         say(f"written: {path}")

@@ -356,8 +356,8 @@ struct Options {
   char mode[16] = "";
   int axis = 1, unbiased = 0, skip_nonfinite = 0, rank = 0, act = NONE;  // rank of X, 0: any
   double eps = 0, momentum = 0;
-  explicit Options(const Attributes& a) {
-    const char* s = a.at("options").c_str();
+  Options() = default;
+  explicit Options(const char* s) {
     if (!std::strchr(s, '=')) {
       std::sscanf(s, "%15s %d %lf %lf %d %d %d %d", mode, &axis, &eps, &momentum, &unbiased,
                   &skip_nonfinite, &rank, &act);
@@ -388,6 +388,15 @@ struct Options {
                                                 : in[5].data<float>()[last]);
   }
 };
+
+// MXNet asks about a layer several times in a row: those of the last one asked for are kept.
+Options options(const Attributes& a) {
+  static thread_local std::string last;
+  static thread_local Options kept;
+  const std::string& given = a.at("options");
+  if (given != last) kept = Options((last = given).c_str());
+  return kept;
+}
 
 // What a layer in a graph calls, once a process, when it trains on one value per channel: nobody in
 // Python sees the shapes there. native.py puts it here, and warns.
@@ -565,7 +574,7 @@ void in_type(Tensors* in, Tensors* out, const std::vector<int>& moved, F run) {
 
 // ---- what MXNet asks about the operator ---------------------------------------------------------
 MXReturnValue parse(const Attributes& a, int* inputs, int* outputs) {
-  *inputs = a.count("options") && Options(a).is("graph") ? 6 : 5;
+  *inputs = a.count("options") && options(a).is("graph") ? 6 : 5;
   *outputs = 2;
   return MX_SUCCESS;
 }
@@ -584,7 +593,7 @@ MXReturnValue types(const Attributes&, std::vector<int>* in, std::vector<int>* o
 }
 MXReturnValue shapes(const Attributes& a, std::vector<Shape>* in, std::vector<Shape>* out) {
   const Shape& x = in->at(0);  // the shapes of all others follow from X's
-  const Options o(a);
+  const Options o = options(a);
   if (o.rank && static_cast<int>(x.size()) != o.rank) {
     MX_ERROR_MSG << "gluon_bn: this layer was built for X of rank num_dims=" << o.rank
                  << ", got rank " << x.size();
@@ -615,11 +624,11 @@ MXReturnValue shapes(const Attributes& a, std::vector<Shape>* in, std::vector<Sh
   return MX_SUCCESS;
 }
 MXReturnValue mutates(const Attributes& a, std::vector<int>* indices) {
-  if (!Options(a).is("predict")) *indices = {3, 4};
+  if (!options(a).is("predict")) *indices = {3, 4};
   return MX_SUCCESS;
 }
 MXReturnValue run_forward(const Attributes& a, Tensors* in, Tensors* out, const OpResource& r) {
-  const Options o(a);
+  const Options o = options(a);
   std::vector<int> moved;
   mutates(a, &moved);
   if (out->at(0).dtype == kFloat64)
@@ -629,7 +638,7 @@ MXReturnValue run_forward(const Attributes& a, Tensors* in, Tensors* out, const 
   return MX_SUCCESS;
 }
 MXReturnValue run_backward(const Attributes& a, Tensors* in, Tensors* out, const OpResource& r) {
-  const Options o(a);
+  const Options o = options(a);
   const size_t n = out->size();
   if (out->at(0).dtype == kFloat64)
     in_type<double>(in, out, {}, [&](auto* i, auto* d) { backward<double>(o, i, d, n, r); });

@@ -322,4 +322,4 @@ def _leaf(array):
     MXNet adds to a gradient only where a variable was marked. `reshape` shares the memory, so the
     forward pass costs nothing, and its own backward operator does the adding.
     """
-    return array if array.grad is None else array.reshape(array.shape)
+    return array if array.grad is None else array.reshape((-2,))
