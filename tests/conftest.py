@@ -40,12 +40,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 @pytest.fixture(scope="session")
-def nursery():
+def fork_server():
     """Where the kernels of Jupyter come from that need not be started from nothing."""
     import jupyter_kernels
 
-    with jupyter_kernels.Nursery() as nursery:
-        yield nursery
+    with jupyter_kernels.ForkServer() as fork_server:
+        yield fork_server
 
 
 def pytest_xdist_auto_num_workers(config):

@@ -1,7 +1,7 @@
 """Kernels that have imported already what each of them imports first.
 
 A kernel of Jupyter needs a second for IPython, Matplotlib and what MXNet asks for. The tests
-execute all chapters and solutions, so each of their processes starts one (`nursery` in conftest.py)
+execute all chapters and solutions, so each of their processes starts one (`fork_server` in conftest.py)
 that imports this, and it forks a kernel for each notebook. MXNet itself is not imported there: it
 must not be forked. What a notebook finds is what `python -m ipykernel_launcher` would give it.
 """
@@ -25,7 +25,7 @@ FIRST = (
 )
 
 
-class Nursery:
+class ForkServer:
     """The process that forks kernels, seen from the tests: `launch` for Jupyter's own launcher."""
 
     def __init__(self):
@@ -58,12 +58,12 @@ class Kernel:
 
     stdin = stdout = stderr = returncode = None
 
-    def __init__(self, nursery, pid):
-        self.nursery, self.pid = nursery, pid
+    def __init__(self, fork_server, pid):
+        self.fork_server, self.pid = fork_server, pid
 
     def poll(self):
         if self.returncode is None:
-            self.returncode = self.nursery.ask(ended=self.pid)
+            self.returncode = self.fork_server.ask(ended=self.pid)
         return self.returncode
 
     def wait(self):

@@ -178,10 +178,10 @@ def settings():
 
 @pytest.fixture
 def run(request, monkeypatch):
-    """To execute a notebook as it is for the tests; on Linux in a kernel of the nursery."""
+    """To execute a notebook as it is for the tests; on Linux in a kernel of the fork_server."""
     if sys.platform == "linux":
-        nursery = request.getfixturevalue("nursery")
-        monkeypatch.setattr(local_provisioner, "launch_kernel", nursery.launch)
+        fork_server = request.getfixturevalue("fork_server")
+        monkeypatch.setattr(local_provisioner, "launch_kernel", fork_server.launch)
     return lambda text: notebooks.execute(text, settings())  # raises where a cell does
 
 
