@@ -2,8 +2,9 @@
 
 A kernel of Jupyter needs a second for IPython, Matplotlib and what MXNet asks for. The tests
 execute all chapters and solutions, so each of their processes starts one (`fork_server` in
-conftest.py) that imports this, and it forks a kernel for each notebook. MXNet itself is not imported there: it
-must not be forked. What a notebook finds is what `python -m ipykernel_launcher` would give it.
+conftest.py) that imports this, and it forks a kernel for each notebook. MXNet itself is not
+imported there: it must not be forked. What a notebook finds is what `python -m ipykernel_launcher`
+would give it.
 """
 
 import json
