@@ -18,11 +18,9 @@ from gluon_bn.check.calling import (
     explain,
     guarded,
     make,
-    mentions,
     modes,
     to_numpy,
 )
-from gluon_bn.check.report import Example
 
 # What an argument is for a function, or an array for a layer, that does not have it.
 PLAIN = {"gamma": 1.0, "beta": 0.0, "moving_mean": 0.0, "moving_var": 1.0, "axis": None}
@@ -78,6 +76,10 @@ class Exercise:
     optional: tuple = ()
     extra: tuple = ()
 
+    @property
+    def has_modes(self):
+        return "momentum" in self.names
+
     def case(self, values, fixed, training, recording, number=0):
         values = self.given(values, 0 if ("axis", None) in fixed else number)
         given = {name: values[name] for name in (*self.names, *self.extra)}
@@ -87,7 +89,8 @@ class Exercise:
         return probes.Case(given, training, recording)
 
 
-# Recording and training are two things, so where there are modes they do not go together.
+# Training, recording, number of the values. Recording and training are two things, so where there
+# are modes they do not go together.
 PLAIN_CALLS = ((False, True, 0), (False, True, 1), (False, True, 2))
 CALLS_IN_TWO_MODES = (
     *((True, True, 0), (True, True, 1), (True, False, 2)),
@@ -98,7 +101,7 @@ CALLS_IN_TWO_MODES = (
 @cache
 def cases(exercise, fixed=(), channels=0, classes=0):
     """{rank: Cases}, the ordinary one first; with other values `fixed`, pairs (name, value)."""
-    found, calls = {}, CALLS_IN_TWO_MODES if "momentum" in exercise.names else PLAIN_CALLS
+    found, calls = {}, CALLS_IN_TWO_MODES if exercise.has_modes else PLAIN_CALLS
     for rank, shape in exercise.shapes.items():
         shape = (5, channels, 4, min(channels, 9))[:rank] if channels else shape
         values = probes.battery(shape, exercise.axis, classes)
@@ -118,13 +121,12 @@ def small_cases(exercise, rank, training, recording, fixed=(), channels=0, class
 
 @dataclass
 class Outcome:
-    """What one call did. `values` holds the outputs and, as 'dX', the gradients by their names."""
+    """What one call did. `values` holds the outputs and, as 'dX', the gradients by their names;
+    `arrays` the outputs as they came; `failure` what failed on the way back."""
 
     values: dict
-    dtypes: dict
-    arrays: tuple = ()
-    order: str = "right"  # 'Y alone', 'another'
-    failure: Optional[Failure] = None  # on the way back
+    arrays: list
+    failure: Optional[Failure] = None
     seen: set = field(default_factory=set)  # arguments that it changed in place, and other traces
 
 
@@ -134,73 +136,72 @@ class Student:
     is_layer, one_rank = False, False
 
     def __init__(self, function, exercise, fixed=()):
-        self.exercise, self.made = exercise, function
+        self.exercise, self.kind, self.column, self.memory = exercise, "nd", True, {}
         self.function = Function(function, exercise.names, exercise.optional, exercise.extra)
         gone = [n for n in exercise.optional if not self.function.takes(n)]
         self.fixed = {**{n: PLAIN[n] for n in gone}, **dict(fixed)}
         labels = "labels" in exercise.names
-        self.sizes = {"classes": probes.CLASSES} if labels else {}
-        self.small_sizes = {"classes": 3} if labels else {}
-        self.kind, self.column, self.memory = "nd", True, {}
+        self.sizes, self.small_sizes = (0, labels * probes.CLASSES), (0, labels * 3)
 
     @property
     def cases(self):
-        return cases(self.exercise, tuple(self.fixed.items()), **self.sizes)
+        return cases(self.exercise, tuple(self.fixed.items()), *self.sizes)
 
     def small(self, rank, like):
         how = rank, like.training, like.recording, tuple(self.fixed.items())
-        return small_cases(self.exercise, *how, **self.small_sizes)
+        return small_cases(self.exercise, *how, *self.small_sizes)
 
     def ways(self):
         """Array kinds, and whether vectors are laid against X; the likely ones first."""
         kinds = ["np", "nd"] if mx.util.is_np_array() else ["nd", "np"]
-        self.writes_np = mx.util.is_np_array() or mentions(self.made, mx.np, mx.npx)
-        kinds.insert(1 if mentions(self.made, np) and not self.writes_np else 2, "numpy")
-        return [(k, c) for k in kinds for c in (True, False)[: 1 + bool(self.exercise.laid)]]
+        kinds.insert(1 if self.function.speaks_of(np) else 2, "numpy")
+        columns = (True, False) if self.exercise.laid else (True,)
+        return [(kind, column) for kind in kinds for column in columns]
 
     def settle(self):
         """Take the first way in which everything is right; else that in which most runs. What
         fails all the same is in `failures`, what failed at first in `first_failures`."""
-        tried, table, outputs = [], table_of(self.exercise), self.exercise.outputs
-        asked = [(rank, i, c) for rank, cases in self.cases.items() for i, c in enumerate(cases)]
+        table, found = table_of(self.exercise), []
         for way in self.ways():
             (self.kind, self.column), failures, right = way, {}, True
-            for rank, number, case in asked:
+            for case in sum(self.cases.values(), []):
                 outcome = self.tried(case) or self.tried(case.silent)
                 if outcome is None:
-                    failures[rank, number] = self.memory[(*way, case.silent, "float32")]
-                else:
-                    right = right and agree(outcome.values, table.values(case), outputs)
-                if tried and not min(tried)[0] and (failures or not right):
+                    failures[case] = self.remembered(case.silent)
+                right = right and outcome is not None
+                right = right and agree(outcome.values, table.values(case), self.exercise.outputs)
+                if not right and found and not min(found)[0]:
                     break  # one way runs; another has to be right
-            tried.append((len(failures), len(tried), failures, way))
-            if right and not failures:
+            found.append((len(failures), not right, len(found), failures, way))
+            if right:
                 break
-        else:
-            _, _, failures, (self.kind, self.column) = min(tried)
-        self.failures, self.first_failures = failures, tried[0][2]
-        return len(failures) < len(asked)
+        *_, self.failures, (self.kind, self.column) = min(found)
+        self.first_failures = found[0][3]
 
-    def run(self, case, dtype="float32"):
-        """The `Outcome` of one call; while autograd records, with the way back. The same question
-        is asked only once. Raises `Failure`, with a sentence, if nothing comes of it."""
+    def remembered(self, case, dtype="float32"):
+        """The `Outcome` or `Failure` of one call; the same question is asked only once."""
         key = self.kind, self.column, case, dtype
         if key not in self.memory:
             try:
                 self.memory[key] = self._run(case, dtype)
             except Failure as problem:
                 self.memory[key] = problem
-        if isinstance(self.memory[key], Failure):
-            raise self.memory[key]
         return self.memory[key]
+
+    def run(self, case, dtype="float32"):
+        """The `Outcome` of one call; while autograd records, with the way back. Raises `Failure`,
+        with a sentence, if nothing comes of it."""
+        outcome = self.remembered(case, dtype)
+        if isinstance(outcome, Failure):
+            raise outcome
+        return outcome
 
     def tried(self, case):
         """The outcome of a call that may fail: None if it does."""
-        try:
-            return self.run(case)
-        except Failure:
-            return None
+        outcome = self.remembered(case)
+        return None if isinstance(outcome, Failure) else outcome
 
+    @property
     def seen(self):
         """What any call left behind: names of arrays that it changed in place, and more."""
         outcomes = [o for key, o in self.memory.items() if key[:2] == (self.kind, self.column)]
@@ -217,13 +218,12 @@ class Student:
                 arrays[name].attach_grad()
             flags = modes()
             returned = self.function({"training": case.training, **given})
-            left = modes() != flags
+            left = {"modes"} if modes() != flags else set()
             autograd.set_recording(False)
             outcome = self._read(returned, case)
             if wrt:
                 self._back(outcome, arrays, wrt)
-            outcome.seen |= {"modes"} if left else set()
-            outcome.seen |= {n for n in arrays if differs(before[n], to_numpy(arrays[n], n))}
+            outcome.seen |= left | {n for n in arrays if differs(before[n], arrays[n])}
             return outcome
 
     def array(self, name, value, case, dtype="float32"):
@@ -235,41 +235,36 @@ class Student:
 
     def _read(self, returned, case):
         """The outputs by their names, out of whatever was returned."""
-        names, several = self.exercise.outputs, isinstance(returned, (tuple, list))
-        parts, order = list(returned) if several else [returned], "right"
+        names, seen = self.exercise.outputs, set()
+        several = isinstance(returned, (tuple, list))
+        parts = list(returned) if several else [returned]
         if returned is None or not parts:
-            said = "returns nothing (None). Does every path end in a return?"
-            said = "returns an empty tuple" if several else said
-            raise Failure(f"it {said}", "nothing returned")
-        seen = {"several"} if len(parts) > len(names) else set()
-        if len(names) == 1:
-            parts = parts[:1]
-        elif len(parts) < len(names) and names[0] == "Y":
-            order = "Y alone"
-        elif len(parts) != len(names) and names[0] != "Y":
-            said = f"it returns {len(parts)} value{'s' * (len(parts) != 1)}; {len(names)} are"
-            raise Failure(f"{said} expected", "wrong number of return values")
-        seen |= {"NumPy"} if any(isinstance(part, np.ndarray) for part in parts) else set()
-        what = ["what your function returns"] if len(parts) == 1 else []
-        what = what or [f"return value number {i + 1}" for i in range(len(parts))]
-        values = [to_numpy(*pair) for pair in zip(parts, what)]
+            said = "it returns nothing. Does every path end in a return?"
+            raise Failure(said, "nothing returned")
+        if names[0] != "Y" and len(parts) != len(names):
+            said = f"it returns {'one value' if len(parts) == 1 else f'{len(parts)} values'}"
+            raise Failure(f"{said}; {len(names)} are expected", "wrong number of return values")
+        if len(parts) != len(names):
+            seen.add("several" if len(parts) > len(names) else "Y alone")
+            parts = parts[: 1 if len(names) == 1 else len(parts)]
+        if any(isinstance(part, np.ndarray) for part in parts):
+            seen.add("NumPy")
+        what = "return value number {}" if several else "what your function returns"
+        values = [to_numpy(part, what.format(i)) for i, part in enumerate(parts, 1)]
         if names[0] in ("Y", "dX"):  # as large as X, wherever it stands
             large = [i for i, value in enumerate(values) if value.size == case["X"].size]
-            if large and 0 not in large:
-                order = "another" if order == "right" else order
+            if large and values[0].size < case["X"].size:
+                seen.add("order")
                 for some in (values, parts):
                     some.insert(0, some.pop(large[0]))
-        count = 1 if order == "Y alone" else len(names)
-        parts, named = parts[:count], list(zip(names[:count], values))
-        dtypes = {n: dtype_of(p) for n, p in zip(names, parts)}
-        return Outcome(dict(named), dtypes, parts, order, seen=seen)
+        count = 1 if "Y alone" in seen else len(names)
+        return Outcome(dict(zip(names[:count], values)), parts[:count], seen=seen)
 
     def _back(self, outcome, arrays, wrt):
         """The gradients of sum(upstream * outputs); outputs are read again after it, for an
         operator of MXNet's moves the statistics only now."""
-        heads = outcome.arrays[: self.exercise.heads]
         try:
-            send_back(heads, self.kind)
+            send_back(outcome.arrays[: self.exercise.heads], self.kind)
             for name in wrt:
                 outcome.values[f"d{name}"] = to_numpy(arrays[name].grad, name)
         except Failure as problem:
@@ -278,8 +273,8 @@ class Student:
             outcome.values[name] = to_numpy(array, name)
 
 
-def differs(before, after):
-    return not np.array_equal(before, after, equal_nan=True)
+def differs(before, array):
+    return not np.array_equal(before, to_numpy(array, ""), equal_nan=True)
 
 
 def send_back(heads, kind="nd"):
@@ -387,34 +382,37 @@ class Table:
         )
 
     def search(self, evidence, keys, base=(), pairs=True):
-        """The mistakes, one or two, that with those of `base` give what came: a tuple of tuples."""
-
-        def changed(mistakes, keys):
-            """How many outputs, in how many cases, a mistake makes something else of."""
-            both = [[self.values(c, some, keys) for some in (mistakes, base)] for c, _ in evidence]
-            return sum(not agree(a, b, [key]) for a, b in both if a for key in keys)
-
-        def least(found):
-            """Those that change the least, before those that would show elsewhere, too; a number
-            that happens to fit explains less than what it stands for."""
-            named = [any("hard-coded" in m.name for m in one) for one in found]
-            reach = [changed(m, self.exercise.outputs) + 1000 * n for m, n in zip(found, named)]
-            return tuple(one for one, n in zip(found, reach) if n == min(reach))
-
+        """The mistakes, one or two, that with those of `base` give what came: a tuple of tuples.
+        Of several, those that change the least beside it."""
         more = [(*base, m) for m in self.exercise.mistakes if m not in base]
         found = [one for one in more if self.explains(one, evidence, keys)]
-        if found or not pairs:
-            return least(found)
-        likely = {}  # line -> mistakes of different names
-        heads = [key for key in keys if key[0] != "d"]
+        if not found and pairs:
+            two = combinations(self.likely(more, evidence, keys, base), 2)
+            found = [m for m in ((*base, *t) for t in two) if self.explains(m, evidence, keys)]
+
+        def reach(mistakes):  # a number that fits explains less than what it stands for
+            number = any("hard-coded" in m.name for m in mistakes)
+            return number, self.changed(mistakes, base, evidence, self.exercise.outputs)
+
+        reached = [reach(one) for one in found]
+        return tuple(one for one, n in zip(found, reached) if n == min(reached))
+
+    def likely(self, more, evidence, keys, base):
+        """Mistakes to be tried in pairs: a few of each line, with different names, that show."""
+        lines, heads = {}, [key for key in keys if key[0] != "d"]
         if 0 < len(heads) < len(keys):  # gradients are wrong of what is right
             more = [one for one in more if self.explains(one, evidence, heads)]
         for *_, m in more:
-            some = likely.setdefault(m.right, {})
-            if len(some) < FEW and m.name not in some and changed((*base, m), keys):
-                some[m.name] = m
-        two = combinations([m for some in likely.values() for m in some.values()], 2)
-        return least([m for m in ((*base, *t) for t in two) if self.explains(m, evidence, keys)])
+            some = lines.setdefault(m.right, {})
+            if len(some) < FEW and m.name not in some:
+                if self.changed((*base, m), base, evidence, keys):
+                    some[m.name] = m
+        return [m for some in lines.values() for m in some.values()]
+
+    def changed(self, mistakes, base, evidence, keys):
+        """How many outputs, in how many cases, the mistakes make something else of."""
+        both = [[self.values(c, some, keys) for some in (mistakes, base)] for c, _ in evidence]
+        return sum(not agree(a, b, [key]) for a, b in both if a for key in keys)
 
     def tell(self, mistakes, case):
         """The sentences, with the number of values filled in."""
@@ -423,21 +421,3 @@ class Table:
             x.sentence.replace("{m}", f"{m:.0f}").replace("{m1}", f"{m - 1:.0f}") for x in mistakes
         ]
         return " And: ".join(dict.fromkeys(said))
-
-
-def example(student, key, cases, only):
-    """An `Example` of the first case in which `key` is not what it should be."""
-    for case in cases:
-        outcome = student.tried(case)
-        got = outcome and outcome.values.get(key)
-        want = table_of(student.exercise).values(case, (), (key,))[key]
-        if got is not None and not agree({key: got}, {key: want}, [key]):
-            given = (
-                {"dY": probes.upstream(case.shape), **case.given} if key[0] == "d" else case.given
-            )
-            given = {k: v for k, v in given.items() if v is not None and (k in only or k == "dY")}
-            want = np.ravel(want) if key not in ("Y", "dX") else want
-            return Example(
-                given, want, got.reshape(want.shape) if got.size == want.size else got, key
-            )
-    return None

@@ -106,16 +106,15 @@ def of_layers(session):
     report.lines = []  # said again further down
     if not session.runs():
         return False
-    ranks = [r for r in session.ranks if not any(rank == r for rank, _ in layer.failures)]
+    ranks = [r for r, cases in session.cases.items() if not set(cases) & set(layer.failures)]
     life = Life(session, session.cases[(ranks or session.ranks)[0]][0])
     session.say_kind()
     if "gamma and beta are one" in life.run("a new layer"):
         report.note("nothing else was looked at until they are two")
         return False
-    if "several" in layer.seen():
+    if "several" in layer.seen:
         report.complain("more than Y returned")
-    settle_eps(session)
-    weight_of_the_past(session)
+    find_numbers(session)
     outputs_and_statistics(session, plain_average(life))
     if not set(STATISTICS) <= set(life.found):
         life.run("running statistics")
@@ -128,39 +127,42 @@ def of_layers(session):
     return True
 
 
-def settle_eps(session):
-    """The epsilon of a layer that does not say it: the one that explains its output, if any."""
-    layer = session.student
-    for some in [cases[i : i + 2] for cases in session.cases.values() for i in (1, 4)]:
-        evidence = session.evidence(some, ("Y",))
-        for eps in (1e-5, 1e-3, 1e-12, 2e-5, 1e-6, 1e-8, 1e-4, 1e-2):
-            if "eps" in layer.said or isinstance(evidence, Failure):
-                return
-            if session.table.explains((), [(c.but(eps=eps), got) for c, got in evidence]):
-                layer.fixed["eps"] = eps
-                layer.said.add("eps")
+EPSILONS = (1e-5, 1e-3, 1e-12, 2e-5, 1e-6, 1e-8, 1e-4, 1e-2)
+MOMENTA = (0.9, 0.99, 0.999, 0.995, *np.round(np.arange(0.5, 1, 0.01), 2))
 
 
-def weight_of_the_past(session):
-    """The momentum of a layer that does not say it, or that counts it from the other side."""
-    layer, case = session.student, session.cases[session.ranks[0]][0]
-    came = getattr(layer.tried(case), "values", {}).get("moving_mean")
-    batch = case["X"].mean(tuple(a for a in range(len(case.shape)) if a != 1))
-    if came is None or came.size != batch.size:
-        return
-    with np.errstate(all="ignore"):
-        weights = (came.ravel() - batch) / (case["moving_mean"] - batch)
-    weight = round(float(np.median(weights)), 4)
-    said = layer.fixed["momentum"] if "momentum" in layer.said else None
-    if not np.allclose(weights, weight, atol=2e-4) or not 0.5 <= weight < 0.99999:
-        return
-    if said is None or np.isclose(weight, 1 - said, atol=1e-4):
-        layer.fixed["momentum"] = weight
-        if said is not None and not np.isclose(weight, said):
-            session.report.note(
-                f"momentum={said:g} is the weight of the new batch here, as in PyTorch and the "
-                f"newer d2l; in Gluon the same layer has momentum={weight:g}"
-            )
+def find_numbers(session):
+    """Epsilon and momentum of a layer that does not say them: those that explain what it gives. Or
+    that says its momentum from the other side."""
+    layer, ranks = session.student, session.cases.values()
+    own = layer.fixed["momentum"]
+    two_modes = [cases[i : i + 2] for cases in ranks for i in (1, 4)]
+    training = [cases[:2] for cases in ranks]
+    for name, key, groups, values in (
+        ("eps", "Y", two_modes, () if "eps" in layer.said else EPSILONS),
+        (
+            "momentum",
+            "moving_mean",
+            training,
+            (own, 1 - own) if "momentum" in layer.said else MOMENTA,
+        ),
+    ):
+        found = []
+        for group in groups:
+            try:
+                found.append(session.evidence(group, [key]))
+            except Failure:
+                continue
+        for value in values:
+            changed = [[(c.but(**{name: value}), got) for c, got in some] for some in found]
+            if any(some and session.table.explains((), some) for some in changed):
+                layer.fixed[name] = value
+                break
+    if "momentum" in layer.said and layer.fixed["momentum"] != own:
+        session.report.note(
+            f"momentum={own:g} is the weight of the new batch here, as in PyTorch and the newer "
+            f"d2l; in Gluon the same layer has momentum={1 - own:g}"
+        )
 
 
 def plain_average(life):
@@ -173,9 +175,9 @@ def plain_average(life):
             got = [found[role].get() for role in STATISTICS]
     except (Failure, KeyError):
         return False
-    axes = tuple(a for a in range(len(life.case.shape)) if a != 1)
-    both = [(np.mean(c["X"], axes), np.var(c["X"], axes)) for c in (life.case, life.other)]
-    return all(same(g, (one + two) / 2) for g, one, two in zip(got, *both))
+    X = np.stack([life.case["X"], life.other["X"]])
+    axes = tuple(a for a in range(1, X.ndim) if a != 2)
+    return all(same(g, s.mean(0)) for g, s in zip(got, (X.mean(axes), X.var(axes))))
 
 
 # ----------------------------------------------------------------------------------- experiments
@@ -213,14 +215,14 @@ class Life:
         """A step of training without the Trainer, forward and backward; Y."""
         X = make(case["X"], self.layer.kind) if X is None else X
         with autograd.record():
-            Y = self.layer.call(net, case, X=X)
+            Y = self.layer.call(net, case, X=X)[0]
         Y.backward(make(np.linspace(-1, 2, Y.size).reshape(Y.shape), self.layer.kind))
         nd.waitall()
         return Y.asnumpy()
 
     def predict(self, net, case=None, X=None):
         with autograd.pause(train_mode=False):
-            return self.layer.call(net, case or self.case, X=X).asnumpy().astype("float64")
+            return self.layer.call(net, case or self.case, X=X)[0].asnumpy().astype("float64")
 
     def trained(self):
         """A layer after one step, and its arrays."""
