@@ -45,8 +45,8 @@ HINTS = (
      "the array, and hands it out when asked for its data", "error"),
     ("Exceeds input dimensions", "it averages over an axis that X does not have. Are the axes "
      "written for images only?", "error"),
-    (r"data type do not match|expected float\d+, got float\d+", "arrays of two types meet",
-     "type changed"),
+    (r"expected (float\d+), got (float\d+)", "arrays of two types meet, {} and {}", "type changed"),
+    ("data type do not match", "arrays of two types meet", "type changed"),
     ("only accept (?:legacy|MXNet numpy) ndarrays", "mx.nd and mx.np are mixed: a function of one "
      "was given an array of the other", "error"),
 )
@@ -74,8 +74,9 @@ def explain(error):
     said = f"{type(error).__name__}: {text}" if text else type(error).__name__
     for sign, meaning, mistake in HINTS:
         if found := re.search(sign, str(error)):
-            said = shorten(said, 110, placeholder=" ...")
-            return Failure(f"{meaning.format(*found.groups())} ({said})", mistake)
+            meaning = meaning.format(*found.groups())
+            said = "" if found.groups() else f" ({shorten(said, 110, placeholder=' ...')})"
+            return Failure(meaning + said, mistake)
     return Failure(shorten(said, 200, placeholder=" ..."))
 
 

@@ -144,7 +144,7 @@ def find_numbers(session):
             "momentum",
             "moving_mean",
             training,
-            (own, 1 - own) if "momentum" in layer.said else MOMENTA,
+            (own, max(own, 1 - own)) if "momentum" in layer.said else MOMENTA,
         ),
     ):
         found = []

@@ -25,8 +25,8 @@ STATISTICS = ("moving_mean", "moving_var")
 @dataclass
 class Verdict:
     """What is to be said about one question; without a name, it is right. `found` holds, for the
-    ranks that are understood, the tuples of mistakes that explain it, ((),) if it is right; `where`
-    is the rank that is not right, if another is."""
+    ranks that are understood, the tuples of mistakes that explain it, ((),) if it is right; it is
+    empty where there was nothing to judge. `where` is the rank that is not right, if another is."""
 
     names: tuple = ()
     why: str = ""
@@ -120,9 +120,10 @@ class Session:
         base = {rank: (base or {}).get(rank) or ((),) for rank in cases}
         for rank, some in cases.items():
             try:
-                evidence[rank] = self.evidence(some, keys)
+                if came := self.evidence(some, keys):
+                    evidence[rank] = came
             except Failure as problem:
-                parts[problem.mistake,] = rank, self.failed(problem, problem.case)
+                parts.setdefault((problem.mistake,), (rank, self.failed(problem, problem.case)))
         for rank, some in evidence.items():
             if any(self.table.explains(known, some, keys) for known in base[rank]):
                 found[rank] = ((),)
@@ -136,7 +137,7 @@ class Session:
             names, why = self.told(evidence[rank], keys, base[rank], found[rank])
             parts.setdefault(names, (rank, why))
             like = evidence[rank][0][0]
-            some = [*self.student.small(rank, like), *(case for case, _ in evidence[rank])]
+            some = [*self.student.small(rank, like), like]
             shown = shown or next(filter(None, (self.example(k, some, only) for k in keys)), None)
         whys = [why for _, why in parts.values()]
         if len(parts) > 1:
@@ -188,7 +189,7 @@ class Session:
         if verdict.names:
             line = what + verdict.where, verdict.why, *verdict.names
             self.report.not_yet(*line, example=verdict.example)
-        else:
+        elif verdict.found:
             self.report.ok(what)
 
     # -------------------------------------------------------------------- gradients and statistics
