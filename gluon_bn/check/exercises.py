@@ -115,12 +115,7 @@ def moments(f, mistakes=()):
 
     Parameters
     ----------
-    f : function
-    mistakes : sequence of `Mistake`, more to look for
-
-    Returns
-    -------
-    Report, true when all is right
+    f, mistakes : as for `batch_norm`
 
     Examples
     --------
@@ -140,12 +135,7 @@ def normalize(f, mistakes=()):
 
     Parameters
     ----------
-    f : function
-    mistakes : sequence of `Mistake`, more to look for
-
-    Returns
-    -------
-    Report, true when all is right
+    f, mistakes : as for `batch_norm`
 
     Examples
     --------
@@ -165,12 +155,7 @@ def batch_norm_backward(f, mistakes=()):
 
     Parameters
     ----------
-    f : function or autograd.Function
-    mistakes : sequence of `Mistake`, more to look for
-
-    Returns
-    -------
-    Report, true when all is right
+    f, mistakes : as for `batch_norm`
 
     Examples
     --------
@@ -186,12 +171,7 @@ def layer_norm(f, mistakes=()):
 
     Parameters
     ----------
-    f : function
-    mistakes : sequence of `Mistake`, more to look for
-
-    Returns
-    -------
-    Report, true when all is right
+    f, mistakes : as for `batch_norm`
 
     Examples
     --------
@@ -208,12 +188,7 @@ def group_norm(f, mistakes=()):
 
     Parameters
     ----------
-    f : function
-    mistakes : sequence of `Mistake`, more to look for
-
-    Returns
-    -------
-    Report, true when all is right
+    f, mistakes : as for `batch_norm`
 
     Examples
     --------
@@ -230,12 +205,7 @@ def recalibrate(f, mistakes=()):
 
     Parameters
     ----------
-    f : function
-    mistakes : sequence of `Mistake`, more to look for
-
-    Returns
-    -------
-    Report, true when all is right
+    f, mistakes : as for `batch_norm`
 
     Examples
     --------
@@ -255,24 +225,16 @@ def backward_student(f, exercise):
         return Student(f, exercise)
     takes_eps = is_class and len(inspect.signature(f).parameters) > 0
 
-    def make(eps):
-        if is_class:
-            return f(eps) if takes_eps else f()
-        again = copy.copy(f)  # MXNet lets one instance be called only once
-        again._used = False
-        return again
-
     def called(dY, X, gamma, eps, beta):
+        one = f(*[eps] * takes_eps) if is_class else copy.copy(f)
+        one._used = False  # MXNet lets an instance be called only once
         arrays = [array.copy() for array in (X, gamma, beta)]
         for array in arrays:
             array.attach_grad()
         with autograd.record():
-            Y = make(eps)(*arrays)
-            Y = Y[0] if isinstance(Y, (tuple, list)) else Y
-        with redirect_stdout(
-            StringIO()
-        ):  # MXNet prints what fails; here it is a line of the report
-            Y.backward(dY)
+            Y = one(*arrays)
+        with redirect_stdout(StringIO()):  # MXNet prints what fails; here the report has it
+            (Y[0] if isinstance(Y, (tuple, list)) else Y).backward(dY)
             nd.waitall()
         return [array.grad for array in arrays]
 

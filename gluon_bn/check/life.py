@@ -4,6 +4,7 @@ shared, hybridized) is a table of experiments; what each may find is said in sai
 import inspect
 import os
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -21,15 +22,12 @@ from gluon_bn.check.exercises import (
 from gluon_bn.check.layers import ROLES, Layer, arrays
 from gluon_bn.check.questions import STATISTICS
 
-# fmt: off
 NAMES = dict(zip(ROLES, ("gamma", "beta", "running mean", "running variance")))
-AT_ONE = "At {} the layer starts as plain normalization."
-START = {"gamma": (1, AT_ONE.format(1)), "beta": (0, AT_ONE.format(0)),
-         "moving_mean": (0, "0 is what a normalized input would have."),
-         "moving_var": (1, "1 is what a normalized input would have; from 0, a prediction before "
-                        "the averages have come up divides by almost nothing.")}
-# fmt: on
+START = dict(zip(ROLES, (1, 0, 0, 1)))
 BLOCK = replace(BATCH_NORM, title="block")
+# What a layer that does not say them may have.
+EPSILONS = (1e-5, 1e-3, 1e-12, 2e-5, 1e-6, 1e-8, 1e-4, 1e-2)
+MOMENTA = (0.9, 0.99, 0.999, 0.995, *np.arange(50, 100) / 100)
 
 
 def block(made, mistakes=()):
@@ -44,11 +42,7 @@ def block(made, mistakes=()):
     Parameters
     ----------
     made : class, function or Block
-    mistakes : sequence of `Mistake`, more to look for
-
-    Returns
-    -------
-    Report, true when all is right
+    mistakes : as for `batch_norm`
 
     Examples
     --------
@@ -71,11 +65,7 @@ def conditional(f, mistakes=()):
     Parameters
     ----------
     f : class, function or Block
-    mistakes : sequence of `Mistake`, more to look for
-
-    Returns
-    -------
-    Report, true when all is right
+    mistakes : as for `batch_norm`
 
     Examples
     --------
@@ -127,32 +117,20 @@ def of_layers(session):
     return True
 
 
-EPSILONS = (1e-5, 1e-3, 1e-12, 2e-5, 1e-6, 1e-8, 1e-4, 1e-2)
-MOMENTA = (0.9, 0.99, 0.999, 0.995, *np.round(np.arange(0.5, 1, 0.01), 2))
-
-
 def find_numbers(session):
     """Epsilon and momentum of a layer that does not say them: those that explain what it gives. Or
     that says its momentum from the other side."""
-    layer, ranks = session.student, session.cases.values()
-    own = layer.fixed["momentum"]
-    two_modes = [cases[i : i + 2] for cases in ranks for i in (1, 4)]
-    training = [cases[:2] for cases in ranks]
+    layer, own, ranks = session.student, session.student.fixed["momentum"], session.cases.values()
+    epsilons = () if "eps" in layer.said else EPSILONS
+    momenta = (own, max(own, 1 - own)) if "momentum" in layer.said else MOMENTA
     for name, key, groups, values in (
-        ("eps", "Y", two_modes, () if "eps" in layer.said else EPSILONS),
-        (
-            "momentum",
-            "moving_mean",
-            training,
-            (own, max(own, 1 - own)) if "momentum" in layer.said else MOMENTA,
-        ),
+        ("eps", "Y", [cases[i : i + 2] for cases in ranks for i in (1, 4)], epsilons),
+        ("momentum", "moving_mean", [cases[:2] for cases in ranks], momenta),
     ):
         found = []
         for group in groups:
-            try:
+            with suppress(Failure):
                 found.append(session.evidence(group, [key]))
-            except Failure:
-                continue
         for value in values:
             changed = [[(c.but(**{name: value}), got) for c, got in some] for some in found]
             if any(some and session.table.explains((), some) for some in changed):
@@ -184,8 +162,8 @@ def plain_average(life):
 
 
 class Life:
-    """A layer, and the case of the experiments. Each is a method that returns what it found,
-    [] if all is well, None if it cannot tell."""
+    """A layer, and the case of the experiments. Each is a function of a Life that returns what it
+    found, [] if all is well, None if it cannot tell."""
 
     def __init__(self, session, case):
         self.report, self.layer, self.case, self.found = session.report, session.student, case, {}
@@ -233,11 +211,10 @@ class Life:
 
 def starts(life):
     """What arrays there are, whether they are Parameters, and what they start at."""
-    layer, case = life.layer, life.case
-    net = layer.new(case)
-    first = {role: array.get() for role, array in arrays(net, case).items()}
+    net = life.layer.new(life.case)
+    first = {role: array.get() for role, array in arrays(net, life.case).items()}
     life.predict(net)  # now every size is known
-    life.found = arrays(net, case)
+    life.found = arrays(net, life.case)
     values, found = {r: first.get(r, a.get()) for r, a in life.found.items()}, []
     gamma, beta = (life.found.get(role) for role in ("gamma", "beta"))
     if gamma and beta and gamma.parameter is not None and gamma.parameter is beta.parameter:
@@ -245,19 +222,20 @@ def starts(life):
             found.append(("gamma and beta are one",))
             values.pop("beta")
     for role, array in (("gamma", gamma), ("beta", beta)):
-        if array is None or not array.learned:
-            kind = "no {0}" if array is None else "{0} not registered"
-            found.append((kind if not array or array.owner else "{0} without gradient", role))
-    for role, value in values.items() if layer.instance is None else ():
-        want, why = START[role]
-        if not np.allclose(value, want):
+        if array is None:
+            found.append(("no {0}", role))
+        elif not array.learned:
+            plain = array.parameter is None
+            found.append(("{0} not registered" if plain else "{0} without gradient", role))
+    for role, value in values.items() if life.layer.instance is None else ():
+        if not np.allclose(value, START[role]):
             came = f"{value.ravel()[0]:.4g}" if np.ptp(value) < 1e-6 else "different values"
-            found.append(("{0} starts wrong", NAMES[role], came, want, why))
+            found.append(("{0} starts wrong", NAMES[role], came, START[role]))
     for role in STATISTICS:
         if role in life.found and life.found[role].learned:
             found.append(("statistics receive gradients", NAMES[role], life.found[role].name))
     if not found:
-        where = "; everything starts where it should" * (layer.instance is None)
+        where = "; everything starts where it should" * (life.layer.instance is None)
         life.report.ok("gamma and beta are Parameters" + where)
     return found
 
@@ -279,34 +257,30 @@ def trainer(life):
     before = {role: array.get() for role, array in found.items()}
     one = gluon.Trainer(parameters, "sgd", {"learning_rate": 0.5, "wd": 0.1}, kvstore=None)
     one.step(1, ignore_stale_grad=True)
-    after = {role: array.get() for role, array in arrays(net, life.case).items()}
-    still = {role: same(before[role], after[role], 1e-7) for role in before}
-    pushed = [found[r].name for r in STATISTICS if not still.get(r, True)]
-    still = [r for r in ("gamma", "beta") if still.get(r) and found[r].learned]
-    moved = [("statistics trained", " and ".join(pushed))] if pushed else []
-    return moved + [("no gradient for {0}", role) for role in still]
+    moved = {role for role, array in found.items() if not same(before[role], array.get(), 1e-7)}
+    pushed = [found[role].name for role in STATISTICS if role in moved]
+    still = [role for role in ("gamma", "beta") if role in found and role not in moved]
+    still = [("no gradient for {0}", role) for role in still if found[role].learned]
+    return [("statistics trained", " and ".join(pushed))] * bool(pushed) + still
 
 
 def two_scales(life):
     """A second scale and shift, such as those of a whole batch norm inside the layer."""
     net, found = life.trained()
     known = [id(array.parameter) for array in found.values()]
-    more = [
-        n
-        for n, p in net._collect_params_with_prefix().items()
-        if p.grad_req != "null" and id(p) not in known and p.grad().asnumpy().any()
-    ]
-    if more:
+    all_of_it = net._collect_params_with_prefix().items()
+    more = [(n, p) for n, p in all_of_it if p.grad_req != "null" and id(p) not in known]
+    if more := [name for name, p in more if p.grad().asnumpy().any()]:
         life.report.note(
             f"besides gamma and beta it trains {' and '.join(more)}: two numbers do the work of "
             "one. A batch norm inside the layer needs none of its own: center=False, scale=False"
         )
 
 
-def network(layer):
+def network(layer, kind=gluon.nn.Sequential):
     """A network of one layer: a lone one is saved in an older format, which MXNet 1.9.1 cannot
     load under NumPy semantics."""
-    net = gluon.nn.Sequential()
+    net = kind()
     net.add(layer)
     return net
 
@@ -317,30 +291,26 @@ def saved(life):
         net, found = life.trained()
     except Failure:
         return None  # said with the gradients
+    want = life.predict(net)
+    if not same(life.predict(net), want):
+        return None  # prediction changes it, which another line says
+    other = life.layer.new(life.case)
+    if other is net:
+        life.report.note("this Block cannot be copied, so it was not saved; pass the class")
+        return None
     with tempfile.TemporaryDirectory() as folder:
         file = os.path.join(folder, "layer.params")
         network(net).save_parameters(file)
-        want = life.predict(net)
-        if not same(life.predict(net), want):
-            return None  # prediction changes it, which another line says
-        other = life.layer.new(life.case)
-        if other is net:
-            life.report.note("this Block cannot be copied, so it was not saved; pass the class")
-            return None
         untouched = life.predict(other)
         network(other).load_parameters(file)
-        got = life.predict(other)
+    got = life.predict(other)
     if same(got, want):
         return []
-    if same(got, untouched):
+    lost = [role for role, array in found.items() if array.parameter is None]
+    if same(got, untouched) or set(lost) & {"gamma", "beta"}:
         return [("parameters lost on save",)]
-    lost = [r for r, array in found.items() if array.parameter is None]
-    if set(lost) & {"gamma", "beta"}:
-        return [("parameters lost on save",)]
-    names = [NAMES[r] for r in lost] or ["what it has seen"]
-    return [
-        ("statistics lost on save", " and ".join(names) + (" is" if len(names) == 1 else " are"))
-    ]
+    names = " and ".join(NAMES[role] for role in lost) or "what it has seen"
+    return [("statistics lost on save", names + (" are" if len(lost) > 1 else " is"))]
 
 
 def shared(life):
@@ -362,22 +332,18 @@ def hybridized(life):
         return None
 
     def story(train_first, graph):
-        net = gluon.nn.HybridSequential()
-        net.add(layer.prepared(case)[0])
-        if graph:
-            net.hybridize()
+        net = network(layer.prepared(case)[0], gluon.nn.HybridSequential)
+        net.hybridize(graph)
         x = make(life.other["X"], layer.kind)
         if not train_first:
             life.predict(net, case, x)
         return life.step(net, case, x), life.predict(net, case, x)
 
-    agree = [
-        [same(*pair) for pair in zip(story(first, True), story(first, False))]
-        for first in (True, False)
-    ]
-    if all(map(all, agree)):
+    both = [zip(story(first, True), story(first, False)) for first in (True, False)]
+    (trained, asked), (later, again) = [[same(*pair) for pair in pairs] for pairs in both]
+    if trained and asked and later and again:
         return []
-    frozen = agree[0] == [True, False] or agree[1] == [False, True]
+    frozen = trained and not asked or again and not later
     return [("mode frozen by hybridize" if frozen else "changed by hybridize",)]
 
 
@@ -418,33 +384,32 @@ LIFE = list(EXPERIMENTS)[2:]
 def out_of_range(session):
     """A label that no class has must not be some other class's."""
     student, case = session.student, session.cases[session.ranks[0]][0].silent
-    K, accepted, rows = len(case["gamma"]), [], 0
-    for label in (K, -1):
+    classes, accepted, name = len(case["gamma"]), [], "labels not checked"
+    for label in (classes, -1):
         labels = case["labels"].copy()
         labels[1] = label
         outcome = student.tried(case.but(labels=labels))
         if outcome is None:
             continue
-        got = outcome.values["Y"]
-        takes = ", which comes out as zeros" * (not got.reshape(case.shape)[1].any())
-        for row in range(K):
+        Y = outcome.values["Y"]
+        takes = ", which comes out as zeros" * (not Y.reshape(case.shape)[1].any())
+        for row in range(classes):
             other = case.but(labels=np.where(labels == label, row, labels))
-            if session.table.explains((), [(other, {"Y": got})]):
-                takes, rows = f" as if it were {row}", rows + 1
+            if session.table.explains((), [(other, {"Y": Y})]):
+                takes, name = f" as if it were {row}", "labels clipped"
         accepted.append(f"label {label}{takes}")
-    if not accepted:
+    if accepted:
+        session.report.complain(name, classes, " and ".join(accepted))
+    else:
         session.report.ok("labels that no class has are refused")
-        return
-    name = "labels clipped" if rows else "labels not checked"
-    session.report.complain(name, K, " and ".join(accepted))
 
 
 def float_labels(session):
     """Gluon's data loaders often give labels as float32."""
-    student, case = session.student, session.cases[session.ranks[0]][0].silent
+    case = session.cases[session.ranks[0]][0].silent
+    both = case, case.but(labels=case["labels"].astype("float32"))
     try:
-        want = student.run(case).values["Y"]
-        got = student.run(case.but(labels=case["labels"].astype("float32"))).values["Y"]
+        want, got = (session.student.run(c).values["Y"] for c in both)
     except Failure as problem:
         session.report.note(f"labels of type float32: {problem}")
         return

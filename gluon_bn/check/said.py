@@ -51,7 +51,10 @@ SAID = {
         "move it and no file will hold it."),
     "{0} without gradient": ("{0} is learned",
         "{0} asks for no gradient (grad_req='null'), so it stays as it is for ever."),
-    "{0} starts wrong": ("where the {0} starts", "It starts at {1}, not at {2}. {3}"),
+    "{0} starts wrong": ("where the {0} starts",
+        "It starts at {1}, not at {2}. gamma at 1 and beta at 0 are plain normalization; a mean of "
+        "0 and a variance of 1 are those of a normalized input, and from a variance of 0 an early "
+        "prediction divides by almost nothing."),
     "statistics receive gradients": ("the {0} is no weight",
         "{1} asks for gradients (grad_req is not 'null'). It is observed, not learned: the Trainer "
         "would wait for its gradient, or decay it."),
