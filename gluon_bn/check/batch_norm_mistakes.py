@@ -4,17 +4,8 @@ moving statistics, and the rows of the labels."""
 # A table is read by its rows.
 # fmt: off
 
-from gluon_bn.check.mistakes import (
-    MEAN,
-    VAR,
-    before,
-    changes,
-    channels,
-    cut,
-    formula,
-    over_axes,
-    statistics,
-)
+from gluon_bn.check import mistakes
+from gluon_bn.check.mistakes import MEAN, VAR, before, changes
 
 SOURCE = """
 def f(X, gamma, beta, moving_mean, moving_var, eps, momentum):
@@ -164,8 +155,8 @@ returned = changes(
      "In prediction it moves towards the batch. There the statistics are read, never written: an "
      "answer must not change the next one."))
 
-BATCH_NORM = (*modes, *formula, *channels, *statistics, *over_axes, *returned, *moving("mean"),
-              *moving("var"), *stored, *cut)
+BATCH_NORM = (*modes, *mistakes.formula, *mistakes.channels, *mistakes.statistics,
+              *mistakes.over_axes, *returned, *moving("mean"), *moving("var"), *stored, *mistakes.cut)
 
 # ------------------------------------------------------------------------------ the rows of labels
 

@@ -12,6 +12,8 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd, nd
 
+from gluon_bn.check.probes import upstream
+
 SECONDS = 5  # for one call of a student's code
 
 
@@ -156,6 +158,22 @@ def to_numpy(value, what):
 
 def dtype_of(value):
     return np.dtype(value.dtype).name if hasattr(value, "dtype") else type(value).__name__
+
+
+def differs(before, after):
+    return not np.array_equal(before, after, equal_nan=True)
+
+
+def send_back(heads, kind="nd"):
+    """Gradients into these outputs, different in every place, and back from there."""
+    if not all(isinstance(head, nd.NDArray) for head in heads):
+        said = "what comes back is no array of MXNet's, so autograd cannot follow"
+        raise Failure(said, "gradient cut")
+    sent = [make(upstream(h.shape, i), kind, dtype_of(h)) for i, h in enumerate(heads)]
+    try:
+        autograd.backward(list(heads), sent)
+    except Exception as error:
+        raise explain(error) from error
 
 
 class Function:

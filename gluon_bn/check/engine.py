@@ -14,11 +14,11 @@ from gluon_bn.check import probes
 from gluon_bn.check.calling import (
     Failure,
     Function,
-    dtype_of,
-    explain,
+    differs,
     guarded,
     make,
     modes,
+    send_back,
     to_numpy,
 )
 
@@ -223,7 +223,8 @@ class Student:
             outcome = self._read(returned, case)
             if wrt:
                 self._back(outcome, arrays, wrt)
-            outcome.seen |= left | {n for n in arrays if differs(before[n], arrays[n])}
+            changed = {n for n, array in arrays.items() if differs(before[n], to_numpy(array, n))}
+            outcome.seen |= left | changed
             return outcome
 
     def array(self, name, value, case, dtype="float32"):
@@ -271,22 +272,6 @@ class Student:
             outcome.failure = problem
         for name, array in zip(self.exercise.outputs, outcome.arrays):
             outcome.values[name] = to_numpy(array, name)
-
-
-def differs(before, array):
-    return not np.array_equal(before, to_numpy(array, ""), equal_nan=True)
-
-
-def send_back(heads, kind="nd"):
-    """Gradients into these outputs, different in every place, and back from there."""
-    if not all(isinstance(head, nd.NDArray) for head in heads):
-        said = "what comes back is no array of MXNet's, so autograd cannot follow"
-        raise Failure(said, "gradient cut")
-    sent = [make(probes.upstream(h.shape, i), kind, dtype_of(h)) for i, h in enumerate(heads)]
-    try:
-        autograd.backward(list(heads), sent)
-    except Exception as error:
-        raise explain(error) from error
 
 
 # ------------------------------------------------------------------------------------- the table

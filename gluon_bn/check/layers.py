@@ -14,8 +14,8 @@ from mxnet import autograd, gluon, nd
 from mxnet.initializer import Initializer
 
 from gluon_bn.check import probes
-from gluon_bn.check.calling import Failure, dtype_of, guarded, make, modes, to_numpy
-from gluon_bn.check.engine import PLAIN, Outcome, Student, differs, send_back
+from gluon_bn.check.calling import Failure, differs, dtype_of, guarded, make, modes, to_numpy
+from gluon_bn.check.engine import PLAIN, Outcome, Student, send_back
 
 # What an array may be called, the surest names first.
 ROLES = {
@@ -278,6 +278,8 @@ class Layer(Student):
                 outcome.values.update({r: after[r].get() for r in ("moving_mean", "moving_var")})
             outcome.seen |= {"modes"} if left or modes() != flags else set()
             outcome.seen |= {"several"} if more else set()
-            outcome.seen |= {"X"} if differs(make(case["X"], "numpy", dtype), X) else set()
+            outcome.seen |= (
+                {"X"} if differs(make(case["X"], "numpy", dtype), X.asnumpy()) else set()
+            )
             outcome.seen |= {r for r in before if differs(before[r], found[r].get())}
             return outcome

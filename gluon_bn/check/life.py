@@ -10,21 +10,15 @@ from dataclasses import replace
 import numpy as np
 from mxnet import autograd, gluon, nd
 
+from gluon_bn.check import exercises
 from gluon_bn.check.calling import Failure, make
 from gluon_bn.check.engine import Student, same
-from gluon_bn.check.exercises import (
-    BATCH_NORM,
-    CONDITIONAL,
-    asked,
-    of_batch_norm,
-    outputs_and_statistics,
-)
 from gluon_bn.check.layers import ROLES, Layer, arrays
 from gluon_bn.check.questions import STATISTICS
 
 NAMES = dict(zip(ROLES, ("gamma", "beta", "running mean", "running variance")))
 START = dict(zip(ROLES, (1, 0, 0, 1)))
-BLOCK = replace(BATCH_NORM, title="block")
+BLOCK = replace(exercises.BATCH_NORM, title="block")
 # What a layer that does not say them may have.
 EPSILONS = (1e-5, 1e-3, 1e-12, 2e-5, 1e-6, 1e-8, 1e-4, 1e-2)
 MOMENTA = (0.9, 0.99, 0.999, 0.995, *np.arange(50, 100) / 100)
@@ -49,7 +43,7 @@ def block(made, mistakes=()):
     >>> bool(check.block(gluon_bn.BatchNorm))
     True
     """
-    return asked(BLOCK, made, mistakes, Layer, of_layers)
+    return exercises.asked(BLOCK, made, mistakes, Layer, of_layers)
 
 
 def conditional(f, mistakes=()):
@@ -80,11 +74,12 @@ def conditional(f, mistakes=()):
             pass
 
     def questions(session):
-        if (of_layers if is_layer else of_batch_norm)(session):
+        if (of_layers if is_layer else exercises.of_batch_norm)(session):
             out_of_range(session)
             float_labels(session)
 
-    return asked(CONDITIONAL, f, mistakes, Layer if is_layer else Student, questions)
+    student = Layer if is_layer else Student
+    return exercises.asked(exercises.CONDITIONAL, f, mistakes, student, questions)
 
 
 def of_layers(session):
@@ -105,7 +100,7 @@ def of_layers(session):
     if "several" in layer.seen:
         report.complain("more than Y returned")
     find_numbers(session)
-    outputs_and_statistics(session, plain_average(life))
+    exercises.outputs_and_statistics(session, plain_average(life))
     if not set(STATISTICS) <= set(life.found):
         life.run("running statistics")
     if ranks:

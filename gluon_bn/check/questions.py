@@ -10,15 +10,15 @@ from gluon_bn.check.calling import Endless, Failure, dtype_of
 from gluon_bn.check.engine import agree, same, table_of
 from gluon_bn.check.report import Example, Report
 
-UNKNOWN = (
-    "This is no mistake that is known here, so only the difference can be shown: the smallest "
-    "example found is below."
-)
+# fmt: off
+UNKNOWN = ("This is no mistake that is known here, so only the difference can be shown: the "
+           "smallest example found is below.")
 EVIDENCE = " (To five digits, your numbers are those of this mistake.)"
-SEVERAL = (
-    " (To five digits, your numbers are those of each of these; which of them it is, they do not "
-    "say.)"
-)
+SEVERAL = (" (To five digits, your numbers are those of each of these; which of them it is, they "
+           "do not say.)")
+NO_GRADIENT = (" (In MXNet 1.9.1 the var() and std() of mx.np pass no gradient at all; a variance "
+               "put together from means does.)")
+# fmt: on
 STATISTICS = ("moving_mean", "moving_var")
 
 
@@ -59,20 +59,19 @@ class Session:
         """Whether it runs at all, and on which ranks."""
         report, student = self.report, self.student
         student.settle()
-        failures = student.failures
-        works = {r: any(c not in failures for c in cases) for r, cases in student.cases.items()}
-        self.ranks = [rank for rank, runs in works.items() if runs]
+        failures, cases = student.failures, student.cases
+        self.ranks = [rank for rank, some in cases.items() if not set(some) <= set(failures)]
         if not self.ranks:
             case, problem = next(iter(student.first_failures.items()))
             report.not_yet("it runs", self.failed(problem, case), problem.mistake)
-        elif student.one_rank and len(self.ranks) < len(works):
-            report.note(f"checked with X of rank {self.ranks[0]} only, for which it is made")
-        else:
-            for rank in [rank for rank, runs in works.items() if not runs]:
-                case = student.cases[rank][0]
-                only, known = f"only rank {self.ranks[0]} works", failures[case].mistake != "error"
-                names = only, *[failures[case].mistake] * known
-                report.not_yet(f"X of rank {rank}", self.failed(failures[case], case, ""), *names)
+        for rank in [rank for rank in cases if self.ranks and rank not in self.ranks]:
+            if student.one_rank:
+                report.note(f"checked with X of rank {self.ranks[0]} only, for which it is made")
+                continue
+            problem = failures[cases[rank][0]]
+            names = [f"only rank {self.ranks[0]} works", problem.mistake]
+            why = self.failed(problem, cases[rank][0], "")
+            report.not_yet(f"X of rank {rank}", why, *names[: 1 + (problem.mistake != "error")])
         return bool(self.ranks)
 
     @property
@@ -124,8 +123,8 @@ class Session:
                     evidence[rank] = came
             except Failure as problem:
                 parts.setdefault((problem.mistake,), (rank, self.failed(problem, problem.case)))
-        for rank, some in evidence.items():
-            if any(self.table.explains(known, some, keys) for known in base[rank]):
+        for rank, came in evidence.items():
+            if any(self.table.explains(known, came, keys) for known in base[rank]):
                 found[rank] = ((),)
         right, together = list(found), sum(evidence.values(), [])
         if ("error",) in parts and right:
@@ -136,12 +135,9 @@ class Session:
             found[rank] = tuple(m for m in one if self.table.explains(m, together, keys)) or one
             names, why = self.told(evidence[rank], keys, base[rank], found[rank])
             parts.setdefault(names, (rank, why))
-            like = evidence[rank][0][0]
-            some = [*self.student.small(rank, like), like]
-            shown = shown or next(filter(None, (self.example(k, some, only) for k in keys)), None)
-        whys = [why for _, why in parts.values()]
-        if len(parts) > 1:
-            whys = [f"X of rank {rank}: {why}" for rank, why in parts.values()]
+            first = evidence[rank][0][0]
+            shown = shown or self.example(keys, [*self.student.small(rank, first), first], only)
+        whys = [f"X of rank {r}: {why}" if len(parts) > 1 else why for r, why in parts.values()]
         where = ""
         if parts and right:
             where = f", X of rank {next(iter(parts.values()))[0]}"
@@ -169,9 +165,9 @@ class Session:
         why = whys[0] + EVIDENCE if len(whys) == 1 else " Or: ".join(whys) + SEVERAL
         return tuple(m.name for m in sum(new, [])), why
 
-    def example(self, key, cases, only):
-        """An `Example` of the first case in which `key` is not what it should be."""
-        for case in cases:
+    def example(self, keys, cases, only):
+        """An `Example` of the first output that is not what it should be, in the first case."""
+        for key, case in [(key, case) for key in keys for case in cases]:
             outcome = self.student.tried(case)
             got = outcome and outcome.values.get(key)
             want = self.table.values(case, (), (key,))[key]
@@ -181,8 +177,9 @@ class Session:
             if key[0] == "d":
                 given = {"dY": probes.upstream(case.shape), **given}
             want = want if key in ("Y", "dX") else np.ravel(want)
-            got = got.reshape(want.shape) if got.size == want.size else got
-            return Example(given, want, got, key)
+            return Example(
+                given, want, got.reshape(want.shape) if got.size == want.size else got, key
+            )
         return None
 
     def say(self, what, verdict):
@@ -199,25 +196,21 @@ class Session:
         cases = {r: [next(c for c in self.cases[r] if c.recording)] for r in base or self.cases}
         keys = [f"d{name}" for name in self.exercise.wrt]
         for (case,) in cases.values():
-            try:
-                outcome = self.student.run(case)
-                if outcome.failure:
-                    raise outcome.failure
-            except Failure as problem:
+            problem = self.student.remembered(case)
+            problem = problem if isinstance(problem, Failure) else problem.failure
+            if problem:
                 why = f"Inside autograd.record(), or on the way back, it fails: {problem}."
                 return Verdict((problem.mistake,), why)
-            keys = [key for key in keys if key in outcome.values]
+            values = self.student.run(case).values
+            keys = [key for key in keys if key in values]
         heads, only = self.exercise.outputs[: self.exercise.heads], (*self.exercise.names, "dY")
         verdict = self.judge(cases, (*heads, *keys), only, base)
         if verdict.names == ("difference",):
-            zero = [key for key in keys if not outcome.values[key].any()]
-            cut = [f"no gradient for {k[1:]}" if k != "dX" else "gradient cut" for k in zero]
-            verdict.names = tuple(dict.fromkeys(cut)) or verdict.names
+            zero = [key[1:] for key in keys if not values[key].any()]
+            cut = ["gradient cut" if name == "X" else f"no gradient for {name}" for name in zero]
+            verdict.names = tuple(cut) or verdict.names
         if verdict.names and self.student.kind == "np" and "variance" in verdict.why:
-            verdict.why += (
-                " (In MXNet 1.9.1 the var() and std() of mx.np pass no gradient at all; a "
-                "variance put together from means does.)"
-            )
+            verdict.why += NO_GRADIENT
         return verdict
 
     def statistics(self, stepped, prediction, average=False):
@@ -247,27 +240,23 @@ class Session:
 
     def two_steps(self, case):
         """What came back is what goes in next."""
-        student, what = self.student, "a second step with the statistics that came back"
-        first = student.tried(case)
+        student, first = self.student, self.student.tried(case)
         if first is None:
             return  # said with the gradients
-        went = tuple(student.array("moving_mean", case["moving_mean"], case).shape)
+        went = student.array("moving_mean", case["moving_mean"], case).shape
         came = first.values["moving_mean"].shape
-        try:
-            second = student.run(case.but(**dict(zip(STATISTICS, first.arrays[1:3]))))
-        except Failure as problem:
-            why, name = f"It fails: {problem}.", problem.mistake
-            if name == "error":
-                why, name = f"{why} Did their shape change?", "statistics change shape"
-            self.report.not_yet(what, why, name)
+        second = student.remembered(case.but(**dict(zip(STATISTICS, first.arrays[1:]))))
+        if isinstance(second, Failure):
+            shape = second.mistake == "error" and came != went
+            why = f"It fails: {second}." + " Their shape has changed." * shape
+            name = "statistics change shape" if shape else second.mistake
+            self.report.not_yet("a second step with the statistics that came back", why, name)
             return
         then = case.but(**{n: np.ravel(first.values[n]) for n in STATISTICS})
         if student.kind == "numpy" or agree(second.values, self.table.values(then), STATISTICS):
             return
-        if came != went:
-            self.report.complain("statistics change shape", went, came)
-        else:
-            self.report.complain("remembers")
+        name = "remembers" if came == went else "statistics change shape"
+        self.report.complain(name, tuple(went), tuple(came))
 
     # ------------------------------------------------------------------------------ how it behaves
 
@@ -308,17 +297,18 @@ class Session:
     def say_types(self, what="the type of X is kept", shapes=False):
         """The first output has the type of X, and its shape."""
         report, types = self.report, ("float32", "float64", "float16")
-        for cases in self.cases.values() if shapes else ():
-            outcome = next(filter(None, (self.student.tried(c.silent) for c in cases)), None)
-            if outcome and outcome.values["Y"].shape != cases[0].shape:
-                report.complain("shape changed", cases[0].shape, outcome.values["Y"].shape)
+        for case in self.each_mode() if shapes else ():
+            came = self.student.run(case.silent).values["Y"].shape
+            if came != case.shape:
+                report.complain("shape changed", case.shape, came)
                 return
         for dtype, case in [(dtype, case) for dtype in types for case in self.each_mode()]:
-            try:
-                came = dtype_of(self.student.run(case.silent, dtype).arrays[0])
+            outcome = self.student.remembered(case.silent, dtype)
+            if not isinstance(outcome, Failure):
+                came = dtype_of(outcome.arrays[0])
                 wrong = f"X of type {dtype} comes back as {came}." * (came != dtype)
-            except Failure as problem:
-                wrong = f"With arrays of {dtype} it fails: {problem}."
+            else:
+                wrong = f"With arrays of {dtype} it fails: {outcome}."
                 wrong += " Is an array made without a type?"
                 if dtype == "float16":
                     report.note(wrong)
@@ -329,9 +319,10 @@ class Session:
         report.ok(what)
 
     def each_mode(self):
-        """One case of the first rank for each mode in which it runs."""
-        runs = [c for c in reversed(self.cases[self.ranks[0]]) if self.student.tried(c.silent)]
-        return {c.training: c for c in runs}.values()
+        """One case for each mode and rank in which it runs."""
+        runs = [c for cases in self.cases.values() for c in reversed(cases)]
+        runs = [c for c in runs if self.student.tried(c.silent)]
+        return {(len(c.shape), c.training): c for c in runs}.values()
 
     def say_precision(self, key="Y"):
         """Values around 10,000: E[x^2] - E[x]^2 loses every digit in float32."""
@@ -349,19 +340,18 @@ class Session:
             got = got[key].reshape(want.shape)
             # `not ... <` where the values are no numbers, too
             if not np.abs(got - want).max() < (0.3 if key == "Y" else 0.05):
-                mistake = next(m for m in self.exercise.mistakes if m.name == "cancellation")
+                why = next(m.sentence for m in self.exercise.mistakes if m.name == "cancellation")
                 given = {"X": f"values around 10,000, shape {case.shape}"}
                 shown = Example(given, want, got, key)
-                self.report.not_yet(what, mistake.sentence, mistake.name, example=shown)
+                self.report.not_yet(what, why, "cancellation", example=shown)
                 return
         self.report.ok(what)
 
     def say_remembers(self):
         """The same call twice gives the same answer twice."""
         for case in self.each_mode():
-            calls = case.silent, case.silent.but(recording=False)
-            one, two = (self.student.tried(c) for c in calls)
-            if one and two and not agree(two.values, one.values, one.values):
+            one, two = (self.student.tried(c) for c in (case.silent, case.silent.but()))
+            if two and not agree(two.values, one.values, one.values):
                 self.report.complain("remembers")
                 return
 
@@ -377,18 +367,16 @@ def looks(gots, wants, keys):
                 return "shape changed", why
         got, want = (np.concatenate([np.ravel(a) for a in some]) for some in zip(*pairs))
         factor, shift = float(want @ got / (want @ want)), float(np.mean(got - want))
-        forms = (
+        # fmt: off
+        text = next((text for holds, text in (
             (same(got, want), ""),
             (np.isnan(got[~np.isnan(want)]).any(), "some of the values are not numbers (nan)"),
             (np.abs(got).max() < 1e-6, "every value is zero"),
             (same(got, factor * want), f"every value is {factor:.4g} times the right one"),
             (same(got, want + shift), f"every value is off by the same {shift:.4g}"),
-            (
-                same(got, want, 1e-3),
-                "the values are right to about three digits, as those of float16 would be: a type "
-                "of few digits is on the way",
-            ),
-        )
-        text = next((text for holds, text in forms if holds), "")
+            (same(got, want, 1e-3), "the values are right to about three digits, as those of "
+             "float16 would be: a type of few digits is on the way"),
+        ) if holds), "")
+        # fmt: on
         said += f"{key}: {text}. " * bool(text)
     return "difference", said
