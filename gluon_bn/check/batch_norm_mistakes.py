@@ -156,7 +156,8 @@ returned = changes(
      "answer must not change the next one."))
 
 BATCH_NORM = (*modes, *mistakes.formula, *mistakes.channels, *mistakes.statistics,
-              *mistakes.over_axes, *returned, *moving("mean"), *moving("var"), *stored, *mistakes.cut)
+              *mistakes.over_axes, *returned, *moving("mean"), *moving("var"), *stored,
+              *mistakes.cut)
 
 # ------------------------------------------------------------------------------ the rows of labels
 

@@ -121,13 +121,17 @@ def small_cases(exercise, rank, training, recording, fixed=(), channels=0, class
 
 @dataclass
 class Outcome:
-    """What one call did. `values` holds the outputs and, as 'dX', the gradients by their names;
-    `arrays` the outputs as they came; `failure` what failed on the way back."""
+    """What one call did; true if anything came of it. `values` holds the outputs and, as 'dX', the
+    gradients by their names; `arrays` the outputs as they came; `failure` what failed, in the call
+    or on the way back; `seen` the arguments that it changed in place, and other traces."""
 
-    values: dict
-    arrays: list
+    values: dict = field(default_factory=dict)
+    arrays: list = field(default_factory=list)
     failure: Optional[Failure] = None
-    seen: set = field(default_factory=set)  # arguments that it changed in place, and other traces
+    seen: set = field(default_factory=set)
+
+    def __bool__(self):
+        return bool(self.values)
 
 
 class Student:
@@ -165,10 +169,9 @@ class Student:
         for way in self.ways():
             (self.kind, self.column), failures, right = way, {}, True
             for case in sum(self.cases.values(), []):
-                outcome = self.tried(case) or self.tried(case.silent)
-                if outcome is None:
-                    failures[case] = self.remembered(case.silent)
-                right = right and outcome is not None
+                outcome = self.run(case) or self.run(case.silent)
+                if not outcome:
+                    failures[case] = outcome.failure
                 right = right and agree(outcome.values, table.values(case), self.exercise.outputs)
                 if not right and found and not min(found)[0]:
                     break  # one way runs; another has to be right
@@ -178,34 +181,22 @@ class Student:
         *_, self.failures, (self.kind, self.column) = min(found)
         self.first_failures = found[0][3]
 
-    def remembered(self, case, dtype="float32"):
-        """The `Outcome` or `Failure` of one call; the same question is asked only once."""
+    def run(self, case, dtype="float32"):
+        """The `Outcome` of one call; while autograd records, with the way back. The same question
+        is asked only once."""
         key = self.kind, self.column, case, dtype
         if key not in self.memory:
             try:
                 self.memory[key] = self._run(case, dtype)
             except Failure as problem:
-                self.memory[key] = problem
+                self.memory[key] = Outcome(failure=problem)
         return self.memory[key]
-
-    def run(self, case, dtype="float32"):
-        """The `Outcome` of one call; while autograd records, with the way back. Raises `Failure`,
-        with a sentence, if nothing comes of it."""
-        outcome = self.remembered(case, dtype)
-        if isinstance(outcome, Failure):
-            raise outcome
-        return outcome
-
-    def tried(self, case):
-        """The outcome of a call that may fail: None if it does."""
-        outcome = self.remembered(case)
-        return None if isinstance(outcome, Failure) else outcome
 
     @property
     def seen(self):
         """What any call left behind: names of arrays that it changed in place, and more."""
-        outcomes = [o for key, o in self.memory.items() if key[:2] == (self.kind, self.column)]
-        return set().union(*(o.seen for o in outcomes if isinstance(o, Outcome)))
+        here = self.kind, self.column
+        return set().union(*(o.seen for key, o in self.memory.items() if key[:2] == here))
 
     def _run(self, case, dtype):
         live = self.kind != "numpy" and case.recording

@@ -299,7 +299,7 @@ def outputs_and_statistics(session, average=False):
     session.say("Y in training", trained)
     session.say("Y in prediction", predicted)
     running = [
-        {r: some for r, some in cases.items() if all(session.student.tried(c.silent) for c in some)}
+        {r: some for r, some in cases.items() if all(session.student.run(c.silent) for c in some)}
         for cases in (stepped, prediction)
     ]
     session.statistics(*running, average)

@@ -91,14 +91,13 @@ class Session:
         what fails only while autograd records is said with the gradients, and run without it."""
         found = []
         for case in cases:
-            tried = case if self.student.tried(case) else case.silent
-            try:
-                values = self.student.run(tried).values
-            except Failure as problem:
-                problem.case = tried
-                raise
-            if set(keys) <= set(values):
-                found.append((tried, {key: values[key] for key in keys}))
+            tried = case if self.student.run(case) else case.silent
+            outcome = self.student.run(tried)
+            if not outcome:
+                outcome.failure.case = tried
+                raise outcome.failure
+            if set(keys) <= set(outcome.values):
+                found.append((tried, {key: outcome.values[key] for key in keys}))
         return found
 
     def suspect(self, *questions):
@@ -168,8 +167,7 @@ class Session:
     def example(self, keys, cases, only):
         """An `Example` of the first output that is not what it should be, in the first case."""
         for key, case in [(key, case) for key in keys for case in cases]:
-            outcome = self.student.tried(case)
-            got = outcome and outcome.values.get(key)
+            got = self.student.run(case).values.get(key)
             want = self.table.values(case, (), (key,))[key]
             if got is None or agree({key: got}, {key: want}, [key]):
                 continue
@@ -196,17 +194,15 @@ class Session:
         cases = {r: [next(c for c in self.cases[r] if c.recording)] for r in base or self.cases}
         keys = [f"d{name}" for name in self.exercise.wrt]
         for (case,) in cases.values():
-            problem = self.student.remembered(case)
-            problem = problem if isinstance(problem, Failure) else problem.failure
-            if problem:
-                why = f"Inside autograd.record(), or on the way back, it fails: {problem}."
-                return Verdict((problem.mistake,), why)
-            values = self.student.run(case).values
-            keys = [key for key in keys if key in values]
+            outcome = self.student.run(case)
+            if outcome.failure:
+                why = f"Inside autograd.record(), or on the way back, it fails: {outcome.failure}."
+                return Verdict((outcome.failure.mistake,), why)
+            keys = [key for key in keys if key in outcome.values]
         heads, only = self.exercise.outputs[: self.exercise.heads], (*self.exercise.names, "dY")
         verdict = self.judge(cases, (*heads, *keys), only, base)
         if verdict.names == ("difference",):
-            zero = [key[1:] for key in keys if not values[key].any()]
+            zero = [key[1:] for key in keys if not outcome.values[key].any()]
             cut = ["gradient cut" if name == "X" else f"no gradient for {name}" for name in zero]
             verdict.names = tuple(cut) or verdict.names
         if verdict.names and self.student.kind == "np" and "variance" in verdict.why:
@@ -240,16 +236,16 @@ class Session:
 
     def two_steps(self, case):
         """What came back is what goes in next."""
-        student, first = self.student, self.student.tried(case)
-        if first is None:
+        student, first = self.student, self.student.run(case)
+        if not first:
             return  # said with the gradients
         went = student.array("moving_mean", case["moving_mean"], case).shape
         came = first.values["moving_mean"].shape
-        second = student.remembered(case.but(**dict(zip(STATISTICS, first.arrays[1:]))))
-        if isinstance(second, Failure):
-            shape = second.mistake == "error" and came != went
-            why = f"It fails: {second}." + " Their shape has changed." * shape
-            name = "statistics change shape" if shape else second.mistake
+        second = student.run(case.but(**dict(zip(STATISTICS, first.arrays[1:]))))
+        if not second:
+            shape = second.failure.mistake == "error" and came != went
+            why = f"It fails: {second.failure}." + " Their shape has changed." * shape
+            name = "statistics change shape" if shape else second.failure.mistake
             self.report.not_yet("a second step with the statistics that came back", why, name)
             return
         then = case.but(**{n: np.ravel(first.values[n]) for n in STATISTICS})
@@ -303,12 +299,12 @@ class Session:
                 report.complain("shape changed", case.shape, came)
                 return
         for dtype, case in [(dtype, case) for dtype in types for case in self.each_mode()]:
-            outcome = self.student.remembered(case.silent, dtype)
-            if not isinstance(outcome, Failure):
+            outcome = self.student.run(case.silent, dtype)
+            if outcome:
                 came = dtype_of(outcome.arrays[0])
                 wrong = f"X of type {dtype} comes back as {came}." * (came != dtype)
             else:
-                wrong = f"With arrays of {dtype} it fails: {outcome}."
+                wrong = f"With arrays of {dtype} it fails: {outcome.failure}."
                 wrong += " Is an array made without a type?"
                 if dtype == "float16":
                     report.note(wrong)
@@ -321,7 +317,7 @@ class Session:
     def each_mode(self):
         """One case for each mode and rank in which it runs."""
         runs = [c for cases in self.cases.values() for c in reversed(cases)]
-        runs = [c for c in runs if self.student.tried(c.silent)]
+        runs = [c for c in runs if self.student.run(c.silent)]
         return {(len(c.shape), c.training): c for c in runs}.values()
 
     def say_precision(self, key="Y"):
@@ -350,7 +346,7 @@ class Session:
     def say_remembers(self):
         """The same call twice gives the same answer twice."""
         for case in self.each_mode():
-            one, two = (self.student.tried(c) for c in (case.silent, case.silent.but()))
+            one, two = (self.student.run(c) for c in (case.silent, case.silent.but()))
             if two and not agree(two.values, one.values, one.values):
                 self.report.complain("remembers")
                 return
