@@ -29,7 +29,7 @@ COUNTS = (("X.shape[0]", "The number of examples"),
           ("(X.size // X.shape[0] // X.shape[1])", "The number of positions, H W,"),
           ("X.size", "The number of all values of X, channels and all,"),
           ("(m - 1)", "A number one less than m"))
-COUNTED = "{} stands where m belongs{}. m counts the values that the mean of a channel is over."
+COUNTED = "{} stands where m belongs{}: the count of values that a channel's mean is taken over."
 ADDED = "There is one {} for each channel: the gradients of all places where it takes part add up."
 AVERAGED = "It is averaged over the batch. A parameter serves all values of a channel: they add up."
 

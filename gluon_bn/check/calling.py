@@ -103,8 +103,8 @@ def limited():
 
 def modes():
     """What a student's code might leave changed."""
-    arrays = mx.util.is_np_shape(), mx.util.is_np_array()
-    return autograd.is_recording(), autograd.is_training(), *arrays
+    of_arrays = mx.util.is_np_shape(), mx.util.is_np_array()
+    return autograd.is_recording(), autograd.is_training(), *of_arrays
 
 
 def set_modes(recording, training, shape, array):

@@ -2,7 +2,7 @@
 solutions are run on the same cases as a student's, and what comes out is compared."""
 
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import combinations
 from typing import Callable, NamedTuple, Optional
 
@@ -88,6 +88,133 @@ class Exercise:
                 given[name] = given[name] * 0 + value
         return probes.Case(given, training, recording)
 
+    def arguments(self, case, kind, dtype="float32", column=True):
+        """Arrays of a kind for a case, by name; vectors laid against X where it is a column."""
+        given = dict(case.given)
+        for name in self.laid if column else ():
+            if isinstance(given.get(name), np.ndarray) and given[name].ndim == 1:
+                given[name] = probes.along(given[name], 1, len(case.shape))
+        return {name: make(value, kind, dtype) for name, value in given.items()}
+
+    # ------------------------------------------------------------------------------ the table
+
+    def values(self, case, mistakes=(), keys=()):
+        """What the right solution with these mistakes gives, by name, with gradients if there are
+        any among the keys; None where they do not go together, or do not run."""
+        back = any(key[0] == "d" for key in keys) and bool(self.wrt)
+        return values_of(self, case, mistakes, back)
+
+    def explains(self, mistakes, evidence, keys=()):
+        """Whether these mistakes give all that came: pairs (case, values)."""
+        return all(
+            agree(got, self.values(case, mistakes, keys or tuple(got)), keys or got)
+            for case, got in evidence
+        )
+
+    def search(self, evidence, keys, base=(), pairs=True):
+        """The mistakes, one or two, that with those of `base` give what came: a tuple of tuples.
+        Of several, those that change the least beside it."""
+        more = [(*base, m) for m in self.mistakes if m not in base]
+        found = [one for one in more if self.explains(one, evidence, keys)]
+        if not found and pairs:
+            two = combinations(self.likely(more, evidence, keys, base), 2)
+            found = [m for m in ((*base, *t) for t in two) if self.explains(m, evidence, keys)]
+
+        def reach(mistakes):  # a number that fits explains less than what it stands for
+            number = any("hard-coded" in m.name for m in mistakes)
+            return number, self.changed(mistakes, base, evidence, self.outputs)
+
+        reached = [reach(one) for one in found]
+        return tuple(one for one, n in zip(found, reached) if n == min(reached))
+
+    def likely(self, more, evidence, keys, base):
+        """Mistakes to be tried in pairs: a few of each line, with different names, that show."""
+        lines, heads = {}, [key for key in keys if key[0] != "d"]
+        if 0 < len(heads) < len(keys):  # gradients are wrong of what is right
+            more = [one for one in more if self.explains(one, evidence, heads)]
+        for *_, m in more:
+            some = lines.setdefault(m.right, {})
+            if len(some) < FEW and m.name not in some:
+                if self.changed((*base, m), base, evidence, keys):
+                    some[m.name] = m
+        return [m for some in lines.values() for m in some.values()]
+
+    def changed(self, mistakes, base, evidence, keys):
+        """How many outputs, in how many cases, the mistakes make something else of."""
+        both = [[self.values(c, some, keys) for some in (mistakes, base)] for c, _ in evidence]
+        return sum(not agree(a, b, [key]) for a, b in both if a for key in keys)
+
+    def tell(self, mistakes, case):
+        """The sentences, with the number of values filled in."""
+        m, said = self.count(case), " And: ".join(dict.fromkeys(m.sentence for m in mistakes))
+        return said.replace("{m}", f"{m:.0f}").replace("{m1}", f"{m - 1:.0f}")
+
+
+def same(got, want, digits=2e-5, floor=1e-3):
+    """Equal as far as float32 can tell: to about five digits of the largest value, or of `floor`
+    where all are smaller."""
+    got, want = np.asarray(got, "float64"), np.asarray(want, "float64")
+    if got.size != want.size:
+        return False
+    finite = np.isfinite(want)
+    scale = max(np.abs(want[finite]).max(initial=0), floor)
+    return np.allclose(got.reshape(want.shape), want, rtol=0, atol=digits * scale, equal_nan=True)
+
+
+def agree(got, want, keys):
+    """The same values under these names; gradients have lost a digit on their way."""
+    return want is not None and all(
+        k in want and k in got and same(got[k], want[k], *((1e-4, 1.0) if k[0] == "d" else ()))
+        for k in keys
+    )
+
+
+@lru_cache(maxsize=4000)
+def compiled(source):
+    space = {"nd": nd, "autograd": autograd}
+    exec(source, space)
+    return space["f"]
+
+
+def with_mistakes(source, mistakes):
+    """The text with these mistakes in it, in any order that lets all of them in; else None."""
+    for order in (mistakes, mistakes[::-1]):
+        text = source
+        for m in order:
+            text = text and m.right in text and text.replace(m.right, m.wrong)
+        if text:
+            return text
+    return None
+
+
+@lru_cache(maxsize=1000)
+def in_float64(exercise, case):
+    return exercise.arguments(case, "nd", "float64")  # no solution of ours changes them
+
+
+@lru_cache(maxsize=20000)  # some sixty megabytes
+def values_of(exercise, case, mistakes, back):
+    """`Exercise.values`, computed in float64 on MXNet, once for all students."""
+    source = with_mistakes(exercise.source, mistakes)
+    if source is None:
+        return None
+    try:
+        with guarded("ours", case.training, case.recording or back):
+            given = in_float64(exercise, case)
+            for name in exercise.wrt if back else ():
+                given[name].attach_grad()
+            outputs = compiled(source)(*(given[name] for name in exercise.names))
+            outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+            values = {n: array.asnumpy() for n, array in zip(exercise.outputs, outputs)}
+            if back:
+                send_back(outputs[: exercise.heads])
+                values.update({f"d{n}": given[n].grad.asnumpy() for n in exercise.wrt})
+            return values
+    except Failure:
+        return None
+
+
+# ------------------------------------------------------------------------------------- the cases
 
 # Training, recording, number of the values. Recording and training are two things, so where there
 # are modes they do not go together.
@@ -98,7 +225,7 @@ CALLS_IN_TWO_MODES = (
 )
 
 
-@cache
+@lru_cache(maxsize=100)
 def cases(exercise, fixed=(), channels=0, classes=0):
     """{rank: Cases}, the ordinary one first; with other values `fixed`, pairs (name, value)."""
     found, calls = {}, CALLS_IN_TWO_MODES if exercise.has_modes else PLAIN_CALLS
@@ -109,7 +236,7 @@ def cases(exercise, fixed=(), channels=0, classes=0):
     return found
 
 
-@cache
+@lru_cache(maxsize=100)
 def small_cases(exercise, rank, training, recording, fixed=(), channels=0, classes=0):
     """Cases to show, the simplest first."""
     values = probes.small(rank, exercise.axis, classes, channels)
@@ -165,14 +292,14 @@ class Student:
     def settle(self):
         """Take the first way in which everything is right; else that in which most runs. What
         fails all the same is in `failures`, what failed at first in `first_failures`."""
-        table, found = table_of(self.exercise), []
+        found, outputs = [], self.exercise.outputs
         for way in self.ways():
             (self.kind, self.column), failures, right = way, {}, True
             for case in sum(self.cases.values(), []):
                 outcome = self.run(case) or self.run(case.silent)
                 if not outcome:
                     failures[case] = outcome.failure
-                right = right and agree(outcome.values, table.values(case), self.exercise.outputs)
+                right = right and agree(outcome.values, self.exercise.values(case), outputs)
                 if not right and found and not min(found)[0]:
                     break  # one way runs; another has to be right
             found.append((len(failures), not right, len(found), failures, way))
@@ -201,7 +328,7 @@ class Student:
     def _run(self, case, dtype):
         live = self.kind != "numpy" and case.recording
         with guarded(self.kind, case.training, live):
-            given = {n: self.array(n, v, case, dtype) for n, v in case.given.items()}
+            given = self.exercise.arguments(case, self.kind, dtype, self.column)
             arrays = {n: given[n] for n, v in case.given.items() if isinstance(v, np.ndarray)}
             before = {n: to_numpy(array, n) for n, array in arrays.items()}
             wrt = [n for n in self.exercise.wrt if live and self.function.takes(n)]
@@ -217,13 +344,6 @@ class Student:
             changed = {n for n, array in arrays.items() if differs(before[n], to_numpy(array, n))}
             outcome.seen |= left | changed
             return outcome
-
-    def array(self, name, value, case, dtype="float32"):
-        """An argument as this function wants it."""
-        one = isinstance(value, np.ndarray) and value.ndim == 1
-        if one and self.column and name in self.exercise.laid:
-            value = probes.along(value, 1, len(case.shape))
-        return make(value, self.kind, dtype)
 
     def _read(self, returned, case):
         """The outputs by their names, out of whatever was returned."""
@@ -263,137 +383,3 @@ class Student:
             outcome.failure = problem
         for name, array in zip(self.exercise.outputs, outcome.arrays):
             outcome.values[name] = to_numpy(array, name)
-
-
-# ------------------------------------------------------------------------------------- the table
-
-
-def same(got, want, digits=2e-5, floor=1e-3):
-    """Equal as far as float32 can tell: to about five digits of the largest value, or of `floor`
-    where all are smaller."""
-    got, want = np.asarray(got, "float64"), np.asarray(want, "float64")
-    if got.size != want.size:
-        return False
-    finite = np.isfinite(want)
-    scale = max(np.abs(want[finite]).max(initial=0), floor)
-    return np.allclose(got.reshape(want.shape), want, rtol=0, atol=digits * scale, equal_nan=True)
-
-
-def agree(got, want, keys):
-    """The same values under these names; gradients have lost a digit on their way."""
-    return want is not None and all(
-        k in want and k in got and same(got[k], want[k], *((1e-4, 1.0) if k[0] == "d" else ()))
-        for k in keys
-    )
-
-
-@lru_cache(maxsize=4000)
-def compiled(source):
-    space = {"nd": nd, "autograd": autograd}
-    exec(source, space)
-    return space["f"]
-
-
-def with_mistakes(source, mistakes):
-    """The text with these mistakes in it, in any order that lets all of them in; else None."""
-    for order in (mistakes, mistakes[::-1]):
-        text = source
-        for m in order:
-            text = text and m.right in text and text.replace(m.right, m.wrong)
-        if text:
-            return text
-    return None
-
-
-@lru_cache(maxsize=32)
-def table_of(exercise):
-    return Table(exercise)
-
-
-class Table:
-    """What the right solution and the wrong ones give, in float64 on MXNet, each computed once for
-    all students; and the search for those that give what a student's does."""
-
-    def __init__(self, exercise):
-        self.exercise, self.known, self.arrays = exercise, {}, {}
-        self.maker = Student(compiled(exercise.source), exercise)
-
-    def values(self, case, mistakes=(), keys=()):
-        """By name, with gradients if there are any among the keys; None where these mistakes do
-        not go together, or do not run."""
-        back = any(key[0] == "d" for key in keys) and bool(self.exercise.wrt)
-        key = mistakes, case, back
-        if key not in self.known:
-            if len(self.known) > 10000:  # some thirty megabytes
-                self.known.clear()
-            source = with_mistakes(self.exercise.source, mistakes)
-            try:
-                self.known[key] = self._run(case, compiled(source), back) if source else None
-            except Failure:
-                self.known[key] = None
-        return self.known[key]
-
-    def _run(self, case, solution, back):
-        exercise = self.exercise
-        with guarded("ours", case.training, case.recording or back):
-            if case not in self.arrays:  # no solution of ours changes them
-                arrays = {n: self.maker.array(n, v, case, "float64") for n, v in case.given.items()}
-                self.arrays[case] = arrays
-            given = self.arrays[case]
-            for name in exercise.wrt if back else ():
-                given[name].attach_grad()
-            outputs = solution(*(given[name] for name in exercise.names))
-            outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-            values = {n: array.asnumpy() for n, array in zip(exercise.outputs, outputs)}
-            if back:
-                send_back(outputs[: exercise.heads])
-                values.update({f"d{n}": given[n].grad.asnumpy() for n in exercise.wrt})
-            return values
-
-    def explains(self, mistakes, evidence, keys=()):
-        """Whether these mistakes give all that came: pairs (case, values)."""
-        return all(
-            agree(got, self.values(case, mistakes, keys or tuple(got)), keys or got)
-            for case, got in evidence
-        )
-
-    def search(self, evidence, keys, base=(), pairs=True):
-        """The mistakes, one or two, that with those of `base` give what came: a tuple of tuples.
-        Of several, those that change the least beside it."""
-        more = [(*base, m) for m in self.exercise.mistakes if m not in base]
-        found = [one for one in more if self.explains(one, evidence, keys)]
-        if not found and pairs:
-            two = combinations(self.likely(more, evidence, keys, base), 2)
-            found = [m for m in ((*base, *t) for t in two) if self.explains(m, evidence, keys)]
-
-        def reach(mistakes):  # a number that fits explains less than what it stands for
-            number = any("hard-coded" in m.name for m in mistakes)
-            return number, self.changed(mistakes, base, evidence, self.exercise.outputs)
-
-        reached = [reach(one) for one in found]
-        return tuple(one for one, n in zip(found, reached) if n == min(reached))
-
-    def likely(self, more, evidence, keys, base):
-        """Mistakes to be tried in pairs: a few of each line, with different names, that show."""
-        lines, heads = {}, [key for key in keys if key[0] != "d"]
-        if 0 < len(heads) < len(keys):  # gradients are wrong of what is right
-            more = [one for one in more if self.explains(one, evidence, heads)]
-        for *_, m in more:
-            some = lines.setdefault(m.right, {})
-            if len(some) < FEW and m.name not in some:
-                if self.changed((*base, m), base, evidence, keys):
-                    some[m.name] = m
-        return [m for some in lines.values() for m in some.values()]
-
-    def changed(self, mistakes, base, evidence, keys):
-        """How many outputs, in how many cases, the mistakes make something else of."""
-        both = [[self.values(c, some, keys) for some in (mistakes, base)] for c, _ in evidence]
-        return sum(not agree(a, b, [key]) for a, b in both if a for key in keys)
-
-    def tell(self, mistakes, case):
-        """The sentences, with the number of values filled in."""
-        m = self.exercise.count(case)
-        said = [
-            x.sentence.replace("{m}", f"{m:.0f}").replace("{m1}", f"{m - 1:.0f}") for x in mistakes
-        ]
-        return " And: ".join(dict.fromkeys(said))

@@ -128,7 +128,7 @@ def find_numbers(session):
                 found.append(session.evidence(group, [key]))
         for value in values:
             changed = [[(c.but(**{name: value}), got) for c, got in some] for some in found]
-            if any(some and session.table.explains((), some) for some in changed):
+            if any(some and session.exercise.explains((), some) for some in changed):
                 layer.fixed[name] = value
                 break
     if "momentum" in layer.said and layer.fixed["momentum"] != own:
@@ -390,7 +390,7 @@ def out_of_range(session):
         takes = ", which comes out as zeros" * (not Y.reshape(case.shape)[1].any())
         for row in range(classes):
             other = case.but(labels=np.where(labels == label, row, labels))
-            if session.table.explains((), [(other, {"Y": Y})]):
+            if session.exercise.explains((), [(other, {"Y": Y})]):
                 takes, name = f" as if it were {row}", "labels clipped"
         accepted.append(f"label {label}{takes}")
     if accepted:

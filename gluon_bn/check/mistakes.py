@@ -40,7 +40,7 @@ formula = (
     *changes(
         "nd.sqrt(var + eps)",
         ("no epsilon", "nd.sqrt(var)",
-         "There is no epsilon: of a channel that is constant in a batch, nothing comes but nan."),
+         "Epsilon is missing: a channel constant in a batch has variance 0, and comes out as nan."),
         ("epsilon outside the root", ["(nd.sqrt(var) + eps)", "(nd.sqrt(var) + eps ** 0.5)"],
          "Epsilon is added after the root. It belongs under it, beside the variance; for small "
          "variances the two differ much."),

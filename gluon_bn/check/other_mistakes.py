@@ -28,7 +28,7 @@ def f(X, axis):
     var = ((X - mean) ** 2).mean(axis=axes, keepdims=True)
     return mean, var
 """
-PASSED = " It is the axes that are passed that are averaged away."
+PASSED = " The axes that are passed are the ones to be averaged away."
 MOMENTS = (
     *statistics,
     *changes(
@@ -50,8 +50,8 @@ MOMENTS = (
          "all axes but 1, whatever is passed"),
         ("wrong axes: per example", "tuple(range(1, X.ndim))", "each example, whatever is passed"),
         ("wrong axes: batch only", "(0,)", "the batch only, whatever is passed"),
-        ("wrong axes: the first only", "axis[:1]", "only the first of the axes"),
-        ("wrong axes: the last only", "axis[-1:]", "only the last of the axes")))),
+        ("wrong axes: the first only", "axis[:1]", "the first of the axes only"),
+        ("wrong axes: the last only", "axis[-1:]", "the last of the axes only")))),
     *changes(
         "return mean, var",
         ("mean and variance swapped", "return var, mean", SWAPPED),

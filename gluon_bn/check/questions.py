@@ -7,7 +7,7 @@ import numpy as np
 
 from gluon_bn.check import probes
 from gluon_bn.check.calling import Endless, Failure, dtype_of
-from gluon_bn.check.engine import agree, same, table_of
+from gluon_bn.check.engine import agree, same
 from gluon_bn.check.report import Example, Report
 
 # fmt: off
@@ -53,7 +53,7 @@ class Session:
 
     def __init__(self, report, student):
         self.report, self.student, self.exercise = report, student, student.exercise
-        self.table, self.suspicion = table_of(self.exercise), ()
+        self.suspicion = ()
 
     def runs(self):
         """Whether it runs at all, and on which ranks."""
@@ -107,9 +107,9 @@ class Session:
         except Failure:
             return
         found = sum(found, [])
-        if not self.table.explains((), found):
+        if not self.exercise.explains((), found):
             single = ((m,) for m in self.exercise.mistakes)
-            self.suspicion = tuple(one for one in single if self.table.explains(one, found))
+            self.suspicion = tuple(one for one in single if self.exercise.explains(one, found))
 
     def judge(self, cases, keys, only, base=None):
         """The `Verdict` on these outputs in all cases. `base`, by rank, is what explains those that
@@ -123,7 +123,7 @@ class Session:
             except Failure as problem:
                 parts.setdefault((problem.mistake,), (rank, self.failed(problem, problem.case)))
         for rank, came in evidence.items():
-            if any(self.table.explains(known, came, keys) for known in base[rank]):
+            if any(self.exercise.explains(known, came, keys) for known in base[rank]):
                 found[rank] = ((),)
         right, together = list(found), sum(evidence.values(), [])
         if ("error",) in parts and right:
@@ -131,7 +131,7 @@ class Session:
         for rank in [rank for rank in evidence if rank not in right]:
             # What is unknown for one rank is not searched for in pairs for the next.
             one = self.search(evidence[rank], keys, base[rank], all(found.values()))
-            found[rank] = tuple(m for m in one if self.table.explains(m, together, keys)) or one
+            found[rank] = tuple(m for m in one if self.exercise.explains(m, together, keys)) or one
             names, why = self.told(evidence[rank], keys, base[rank], found[rank])
             parts.setdefault(names, (rank, why))
             first = evidence[rank][0][0]
@@ -146,21 +146,21 @@ class Session:
 
     def search(self, evidence, keys, base, pairs):
         """The mistakes that, with those of `base`, explain it."""
-        if base == ((),) and any(self.table.explains(m, evidence, keys) for m in self.suspicion):
+        if base == ((),) and any(self.exercise.explains(m, evidence, keys) for m in self.suspicion):
             return self.suspicion
-        runs = [b for b in base if all(self.table.values(c, b, keys) for c, _ in evidence)]
-        some = (self.table.search(evidence, keys, known, pairs) for known in runs or [()])
+        runs = [b for b in base if all(self.exercise.values(c, b, keys) for c, _ in evidence)]
+        some = (self.exercise.search(evidence, keys, known, pairs) for known in runs or [()])
         return next(filter(None, some), ())
 
     def told(self, evidence, keys, base, found):
         """Names and sentences of what was found, or of what it looks like."""
         if not found:
-            wants = [[self.table.values(c, b, keys) for b in (*base, ())] for c, _ in evidence]
+            wants = [[self.exercise.values(c, b, keys) for b in (*base, ())] for c, _ in evidence]
             wants = [next(filter(None, some)) for some in wants]
             name, why = looks([got for _, got in evidence], wants, keys)
             return (name,), why + UNKNOWN
         new = [[m for m in one if not any(m in known for known in base)] for one in found]
-        whys = list(dict.fromkeys(self.table.tell(one, evidence[0][0]) for one in new))
+        whys = list(dict.fromkeys(self.exercise.tell(one, evidence[0][0]) for one in new))
         why = whys[0] + EVIDENCE if len(whys) == 1 else " Or: ".join(whys) + SEVERAL
         return tuple(m.name for m in sum(new, [])), why
 
@@ -168,7 +168,7 @@ class Session:
         """An `Example` of the first output that is not what it should be, in the first case."""
         for key, case in [(key, case) for key in keys for case in cases]:
             got = self.student.run(case).values.get(key)
-            want = self.table.values(case, (), (key,))[key]
+            want = self.exercise.values(case, (), (key,))[key]
             if got is None or agree({key: got}, {key: want}, [key]):
                 continue
             given = {k: v for k, v in case.given.items() if v is not None and k in only}
@@ -239,7 +239,7 @@ class Session:
         student, first = self.student, self.student.run(case)
         if not first:
             return  # said with the gradients
-        went = student.array("moving_mean", case["moving_mean"], case).shape
+        went = self.exercise.arguments(case, "numpy", column=student.column)["moving_mean"].shape
         came = first.values["moving_mean"].shape
         second = student.run(case.but(**dict(zip(STATISTICS, first.arrays[1:]))))
         if not second:
@@ -249,7 +249,7 @@ class Session:
             self.report.not_yet("a second step with the statistics that came back", why, name)
             return
         then = case.but(**{n: np.ravel(first.values[n]) for n in STATISTICS})
-        if student.kind == "numpy" or agree(second.values, self.table.values(then), STATISTICS):
+        if student.kind == "numpy" or agree(second.values, self.exercise.values(then), STATISTICS):
             return
         name = "remembers" if came == went else "statistics change shape"
         self.report.complain(name, tuple(went), tuple(came))
@@ -332,7 +332,7 @@ class Session:
             except Failure as problem:
                 self.report.not_yet(what, f"It fails: {problem}.", problem.mistake)
                 return
-            want = self.table.values(case)[key]
+            want = self.exercise.values(case)[key]
             got = got[key].reshape(want.shape)
             # `not ... <` where the values are no numbers, too
             if not np.abs(got - want).max() < (0.3 if key == "Y" else 0.05):

@@ -11,8 +11,6 @@ SAID = {
     "NumPy only": ("it works on MXNet's arrays",
         "It runs on NumPy arrays only, so autograd cannot follow it and a network could not be "
         "trained with it ({0})."),
-    "mx.np only": ("it works on arrays of mx.nd",
-        "It runs on arrays of mx.np, but not on those of mx.nd ({0})."),
     "order of the arguments": ("the order of the arguments",
         "Your arguments are in another order than ({0}). They were passed by name here, but "
         "whoever calls it as d2l's layer does, by position, mixes them up."),
@@ -52,9 +50,8 @@ SAID = {
     "{0} without gradient": ("{0} is learned",
         "{0} asks for no gradient (grad_req='null'), so it stays as it is for ever."),
     "{0} starts wrong": ("where the {0} starts",
-        "It starts at {1}, not at {2}. gamma at 1 and beta at 0 are plain normalization; a mean of "
-        "0 and a variance of 1 are those of a normalized input, and from a variance of 0 an early "
-        "prediction divides by almost nothing."),
+        "It starts at {1}, not at {2}. gamma 1 and beta 0 are plain normalization, mean 0 and "
+        "variance 1 those of a normalized input."),
     "statistics receive gradients": ("the {0} is no weight",
         "{1} asks for gradients (grad_req is not 'null'). It is observed, not learned: the Trainer "
         "would wait for its gradient, or decay it."),
