@@ -1,7 +1,7 @@
 """The engine. An exercise is a right solution as text and a table of mistakes. Right and wrong
 solutions are run on the same cases as a student's, and what comes out is compared."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import combinations
 from typing import Callable, NamedTuple, Optional
@@ -111,37 +111,36 @@ class Exercise:
             for case, got in evidence
         )
 
-    def search(self, evidence, keys, base=(), pairs=True):
-        """The mistakes, one or two, that with those of `base` give what came: a tuple of tuples.
-        Of several, those that change the least beside it."""
-        more = [(*base, m) for m in self.mistakes if m not in base]
-        found = [one for one in more if self.explains(one, evidence, keys)]
+    def search(self, evidence, keys, pairs=True):
+        """The mistakes, one or two, that give what came: a tuple of tuples. Of several, those that
+        change the least beside it."""
+        found = [(m,) for m in self.mistakes if self.explains((m,), evidence, keys)]
         if not found and pairs:
-            two = combinations(self.likely(more, evidence, keys, base), 2)
-            found = [m for m in ((*base, *t) for t in two) if self.explains(m, evidence, keys)]
+            two = combinations(self.likely(evidence, keys), 2)
+            found = [pair for pair in two if self.explains(pair, evidence, keys)]
 
         def reach(mistakes):  # a number that fits explains less than what it stands for
             number = any("hard-coded" in m.name for m in mistakes)
-            return number, self.changed(mistakes, base, evidence, self.outputs)
+            return number, self.changed(mistakes, evidence, self.outputs)
 
         reached = [reach(one) for one in found]
         return tuple(one for one, n in zip(found, reached) if n == min(reached))
 
-    def likely(self, more, evidence, keys, base):
+    def likely(self, evidence, keys):
         """Mistakes to be tried in pairs: a few of each line, with different names, that show."""
         lines, heads = {}, [key for key in keys if key[0] != "d"]
+        known = self.mistakes
         if 0 < len(heads) < len(keys):  # gradients are wrong of what is right
-            more = [one for one in more if self.explains(one, evidence, heads)]
-        for *_, m in more:
+            known = [m for m in known if self.explains((m,), evidence, heads)]
+        for m in known:
             some = lines.setdefault(m.right, {})
-            if len(some) < FEW and m.name not in some:
-                if self.changed((*base, m), base, evidence, keys):
-                    some[m.name] = m
+            if len(some) < FEW and m.name not in some and self.changed((m,), evidence, keys):
+                some[m.name] = m
         return [m for some in lines.values() for m in some.values()]
 
-    def changed(self, mistakes, base, evidence, keys):
+    def changed(self, mistakes, evidence, keys):
         """How many outputs, in how many cases, the mistakes make something else of."""
-        both = [[self.values(c, some, keys) for some in (mistakes, base)] for c, _ in evidence]
+        both = [(self.values(c, mistakes, keys), self.values(c, (), keys)) for c, _ in evidence]
         return sum(not agree(a, b, [key]) for a, b in both if a for key in keys)
 
     def tell(self, mistakes, case):
@@ -185,6 +184,13 @@ def with_mistakes(source, mistakes):
         if text:
             return text
     return None
+
+
+@lru_cache(maxsize=100)
+def with_source(exercise, mistakes):
+    """An exercise whose solution, the right one from now on, has these mistakes in it."""
+    source = with_mistakes(exercise.source, mistakes)
+    return replace(exercise, source=source) if mistakes else exercise
 
 
 @lru_cache(maxsize=1000)

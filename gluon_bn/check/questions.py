@@ -7,7 +7,7 @@ import numpy as np
 
 from gluon_bn.check import probes
 from gluon_bn.check.calling import Endless, Failure, dtype_of
-from gluon_bn.check.engine import agree, same
+from gluon_bn.check.engine import agree, same, with_source
 from gluon_bn.check.report import Example, Report
 
 # fmt: off
@@ -111,30 +111,30 @@ class Session:
             single = ((m,) for m in self.exercise.mistakes)
             self.suspicion = tuple(one for one in single if self.exercise.explains(one, found))
 
-    def judge(self, cases, keys, only, base=None):
-        """The `Verdict` on these outputs in all cases. `base`, by rank, is what explains those that
-        gradients belong to."""
+    def judge(self, cases, keys, only, asked=None):
+        """The `Verdict` on these outputs in all cases; `asked`, by rank, is another exercise."""
         evidence, parts, found, shown = {}, {}, {}, None
-        base = {rank: (base or {}).get(rank) or ((),) for rank in cases}
+        asked = asked or dict.fromkeys(cases, self.exercise)
         for rank, some in cases.items():
             try:
                 if came := self.evidence(some, keys):
                     evidence[rank] = came
             except Failure as problem:
                 parts.setdefault((problem.mistake,), (rank, self.failed(problem, problem.case)))
-        for rank, came in evidence.items():
-            if any(self.exercise.explains(known, came, keys) for known in base[rank]):
-                found[rank] = ((),)
-        right, together = list(found), sum(evidence.values(), [])
+        right = [r for r, came in evidence.items() if asked[r].explains((), came, keys)]
+        found, together = dict.fromkeys(right, ((),)), sum(evidence.values(), [])
         if ("error",) in parts and right:
             parts[f"only rank {right[0]} works",] = parts.pop(("error",))
         for rank in [rank for rank in evidence if rank not in right]:
+            came, exercise, one = evidence[rank], asked[rank], ()
+            if exercise is self.exercise:
+                one = tuple(m for m in self.suspicion if exercise.explains(m, came, keys))
             # What is unknown for one rank is not searched for in pairs for the next.
-            one = self.search(evidence[rank], keys, base[rank], all(found.values()))
-            found[rank] = tuple(m for m in one if self.exercise.explains(m, together, keys)) or one
-            names, why = self.told(evidence[rank], keys, base[rank], found[rank])
+            one = one or exercise.search(came, keys, all(found.values()))
+            found[rank] = tuple(m for m in one if exercise.explains(m, together, keys)) or one
+            names, why = told(exercise, came, keys, found[rank])
             parts.setdefault(names, (rank, why))
-            first = evidence[rank][0][0]
+            first = came[0][0]
             shown = shown or self.example(keys, [*self.student.small(rank, first), first], only)
         whys = [f"X of rank {r}: {why}" if len(parts) > 1 else why for r, why in parts.values()]
         where = ""
@@ -143,26 +143,6 @@ class Session:
             whys.append(f"(With X of rank {right[0]} it is right.)")
         names, found = tuple(dict.fromkeys(sum(parts, ()))), {r: f for r, f in found.items() if f}
         return Verdict(names, " ".join(whys), shown, found, where)
-
-    def search(self, evidence, keys, base, pairs):
-        """The mistakes that, with those of `base`, explain it."""
-        if base == ((),) and any(self.exercise.explains(m, evidence, keys) for m in self.suspicion):
-            return self.suspicion
-        runs = [b for b in base if all(self.exercise.values(c, b, keys) for c, _ in evidence)]
-        some = (self.exercise.search(evidence, keys, known, pairs) for known in runs or [()])
-        return next(filter(None, some), ())
-
-    def told(self, evidence, keys, base, found):
-        """Names and sentences of what was found, or of what it looks like."""
-        if not found:
-            wants = [[self.exercise.values(c, b, keys) for b in (*base, ())] for c, _ in evidence]
-            wants = [next(filter(None, some)) for some in wants]
-            name, why = looks([got for _, got in evidence], wants, keys)
-            return (name,), why + UNKNOWN
-        new = [[m for m in one if not any(m in known for known in base)] for one in found]
-        whys = list(dict.fromkeys(self.exercise.tell(one, evidence[0][0]) for one in new))
-        why = whys[0] + EVIDENCE if len(whys) == 1 else " Or: ".join(whys) + SEVERAL
-        return tuple(m.name for m in sum(new, [])), why
 
     def example(self, keys, cases, only):
         """An `Example` of the first output that is not what it should be, in the first case."""
@@ -189,9 +169,10 @@ class Session:
 
     # -------------------------------------------------------------------- gradients and statistics
 
-    def gradients(self, base=None):
-        """Do the gradients fit the outputs? `base` explains those that are wrong, by rank."""
-        cases = {r: [next(c for c in self.cases[r] if c.recording)] for r in base or self.cases}
+    def gradients(self, found):
+        """Do the gradients fit the outputs? `found` explains those that are wrong, by rank."""
+        cases = {r: [next(c for c in self.cases[r] if c.recording)] for r in found}
+        asked = {r: with_source(self.exercise, some[0]) for r, some in found.items()}
         keys = [f"d{name}" for name in self.exercise.wrt]
         for (case,) in cases.values():
             outcome = self.student.run(case)
@@ -200,7 +181,7 @@ class Session:
                 return Verdict((outcome.failure.mistake,), why)
             keys = [key for key in keys if key in outcome.values]
         heads, only = self.exercise.outputs[: self.exercise.heads], (*self.exercise.names, "dY")
-        verdict = self.judge(cases, (*heads, *keys), only, base)
+        verdict = self.judge(cases, (*heads, *keys), only, asked)
         if verdict.names == ("difference",):
             zero = [key[1:] for key in keys if not outcome.values[key].any()]
             cut = ["gradient cut" if name == "X" else f"no gradient for {name}" for name in zero]
@@ -350,6 +331,17 @@ class Session:
             if two and not agree(two.values, one.values, one.values):
                 self.report.complain("remembers")
                 return
+
+
+def told(exercise, evidence, keys, found):
+    """Names and sentences of what was found, or of what it looks like."""
+    if not found:
+        wants = [exercise.values(case, (), keys) for case, _ in evidence]
+        name, why = looks([got for _, got in evidence], wants, keys)
+        return (name,), why + UNKNOWN
+    whys = list(dict.fromkeys(exercise.tell(one, evidence[0][0]) for one in found))
+    why = whys[0] + EVIDENCE if len(whys) == 1 else " Or: ".join(whys) + SEVERAL
+    return tuple(m.name for one in found for m in one), why
 
 
 def looks(gots, wants, keys):
