@@ -167,36 +167,33 @@ CONDITIONAL_SOURCE = SOURCE.replace("f(X, ", "f(X, labels, ").replace("    axes 
     beta = nd.take(beta, labels).reshape(rows)
     axes = """, 1)
 
-ROWS = (  # (name, which rows an example gets, as labels or as a table, how it is said)
-    ("labels ignored", "0 * labels", "row 0, whatever the label"),
-    ("labels ignored", "0 * labels + 4", "the last row, or that of the largest label"),
-    ("labels shifted by one", "labels + 1", "the row after that of the label"),
-    ("labels shifted by one", "(labels + 1) % 5", "the row after that of the label"),
-    ("labels shifted by one", "labels - 1", "the row before that of the label"),
-    ("labels shifted by one", "(labels + 4) % 5", "the row before that of the label"),
-    ("one label for all", "0 * labels + labels[0]", "the row of the first label of the batch"),
-    ("one label for all", "0 * labels + labels[-1]", "the row of the last label of the batch"),
-    ("labels sorted", "nd.take(labels, labels.argsort())", "a row as if labels were sorted"),
-    ("labels ignored", "nd.arange(len(labels), dtype='int32') % 5",
-     "the row of its position in the batch"),
-    ("classes reversed", "4 - labels", "the row counted from the end"),
-    ("batch reversed", "labels[::-1]", "the row of the example at the mirrored position"),
-    ("labels clipped", "nd.minimum(labels, 3)", "its row, clipped to the last but one"),
-    ("labels ignored", "0 * {0} + {0}.mean(axis=0, keepdims=True)", "the mean of all rows"),
-    ("labels ignored", "0 * {0} + {0}.sum(axis=0, keepdims=True)", "the sum of all rows"))
+ROWS = (  # (name, how it is said, which rows an example gets: labels, or a table, as text)
+    ("labels ignored", "row 0 or the last one, whatever the label", "0 * labels", "0 * labels + 4"),
+    ("labels shifted by one", "the row after that of the label", "labels + 1", "(labels + 1) % 5"),
+    ("labels shifted by one", "the row before that of the label", "labels - 1", "(labels + 4) % 5"),
+    ("one label for all", "the row of one label of the batch", "0 * labels + labels[0]",
+     "0 * labels + labels[-1]"),
+    ("labels sorted", "a row as if labels were sorted", "nd.take(labels, labels.argsort())"),
+    ("labels ignored", "the row of its position in the batch",
+     "nd.arange(len(labels), dtype='int32') % 5"),
+    ("classes reversed", "the row counted from the end", "4 - labels"),
+    ("batch reversed", "the row of the example at the mirrored position", "labels[::-1]"),
+    ("labels clipped", "its row, clipped to the last but one", "nd.minimum(labels, 3)"),
+    ("labels ignored", "the mean or the sum of all rows",
+     "0 * {0} + {0}.mean(axis=0, keepdims=True)", "0 * {0} + {0}.sum(axis=0, keepdims=True)"))
 
 
 def rows():
-    for name, wrong, said in ROWS:
+    for name, said, wrong in [(name, said, w) for name, said, *wrongs in ROWS for w in wrongs]:
         sentence = f"Of {{}}, an example gets {said}. It should be the row of its own label."
-        both = f"labels = {wrong}"
-        if "{0}" in wrong:
-            both = "; ".join(f"{p} = {wrong.format(p)}" for p in ("gamma", "beta"))
+        table = "{0}" in wrong
+        both = [f"{p} = {wrong.format(p)}" for p in ("gamma", "beta")]
+        both = "; ".join(both) if table else f"labels = {wrong}"
         yield from before("rows = ", (name, both, sentence.format("gamma and beta")))
         for p in ("gamma", "beta"):
-            pair = f"{wrong.format(p)}, labels" if "{0}" in wrong else f"{p}, {wrong}"
-            take = f"nd.take({pair})"
-            yield from changes(f"nd.take({p}, labels)", (name, take, sentence.format(p)))
+            take = f"{wrong.format(p)}, labels" if table else f"{p}, {wrong}"
+            yield from changes(f"nd.take({p}, labels)",
+                               (name, f"nd.take({take})", sentence.format(p)))
 
 
 PER_CLASS = """\

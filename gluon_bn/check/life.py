@@ -174,8 +174,8 @@ class Life:
                 with self.layer.at_work():
                     found = experiment(self)
             except Failure as problem:
+                name = "fails when hybridized" if "hybrid" in what else problem.mistake
                 if failing:
-                    name = "fails when hybridized" if "hybrid" in what else problem.mistake
                     self.report.not_yet(what, failing.format(problem), name)
                 continue
             for name, *words in found or ():

@@ -120,8 +120,7 @@ cut = (  # what leaves Y as it is, but not its gradients
          "the gradient has to go back that way too (chapter 3).")
         for said, code in (("the mean", "mean = mean.detach()"),
                            ("the variance", "var = var.detach()"),
-                           ("mean and variance", "mean, var = mean.detach(), var.detach()")))),
-    *before("X_hat = ", *(
+                           ("mean and variance", "mean, var = mean.detach(), var.detach()"))), *(
         (f"no gradient for {name}", f"{name} = {name}.detach()",
          f"The gradient of {name} is zero: it would never be learned. Is it read out of the array "
          "before it is used?") for name in ("gamma", "beta"))),
