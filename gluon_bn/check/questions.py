@@ -155,9 +155,8 @@ class Session:
             if key[0] == "d":
                 given = {"dY": probes.upstream(case.shape), **given}
             want = want if key in ("Y", "dX") else np.ravel(want)
-            return Example(
-                given, want, got.reshape(want.shape) if got.size == want.size else got, key
-            )
+            got = got.reshape(want.shape) if got.size == want.size else got
+            return Example(given, want, got, key)
         return None
 
     def say(self, what, verdict):
@@ -348,7 +347,9 @@ def looks(gots, wants, keys):
     """The name of an unknown difference, and what it looks like, where a few words can say that."""
     said = ""
     for key in keys:
-        pairs = [(got[key], want[key]) for got, want in zip(gots, wants)]
+        pairs = [(got[key], want[key]) for got, want in zip(gots, wants) if want]
+        if not pairs:
+            continue
         for got, want in pairs:
             if got.size != want.size:
                 why = f"It comes with shape {got.shape}; {want.size} values are expected. "
