@@ -160,10 +160,6 @@ def dtype_of(value):
     return np.dtype(value.dtype).name if hasattr(value, "dtype") else type(value).__name__
 
 
-def differs(before, after):
-    return not np.array_equal(before, after, equal_nan=True)
-
-
 def send_back(heads, kind="nd"):
     """Gradients into these outputs, different in every place, and back from there."""
     if not all(isinstance(head, nd.NDArray) for head in heads):

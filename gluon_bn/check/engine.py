@@ -11,16 +11,7 @@ import numpy as np
 from mxnet import autograd, nd
 
 from gluon_bn.check import probes
-from gluon_bn.check.calling import (
-    Failure,
-    Function,
-    differs,
-    guarded,
-    make,
-    modes,
-    send_back,
-    to_numpy,
-)
+from gluon_bn.check.calling import Failure, Function, guarded, make, modes, send_back, to_numpy
 
 # What an argument is for a function, or an array for a layer, that does not have it.
 PLAIN = {"gamma": 1.0, "beta": 0.0, "moving_mean": 0.0, "moving_var": 1.0, "axis": None}
@@ -158,6 +149,10 @@ def same(got, want, digits=2e-5, floor=1e-3):
     finite = np.isfinite(want)
     scale = max(np.abs(want[finite]).max(initial=0), floor)
     return np.allclose(got.reshape(want.shape), want, rtol=0, atol=digits * scale, equal_nan=True)
+
+
+def differs(before, after):
+    return not np.array_equal(before, after, equal_nan=True)
 
 
 def agree(got, want, keys):

@@ -14,8 +14,8 @@ from mxnet import autograd, gluon, nd
 from mxnet.initializer import Initializer
 
 from gluon_bn.check import probes
-from gluon_bn.check.calling import Failure, differs, dtype_of, guarded, make, modes, to_numpy
-from gluon_bn.check.engine import PLAIN, Outcome, Student, send_back
+from gluon_bn.check.calling import Failure, dtype_of, guarded, make, modes, send_back, to_numpy
+from gluon_bn.check.engine import PLAIN, Outcome, Student, differs
 
 # What an array may be called, the surest names first.
 ROLES = {
