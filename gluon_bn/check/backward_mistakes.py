@@ -50,8 +50,7 @@ BACKWARD = (
     *changes(
         f"dX_hat / std{DVAR}{DMEAN}",
         ("gradient not through mean and variance", "dX_hat / std",
-         "Mean and variance are treated as constants. Both were computed from X, and the gradient "
-         "has to come back through both.")),
+         "Mean and variance are treated as constants. The gradient comes back through both.")),
     *changes(
         DVAR,
         ("gradient not through the variance", "",
@@ -96,8 +95,7 @@ BACKWARD = (
     *changes(
         "dX_hat = gamma * dY",
         ("no gamma", "dX_hat = dY",
-         "gamma is missing in dX. It stands between Y and the normalized values, so the gradient "
-         "passes it on the way back."),
+         "gamma is missing in dX. On the way back from Y the gradient passes it, too."),
         ("gamma twice", "dX_hat = gamma * gamma * dY", "gamma is multiplied into dX twice."),
         ("divided by gamma", "dX_hat = dY / gamma",
          "dX is divided by gamma; it is multiplied, on the way back as on the way there.")),
@@ -137,8 +135,7 @@ BACKWARD = (
         ("X - mean for x_hat", SUMMED.replace("X_hat", "(X - mean)"),
          "dgamma takes X - mean where gamma multiplies normalized values: a division is missing."),
         ("dbeta for dgamma", SUMMED.replace(" * X_hat", ""),
-         "dgamma is the sum of dY: that is dbeta. gamma multiplies the normalized values, and they "
-         "appear in its gradient."),
+         "dgamma is the sum of dY: that is dbeta. gamma's holds the normalized values as well."),
         ("dY missing", SUMMED.replace("dY * ", ""), "dY does not take part in dgamma."),
         ("sign turned", f"-{SUMMED}", "The sign is turned round."),
         ("gamma too many", f"gamma * {SUMMED}", "gamma itself does not take part in dgamma."),

@@ -63,8 +63,7 @@ modes = (
     *changes(
         VAR,
         ("variance around the moving mean", VAR.replace("mean)", "moving_mean)", 1),
-         "The variance measures distances from the moving mean. In training they are taken from "
-         "the mean of this batch."),
+         "The variance is taken around the moving mean. In training it is the batch's own mean."),
         ("cancellation", "(X ** 2).mean(axis=axes, keepdims=True) - mean ** 2",
          CANCELLATION.format("Y"))),
     *before("axes = ", *(
@@ -107,8 +106,7 @@ def moving(s):
             ("past forgotten", f"0 * moving_{s} + {batch}",
              "Only the batch's part of the average is kept; the past is missing."),
             ("batch forgotten", f"{past} + 0",
-             "It only shrinks: what is added for the batch is nothing, or zero, as the mean of "
-             "values that are normalized already would be."),
+             "It only shrinks: for the batch nothing is added, or the mean of normalized values."),
             ("batch subtracted", f"{past} - {batch}", "The batch's part is subtracted, not added."),
             ("updated twice", f"momentum ** 2 * moving_{s} + (1 - momentum ** 2)",
              "It takes two steps towards the batch in one call."),
@@ -135,12 +133,10 @@ stored = changes(
     ("epsilon stored", " * (var + eps)\n",
      "Epsilon is stored in the moving variance, and prediction adds it once more."),
     ("normalized statistics stored", " * (var / (var + eps))\n",
-     "What is stored is taken from the normalized X (there the mean is 0 and the variance near 1 "
-     "whatever came in). Prediction needs those of X itself."),
+     "What is stored is taken from the normalized X. Prediction needs that of X itself."),
     ("variance around the moving mean",
      " * ((X - new_mean) ** 2).mean(axis=axes, keepdims=True)\n",
-     "The variance that is stored is taken around the moving mean. In training it is the spread "
-     "around the mean of this batch."))
+     "The variance that is stored is taken around the moving mean, not that of this batch."))
 
 returned = changes(
     "return Y, new_mean, new_var",

@@ -42,8 +42,7 @@ formula = (
         ("no epsilon", "nd.sqrt(var)",
          "Epsilon is missing: a channel constant in a batch has variance 0, and comes out as nan."),
         ("epsilon outside the root", ["(nd.sqrt(var) + eps)", "(nd.sqrt(var) + eps ** 0.5)"],
-         "Epsilon is added after the root. It belongs under it, beside the variance; for small "
-         "variances the two differ much."),
+         "Epsilon is added after the root. It belongs under it, beside the variance."),
         ("no root", ["(var + eps)", "(var + eps) ** 2"],
          "The root of the variance (plus epsilon) is missing. What has the unit of X is the root."),
         ("std for the variance", "nd.sqrt(nd.sqrt(var) + eps)",
@@ -74,8 +73,7 @@ formula = (
         ("mean added", "X_hat = (X + mean)", "The mean is added to X; it is to be taken away."),
         ("sign turned", "X_hat = (mean - X)", "X is subtracted from the mean: all signs turn."),
         ("parentheses", "X_hat = X - mean",
-         "Only the mean is divided by the standard deviation, not X: a division binds more "
-         "closely than a subtraction. Are the parentheses right?")),
+         "Only the mean is divided, not X: a division binds more closely. Are parentheses right?")),
     *before("X_hat = ", (
         "mean and variance swapped", "mean, var = var, mean",
         "Mean and variance have changed places: the variance is subtracted, and the root taken of "
@@ -152,13 +150,11 @@ statistics = (
     *changes(
         "((X - mean) ** 2)",
         ("mean not subtracted in the variance", "(X ** 2)",
-         "The variance is the mean of the squares of X. It is about distances from the mean: is "
-         "the mean taken away before squaring?"),
+         "The variance is the mean of the squares of X: is the mean taken away before squaring?"),
         ("absolute deviation", "(X - mean).abs()",
          "The absolute distances from the mean are averaged. They are squared before."),
         ("wrong axes: everything", "((X - X.mean()) ** 2)",
-         "The variance is taken around one mean of everything. It is about distances from the mean "
-         "of the same channel.")),
+         "The variance is taken around one mean of everything, not that of the channel.")),
     *changes(
         MEAN,
         ("sum for the mean", "X.sum(axis=axes, keepdims=True)",
