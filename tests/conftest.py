@@ -8,6 +8,7 @@ own.
 
 import fcntl
 import functools
+import gc
 import os
 import signal
 import subprocess
@@ -46,6 +47,13 @@ def fork_server():
 
     with jupyter_kernels.ForkServer() as fork_server:
         yield fork_server
+
+
+def pytest_collection_finish(session):
+    """What is there before the first test stays; the garbage collector need not look at it again,
+    time after time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_xdist_auto_num_workers(config):
