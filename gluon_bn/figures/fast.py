@@ -107,9 +107,8 @@ def plot_bandwidth(sizes, bandwidths, arrays=None, title=None):
             panel.semilogx(np.asarray(sizes) / 1e6, np.asarray(curve) / 1e9, **style, label=label)
         for i, (label, size) in enumerate((arrays or {}).items()):
             panel.axvline(size / 1e6, color="#555555", linestyle=(0, (2, 2)), linewidth=1)
-            panel.text(
-                size / 1e6, (1.22 - 0.08 * i) * top, f"{label} ", fontsize=9, ha="right", va="center"
-            )
+            height = (1.22 - 0.08 * i) * top
+            panel.text(size / 1e6, height, f"{label} ", fontsize=9, ha="right", va="center")
         panel.set_ylim(0, 1.3 * top)
         panel.set_title(way, loc="left")
         panel.set_xlabel("size of the array that is copied (MB)")
@@ -138,8 +137,15 @@ def plot_roofline(peak, bandwidths, points, title=None):
             linewidth=1.8,
             label=f"{label}, {bandwidth / 1e9:.0f} GB/s",
         )
+    axes.annotate(
+        f"peak, {peak / 1e9:.0f} billion a second",
+        (span[0], peak / 1e9),
+        (6, 4),
+        textcoords="offset points",
+        fontsize=10,
+    )
     lowest = min(y for _, y in points.values())
-    heights = np.log([lowest / 2, 1.5 * max(peak, *(y for _, y in points.values()))])
+    heights = np.log([lowest / 2, 2 * max(peak, *(y for _, y in points.values()))])
     shifts = _shifts(
         {
             label: (np.log(x), 300 * (np.log(y) - heights[0]) / np.ptp(heights))
