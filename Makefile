@@ -9,7 +9,7 @@ PYTHON  ?=
 OFFLINE ?= $(wildcard classroom)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab notebooks book student assignments bench lint lock classroom clean
+.PHONY: help demo test lab notebooks book student slides sheet assignments bench lint lock classroom clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,12 @@ book: $(READY)  ## the chapters as a web site that needs no network, in site/
 
 student: $(READY)  ## the chapters to hand out, in student/: no outputs, gaps for the exercises
 	$(BIN)/python docs/book/student_edition.py student
+
+slides: $(READY)  ## the chapters as slides, in slides/; they need no network either
+	$(BIN)/python docs/book/slides.py slides
+
+sheet: $(READY)  ## the formulas on one page, in sheet/: HTML and, where there is a Chromium, PDF
+	$(BIN)/python docs/book/sheet.py sheet
 
 assignments: $(READY)  ## a course folder for nbgrader, in course/: an opening and six chapters, to hand out and grade
 	$(BIN)/python assignments/make_course.py course
@@ -55,8 +61,8 @@ classroom: $(READY)  ## FOLDER=...: the course, the wheels and the data for mach
 PLATFORMS ?= linux-x86_64
 PYTHONS   ?= 3.11 3.12 3.13
 
-clean:  ## remove the environment, a fetched Python, the web site and the student's edition
-	rm -rf $(VENV) .python site student  # never course/: it holds what students have handed in
+clean:  ## remove the environment, a fetched Python, the site, student's edition, slides and sheet
+	rm -rf $(VENV) .python site student slides sheet  # never course/: it holds what students have handed in
 
 $(READY): requirements.lock pyproject.toml compat/mxnet_compat.py
 	@for python in "$(PYTHON)" python3 python $$HOME/.pyenv/versions/3.*/bin/python; do \

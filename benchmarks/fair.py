@@ -1,18 +1,23 @@
-"""LeNet with and without batch norm, each at its own best start and learning rate. Chapter 5.
+"""LeNet, or ResNet-18, with and without batch norm, each at its own best start and learning rate.
 
-    python benchmarks/fair.py --threads 1           # a quarter of an hour of one core
+    python benchmarks/fair.py --threads 1       # LeNet, chapter 5: a quarter of an hour of one core
+    python benchmarks/fair.py --threads 1 --model resnet18 --keep runs/fair     # hours; not run yet
+
+With `--keep`, a command that was stopped goes on where it was.
 
 *The search.* Every initialization with every rate, for two epochs on the first 50,000 training
 images; the pair with the best accuracy on the other 10,000 is taken. The test images are not used.
-*The runs.* That pair, eight epochs on all 60,000, three seeds. *Regularization*: 2,000 images, so
-often that both networks know them by heart.
+*The runs.* That pair, eight epochs on all 60,000, three seeds. *Regularization*, LeNet only: 2,000
+images, so often that both networks know them by heart.
 
 Stochastic gradient descent with momentum 0.9 and the one-cycle schedule throughout. Times are CPU
-times of the process. Writes benchmarks/results/fair.json.
+times of the process. Writes benchmarks/results/fair.json or fair_resnet18.json.
 """
 
 import argparse
 import dataclasses
+import itertools
+import json
 import time
 from pathlib import Path
 
@@ -20,31 +25,56 @@ from mxnet import init
 
 from gluon_bn import runtime
 from gluon_bn.data import dataset
-from gluon_bn.models import lenet
+from gluon_bn.models import lenet, resnet18
+from gluon_bn.models.resnet import Residual
 from gluon_bn.training import TrainingError, evaluate, fit, write_json
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 SEEDS = (0, 1, 2)
+BATCH_SIZE = {"lenet": 256, "resnet18": 128}
 # With "Xavier times 4" z keeps its size through a sigmoid, whose slope is at most 1/4.
 STARTS = {
     "Xavier": lambda: init.Xavier(),
     "Xavier times 4": lambda: init.Xavier(magnitude=3 * 16),
     "He": lambda: init.MSRAPrelu("in", 0),
+    "He, blocks as the identity": lambda: init.MSRAPrelu("in", 0),
 }
-# (activation, norm): initializations, rates
+# model -> {(activation, norm): (initializations, rates)}
 CONTESTANTS = {
-    ("sigmoid", "none"): (("Xavier", "Xavier times 4"), (0.3, 1.0, 3.0, 10.0)),
-    ("sigmoid", "auto"): (("Xavier",), (0.3, 1.0, 3.0, 10.0)),
-    ("relu", "none"): (("Xavier", "He"), (0.01, 0.03, 0.1, 0.3)),
-    ("relu", "auto"): (("Xavier",), (0.03, 0.1, 0.3, 1.0)),
+    "lenet": {
+        ("sigmoid", "none"): (("Xavier", "Xavier times 4"), (0.3, 1.0, 3.0, 10.0)),
+        ("sigmoid", "auto"): (("Xavier",), (0.3, 1.0, 3.0, 10.0)),
+        ("relu", "none"): (("Xavier", "He"), (0.01, 0.03, 0.1, 0.3)),
+        ("relu", "auto"): (("Xavier",), (0.03, 0.1, 0.3, 1.0)),
+    },
+    "resnet18": {
+        ("relu", norm): (("He", "He, blocks as the identity"), rates)
+        for norm, rates in (
+            ("none", (0.001, 0.003, 0.01, 0.03, 0.1)),
+            ("auto", (0.01, 0.03, 0.1, 0.3, 1.0)),
+        )
+    },
 }
 
 
-def run(images, activation, norm, start, rate, epochs, seed=0, batch_size=256, test=True):
-    """One run on the training images of a `Dataset`; None if its loss became infinite."""
-    net = lenet(norm, activation=activation)
-    net.initialize(STARTS[start]())  # drawn in `fit`, with its seed
+def network(model, activation, norm, start, small=False):
+    """The network, whose weights are drawn in `fit`, with its seed."""
+    net = resnet18(norm, small=small) if model == "resnet18" else lenet(norm, activation=activation)
+    if start.endswith("as the identity"):  # what ends the path of a block is 0; chapter 6
+
+        def begin_as_the_identity(block):
+            if isinstance(block, Residual):
+                last = block.conv2.weight if norm == "none" else block.norm2.gamma
+                last.init = init.Zero()
+
+        net.apply(begin_as_the_identity)
+    net.initialize(STARTS[start]())
     net.hybridize()
+    return net
+
+
+def run(images, net, rate, epochs, batch_size, seed=0, test=True):
+    """One run on the training images of a `Dataset`; None if its loss became infinite."""
     train_iter, test_iter = images.batches(batch_size, seed=seed)
     began = time.process_time()
     try:
@@ -71,63 +101,75 @@ def run(images, activation, norm, start, rate, epochs, seed=0, batch_size=256, t
     }
 
 
-def search(data, activation, norm, epochs=2):
-    """The validation accuracy of each (initialization, rate); NaN is written as None."""
-    count = len(data.train_labels) * 5 // 6  # 50,000 of 60,000
-    held_out = dataclasses.replace(
+def held_out(data):
+    """A sixth of the training images, 10,000 of 60,000, in the place of the test images."""
+    count = len(data.train_labels) * 5 // 6
+    return dataclasses.replace(
         data,
         train_images=data.train_images[:count],
         train_labels=data.train_labels[:count],
         test_images=data.train_images[count:],
         test_labels=data.train_labels[count:],
     )
-    starts, rates = CONTESTANTS[activation, norm]
-    found = []
-    for start in starts:
-        for rate in rates:
-            result = run(held_out, activation, norm, start, rate, epochs, test=False)
-            accuracy = result and result["test_accuracy"]
-            found.append({"start": start, "lr": rate, "validation_accuracy": accuracy})
-            print(activation, norm, found[-1], flush=True)
-    return found
 
 
-def main():
+def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=CONTESTANTS, default="lenet")
+    parser.add_argument("--small", action="store_true", help="the small ResNet-18: a trial")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--limit", type=int, help="keep so many training images: a trial")
-    parser.add_argument("--output", type=Path, default=RESULTS / "fair.json")
-    options = parser.parse_args()
+    parser.add_argument("--keep", type=Path, help="a folder for finished runs, not made again")
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args(arguments)
+    model, batch_size = options.model, BATCH_SIZE[options.model]
+    name = "fair" if model == "lenet" else f"fair_{model}"
     machine = runtime.configure(options.threads)
-    data, small = dataset(limit=options.limit), dataset(limit=2_000)
+    data = dataset(limit=options.limit)
+
+    if options.keep:
+        options.keep.mkdir(parents=True, exist_ok=True)
+
+    def result_of(what, images, label, epochs, size=batch_size, seed=0, test=True):
+        """The result of `run`, made or read from the folder of --keep."""
+        known = "-".join(map(str, (name, what, *label.values(), seed))).replace(" ", "_")
+        file = options.keep and options.keep / f"{known}.json"
+        if file and file.exists():
+            return json.loads(file.read_text())
+        net = network(model, label["activation"], label["norm"], label["start"], options.small)
+        result = run(images, net, label["lr"], epochs, size, seed, test)
+        if file:
+            write_json(file, result)
+        print(known, result and result["test_accuracy"], flush=True)
+        return result
+
     contests, regularization = [], []
-    for activation, norm in CONTESTANTS:
-        found = search(data, activation, norm)
+    for (activation, norm), (starts, rates) in CONTESTANTS[model].items():
+        found = []
+        for start, lr in itertools.product(starts, rates):
+            label = {"activation": activation, "norm": norm, "start": start, "lr": lr}
+            result = result_of("search", held_out(data), label, 2, test=False)
+            accuracy = result and result["test_accuracy"]
+            found.append({"start": start, "lr": lr, "validation_accuracy": accuracy})
         best = max(found, key=lambda tried: tried["validation_accuracy"] or 0)
-        runs = []
-        for seed in SEEDS:
-            runs.append(
-                run(data, activation, norm, best["start"], best["lr"], options.epochs, seed)
-            )
-            print(activation, norm, best, runs[-1] and runs[-1]["test_accuracy"], flush=True)
         label = {"activation": activation, "norm": norm, "start": best["start"], "lr": best["lr"]}
+        runs = [result_of("run", data, label, options.epochs, seed=seed) for seed in SEEDS]
         contests.append({**label, "search": found, "runs": runs})
-        if activation == "relu":
-            runs = [
-                run(small, activation, norm, best["start"], best["lr"], 60, s, 50, test=False)
-                for s in SEEDS
-            ]
-            print([r and (r["final_train_accuracy"], r["test_accuracy"]) for r in runs], flush=True)
+        if model == "lenet" and activation == "relu":
+            small = dataset(limit=2_000)
+            runs = [result_of("few", small, label, 60, 50, seed, test=False) for seed in SEEDS]
             for result in filter(None, runs):
                 del result["epochs"][:-1]  # sixty lines a run; the last one tells
             regularization.append({**label, "batch_size": 50, "runs": runs})
     write_json(
-        options.output,
+        options.output or RESULTS / f"{name}.json",
         {
-            "command": "python benchmarks/fair.py --threads 1",
+            "command": "python benchmarks/fair.py --threads 1"
+            + f" --model {model}" * (model != "lenet"),
+            "model": model,
             "optimizer": "sgd, momentum 0.9, one-cycle",
-            "batch_size": 256,
+            "batch_size": batch_size,
             "dataset": data.summary(),
             "contests": contests,
             "regularization": regularization,

@@ -1,4 +1,4 @@
-"""MXNet 1.9.1 under NumPy 1.24 and later, and so under Python 3.12 and 3.13.
+"""MXNet 1.9.1 under NumPy 1.24 and later, and so under Python 3.12 and 3.13; and sooner there.
 
 MXNet's last release is older than these. Two things stand in its way, and both are mended at the
 moment somebody imports MXNet, whoever that is:
@@ -8,11 +8,15 @@ moment somebody imports MXNet, whoever that is:
 * It hands a shape to its C++ side as `str(shape)`, in which NumPy 2 writes `np.int64(3)` for a 3,
   and the C++ side cannot read that. There the numbers are written as numbers again.
 
+A third costs time, whatever the NumPy: MXNet imports `scipy.stats`, a fifth of its own import, for
+its tests and for quantization by entropy. It gets it when it first asks it for something.
+
 `mxnet_compat.pth` is installed beside this file and has Python run it at every start; all that
-happens then is that one finder is put in front of `sys.meta_path`. With an older NumPy it does
-nothing at all. To take the mechanism out, delete this folder and its two lines in pyproject.toml.
+happens then is that one finder is put in front of `sys.meta_path`. To take the mechanism out,
+delete this folder and its two lines in pyproject.toml.
 """
 
+import contextlib
 import sys
 
 
@@ -42,7 +46,8 @@ class _Finder:
 
             def exec_module(module):
                 give_names_back()
-                run(module)
+                with statistics_later():
+                    run(module)
                 write_numbers_as_numbers()
                 sys.meta_path.remove(self)
 
@@ -93,6 +98,33 @@ def give_names_back():
         missing = [name for name in names if not hasattr(numpy, name)]
     for name in missing:
         setattr(numpy, name, names[name])
+
+
+class _Later:
+    """`scipy.stats`, imported when somebody wants something of it."""
+
+    def __getattr__(self, name):
+        import scipy.stats
+
+        return getattr(scipy.stats, name)
+
+
+@contextlib.contextmanager
+def statistics_later():
+    """In here `scipy.stats` cannot be imported, as if there were no SciPy; MXNet does without it.
+    Then the two modules that tried are handed it, if there is one, to be imported later."""
+    if "scipy.stats" in sys.modules:  # nothing to win
+        yield
+        return
+    sys.modules["scipy.stats"] = None
+    try:
+        yield
+    finally:
+        sys.modules.pop("scipy.stats", None)
+    if "scipy" in sys.modules:
+        for name, alias in (("mxnet.test_utils", "ss"), ("mxnet.contrib.quantization", "stats")):
+            if name in sys.modules:
+                setattr(sys.modules[name], alias, _Later())
 
 
 def write_numbers_as_numbers():

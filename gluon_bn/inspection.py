@@ -54,6 +54,7 @@ def activation_report(
     y: OptArray = None,
     loss: Callable | None = None,
     *,
+    trainer: gluon.Trainer | None = None,
     training: bool = True,
     keep: int = 10_000,
 ) -> ActivationReport:
@@ -73,6 +74,8 @@ def activation_report(
     loss : function loss(output, y), by default the softmax cross entropy; without y, loss(output)
         Without both, a gradient of length 1 in a random but always the same direction is sent back
         from the output: enough to see how it grows or shrinks on its way.
+    trainer : gluon.Trainer, for the column `update`: how far its next step, after this batch, would
+        move the weights of a layer. With any optimizer, and with the state that it has by now.
     training : bool; True normalizes by the statistics of the batch, False by the running ones
         Dropout drops nothing in either case, because it would use up random numbers.
     keep : int, how many values of each layer are kept for histograms
@@ -83,8 +86,9 @@ def activation_report(
 
     Raises
     ------
-    TypeError : net is no Block or X no array
-    ValueError : the network has no values or shapes yet, or the labels do not fit
+    TypeError : net is no Block, X no array, or trainer no gluon.Trainer
+    ValueError : the network has no values or shapes yet, the labels do not fit, or the trainer has
+        several devices
 
     Examples
     --------
@@ -95,7 +99,7 @@ def activation_report(
     >>> report["0"].mean, report["1"].flat
     (0.0, 0.5)
     """
-    _check(net, X, y)
+    _check(net, X, y, trainer)
     calls: list = []
     with _left_as_it_was(net), autograd.pause():
         for block in all_blocks(net):
@@ -115,11 +119,13 @@ def activation_report(
             weights = _weights(net, X.context)
             wanted = [probe for *_, probe in calls] + [array for array, _ in weights]
             head = _reaching(_head(output, X, y, loss), wanted)
-        slopes = [_length(g) for g in autograd.grad(head, wanted, train_mode=training)]
+        gradients = autograd.grad(head, wanted, train_mode=training)
+        slopes = [_length(g) for g in gradients]
+        steps = _next_step(trainer, weights, gradients[len(calls) :]) if trainer else {}
     by_parameter = {id(p): slope for (_, p), slope in zip(weights, slopes[len(calls) :])}
     return ActivationReport(
         [
-            _row(name, block, values, slope, by_parameter, keep)
+            _row(name, block, values, slope, by_parameter, steps, keep)
             for (name, block, values, _), slope in zip(calls, slopes)
         ]
     )
@@ -143,6 +149,8 @@ class LayerReport:
     dead : float, the share of units (entries of axis 1) that are flat for the whole batch, or None
     gradient : float, length (Euclidean norm) of dL/dy, y what left this layer; 0 if none arrives
     weight_gradient : float, length of dL/dw, w all weights of this layer, or None
+    update : float, length of the next step of w over the length of w; None without trainer or w
+        The update-to-weight ratio: about 1/1000 is usual (Karpathy, "Building makemore", part 4).
     values : NumPy array in float64, some of the values, evenly picked
 
     Examples
@@ -161,6 +169,7 @@ class LayerReport:
     dead: float | None
     gradient: float
     weight_gradient: float | None
+    update: float | None
     values: np.ndarray = field(repr=False)
 
 
@@ -225,13 +234,15 @@ class ActivationReport:
         return plot_report(self, title)
 
     def __repr__(self):
-        table = [("layer", "kind", "output", *self.COLUMNS[3:-1], "weights'")]
+        moves = any(row.update is not None for row in self.rows)
+        head = ("layer", "kind", "output", *self.COLUMNS[3:-2], "weights'", "update")
+        table = [head if moves else head[:-1]]
         for row in self.rows:
             table.append(
                 [row.name or "(net)", row.kind, str(row.shape)]
                 + [_number(v) for v in (row.mean, row.std, row.between)]
                 + [_percent(v) for v in (row.flat, row.dead)]
-                + [_number(v) for v in (row.gradient, row.weight_gradient)]
+                + [_number(v) for v in (row.gradient, row.weight_gradient, row.update)][: 2 + moves]
             )
         widths = [max(map(len, column)) for column in zip(*table)]
         align = [str.ljust] * 3 + [str.rjust] * (len(widths) - 3)
@@ -242,10 +253,20 @@ class ActivationReport:
 # What the user gave -------------------------------------------------------------------------------
 
 
-def _check(net, X, y):
+def _check(net, X, y, trainer):
     if not isinstance(net, Block):
         raise TypeError(f"net must be a Gluon Block, got {type(net).__name__}")
     check_kind("X", X)
+    if trainer is not None and not isinstance(trainer, gluon.Trainer):
+        raise TypeError(
+            f"trainer must be a gluon.Trainer, got {type(trainer).__name__}; make one with "
+            "gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': 0.1})"
+        )
+    if trainer is not None and len(trainer._updaters) != 1:
+        raise ValueError(
+            f"the trainer has {len(trainer._updaters)} devices, and the report shows one: train "
+            "on one device, or leave trainer= out"
+        )
     if y is not None and (not isinstance(y, nd.NDArray) or y.shape[:1] != X.shape[:1]):
         got = y.shape if isinstance(y, nd.NDArray) else type(y).__name__
         raise ValueError(
@@ -388,7 +409,23 @@ def _weights(net, place):
 # Measuring ----------------------------------------------------------------------------------------
 
 
-def _row(name, block, values, gradient, by_parameter, keep):
+def _next_step(trainer, weights, gradients):
+    """{id of a parameter: (length of its next step, its length)}; the trainer is left as it was."""
+    twin = mx.optimizer.Updater(trainer.optimizer)
+    twin.set_states(trainer._updaters[0].get_states(dump_optimizer=True))  # copies, by pickle
+    twin.optimizer.param_dict = trainer.optimizer.param_dict  # lr_mult and wd_mult
+    twin.optimizer.rescale_grad = trainer._scale  # ours are gradients of a mean already
+    places = {id(parameter): place for place, parameter in enumerate(trainer._params)}
+    steps = {}
+    for (weight, parameter), gradient in zip(weights, gradients):
+        moved = weight.copy()
+        if id(parameter) in places:
+            twin(places[id(parameter)], gradient, moved)
+        steps[id(parameter)] = _length(moved - weight), _length(weight)
+    return steps
+
+
+def _row(name, block, values, gradient, by_parameter, steps, keep):
     with np.errstate(all="ignore"):  # a network that has run away is reported, not complained about
         flat = FLAT.get(_activation(block), lambda y: None)(values)
         dead = None
@@ -398,6 +435,8 @@ def _row(name, block, values, gradient, by_parameter, keep):
         if values.ndim > 1 and len(values) > 1:
             between = float(np.sqrt(values.var(axis=0).mean()))
         own = [by_parameter[id(p)] for p in block._reg_params.values() if id(p) in by_parameter]
+        moves = [steps[id(p)] for p in block._reg_params.values() if id(p) in steps]
+        step, length = np.sqrt(np.square(moves).sum(axis=0)) if moves else (0.0, 0.0)
         picked = values.reshape(-1)[:: max(1, values.size // max(keep, 1))]
         return LayerReport(
             name,
@@ -410,6 +449,7 @@ def _row(name, block, values, gradient, by_parameter, keep):
             dead,
             gradient,
             float(np.sqrt(sum(length**2 for length in own))) if own else None,
+            float(np.divide(step, length)) if moves else None,
             picked,
         )
 

@@ -1,4 +1,4 @@
-"""One thread for the whole test process, set before MXNet is loaded; the web site and a browser.
+"""One thread for all tests, set before MXNet is loaded; the web site, a browser, kernels.
 
 A process must not raise its number of threads once it has computed: oneDNN keeps what it prepared
 for fewer, and writes past its end (see `gluon_bn.runtime.configure`). And a busy machine runs one
@@ -16,7 +16,18 @@ from pathlib import Path
 
 import pytest
 
+from gluon_bn import runtime
+
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# And freed memory is kept for the next array (see there, too), from the start, not only after the
+# first test of the command line: a tenth of the time.
+runtime._allocator = runtime._keep_freed_memory()
+
+# The tests start more than a hundred Pythons. Containers like to forbid bytecode, and then each of
+# them would compile the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Before 3.10 Python forks to start a program, MXNet starts its engine anew in the child, and now
 # and then that hangs. A program that inherits all open files is started without a fork.
@@ -28,12 +39,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session")
+def fork_server():
+    """Where the kernels of Jupyter come from that need not be started from nothing."""
+    import jupyter_kernels
+
+    with jupyter_kernels.ForkServer() as fork_server:
+        yield fork_server
+
+
 def pytest_xdist_auto_num_workers(config):
     """For `pytest -n auto`: one process more than there are cores, because many tests wait, for a
     program that they stop or for one that stops by itself."""
-    from gluon_bn.runtime import cores
-
-    return cores() + 1
+    return runtime.cores() + 1
 
 
 WEBSITE = Path(__file__).parent.parent / "docs" / "book" / "website.py"

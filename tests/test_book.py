@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import gc
 import re
 import sys
 import time
@@ -23,6 +24,8 @@ PAGES = [
     "index",
     "search",
     "docs/symbols",
+    "docs/sheet",
+    "docs/glossary",
     "docs/conventions",
     "docs/checking",
     "docs/results",
@@ -34,25 +37,33 @@ PAGES = [
 ]
 
 
-def parsed(file):
-    return BeautifulSoup(file.read_text("utf-8"), "html.parser")
-
-
 @pytest.fixture(scope="session")
 def read(site):
     """A page as BeautifulSoup reads it, by its name: read once, so leave it as it is."""
-    return functools.lru_cache(None)(lambda name: parsed(site / f"{name}.html"))
+
+    @functools.lru_cache(None)
+    def read(name):
+        page = BeautifulSoup((site / f"{name}.html").read_text("utf-8"), "html.parser")
+        gc.freeze()  # it stays, a hundred thousand objects that Python need not go through again
+        return page
+
+    return read
 
 
 @pytest.fixture(scope="session")
-def identities(site):
-    """What an anchor can lead to on a page of the site, by its file."""
+def identities(site, read):
+    """What an anchor can lead to on a page of the site, by its name."""
 
     @functools.lru_cache(None)
-    def of(file):
-        return {element["id"] for element in parsed(file).find_all(id=True)}
+    def of(name):
+        return {element["id"] for element in read(name).find_all(id=True)}
 
-    return lambda file: of(file.resolve())
+    return of
+
+
+# By their scope the tests of a page come one after the other, most often in one process, which
+# reads the page once.
+each_page = pytest.mark.parametrize("name", PAGES, scope="module")
 
 
 def test_every_page_is_there_and_no_other(site):
@@ -66,7 +77,7 @@ def test_every_page_is_there_and_no_other(site):
     assert {"_modules/gluon_bn/functional", "_modules/gluon_bn/blocks"} < sources
 
 
-@pytest.mark.parametrize("name", PAGES)
+@each_page
 def test_nothing_is_fetched_from_the_network(read, site, name):
     page = read(name)
     for tag, attribute in (
@@ -91,7 +102,7 @@ def test_no_style_fetches_from_the_network(site):
         assert not re.search(r"(url\(|@import)\s*['\"]?(https?:)?//", text), style
 
 
-@pytest.mark.parametrize("name", PAGES)
+@each_page
 def test_links_between_pages_lead_somewhere(read, identities, site, name):
     for link in read(name).find_all("a", href=True):
         address, _, anchor = link["href"].partition("#")
@@ -100,10 +111,11 @@ def test_links_between_pages_lead_somewhere(read, identities, site, name):
         file = (site / f"{name}.html").parent / address if address else site / f"{name}.html"
         assert file.exists(), link["href"]
         if anchor and file.suffix == ".html":
-            assert anchor in identities(file), link["href"]
+            place = file.resolve().relative_to(site.resolve()).with_suffix("").as_posix()
+            assert anchor in identities(place), link["href"]
 
 
-@pytest.mark.parametrize("name", PAGES)
+@each_page
 def test_no_markup_is_left_over(read, name):
     article = copy.copy(read(name).find("article") or read(name).find("main"))
     for code in article.select("pre, code, .math, .sig, dt strong"):

@@ -9,6 +9,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 import pytest
+from jupyter_client.provisioning import local_provisioner
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "docs" / "book"))
@@ -175,9 +176,18 @@ def settings():
     return chosen
 
 
+@pytest.fixture
+def run(request, monkeypatch):
+    """To execute a notebook as it is for the tests; on Linux in a kernel of the fork_server."""
+    if sys.platform == "linux":
+        fork_server = request.getfixturevalue("fork_server")
+        monkeypatch.setattr(local_provisioner, "launch_kernel", fork_server.launch)
+    return lambda text: notebooks.execute(text, settings())  # raises where a cell does
+
+
 @each_chapter
-def test_a_chapter_runs(text):
-    notebook = notebooks.execute(text, settings())  # raises where a cell does
+def test_a_chapter_runs(text, run):
+    notebook = run(text)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             assert output.output_type != "error", cell.source

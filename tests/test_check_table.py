@@ -37,12 +37,12 @@ def own_mistakes(name):
 def fingerprint(exercise, mistakes=()):
     """All that a solution gives on all cases, in float64, with its gradients, in one row of
     numbers; what does not run or does not come in the right size gives none."""
-    table, row, classes = engine.table_of(exercise), [], 5 * ("labels" in exercise.names)
+    row, classes = [], 5 * ("labels" in exercise.names)
     for case in [
         case for some in engine.cases(exercise, classes=classes).values() for case in some
     ]:
         keys = [*exercise.outputs, *[f"d{name}" for name in exercise.wrt if case.recording]]
-        values, right = (table.values(case, m, keys) for m in (mistakes, ()))
+        values, right = (exercise.values(case, m, keys) for m in (mistakes, ()))
         for key in keys:
             came = np.ravel(values[key]) if values else np.zeros(0)
             fits = came.size == right[key].size

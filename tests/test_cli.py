@@ -284,6 +284,7 @@ def test_stopped_while_the_data_is_made(tmp_path):
         (["train", "lenet", "--lr", "1e39"], "lr"),
         (["train", "lenet", "--limit", "0"], "limit"),
         (["train", "lenet", "--limit", "70000", "--stand-in"], "60000"),
+        (["train", "lenet", "--limit", "40", "--held-out", "40", "--stand-in"], "held-out"),
         (["train", "lenet", "--seed", "-1"], "seed"),
         (["train", "lenet", "--threads", "0"], "threads"),
         (["train", "lenet", "--resize", "20"], "resize"),

@@ -28,7 +28,7 @@ TRAINER = (
     + """
 class Bars(d2l.DataModule):
     def get_dataloader(self, train):
-        return batches(400 if train else 100, 20, shuffle=train)
+        return batches(200 if train else 100, 10, shuffle=train)
 
 class Net(d2l.Classifier):
     def __init__(self, lr):
@@ -47,7 +47,7 @@ TRAIN_CH6 = (
     COMMON
     + """
 net = MODELS[name](norm, **options)
-d2l.train_ch6(net, batches(400, 20, shuffle=True), batches(100, 20), 3, 0.1, d2l.try_gpu())
+d2l.train_ch6(net, batches(200, 10, shuffle=True), batches(100, 20), 3, 0.1, d2l.try_gpu())
 print('accuracy', float(d2l.evaluate_accuracy_gpu(net, batches(100, 20))))
 """
 )

@@ -201,6 +201,18 @@ def test_limit_keeps_the_first_training_images(folder):
         data.load_fashion_mnist(4, root=folder, limit=24)
 
 
+def test_held_out_images_are_the_last_of_the_training_set_and_none_is_seen_twice(folder):
+    found = data.dataset(folder, limit=20).hold_out(6)
+    train_iter, test_iter = found.batches(4)
+    assert sorted(one_pass(train_iter)) == list(range(14))
+    assert one_pass(test_iter) == list(range(14, 20))
+    np.testing.assert_array_equal(found.test_images, IMAGES[14:20])
+    assert found.summary() == {"name": "fashion-mnist", "train": 14, "test": 6, "held_out": 6}
+    for n, said in ((0, "at least 1"), (20, "less than 20 training images, got 20")):
+        with pytest.raises(ValueError, match=said):
+            data.dataset(folder, limit=20).hold_out(n)
+
+
 def test_numpy_semantics_get_numpy_arrays(folder):
     with mx.util.np_shape(True), mx.util.np_array(True):
         X, y = next(iter(data.load_fashion_mnist(8, root=folder, shuffle=False)[0]))

@@ -334,6 +334,36 @@ def test_names_that_numpy_has_are_left_alone():
     assert done.stdout.strip() == "1.5", done.stderr
 
 
+@pytest.mark.parametrize("before", [False, True])
+def test_mxnet_gets_scipys_statistics_when_it_asks_for_them(before):
+    pytest.importorskip("scipy")
+    first = "import scipy.stats" if before else "import sys"
+    done = run(f"""
+        {first}
+        import sys
+        import mxnet
+        from mxnet.contrib import quantization
+        assert ("scipy.stats" in sys.modules) is {before}
+        print(round(float(quantization.stats.entropy([0.5, 0.5])), 4))
+        import scipy.stats
+        assert mxnet.test_utils.ss.norm is scipy.stats.norm
+    """)
+    assert done.stdout.strip() == "0.6931", done.stderr
+
+
+def test_mxnet_does_without_scipy(tmp_path):
+    (tmp_path / "scipy.py").write_text("raise ImportError('it is not installed')")
+    done = run(f"""
+        import sys
+        sys.path.insert(0, {str(tmp_path)!r})
+        import mxnet
+        from mxnet.contrib import quantization
+        assert quantization.stats is None and "scipy.stats" not in sys.modules
+        print(mxnet.nd.array([1, 2]).sum().asscalar())
+    """)
+    assert done.stdout.strip() == "3.0", done.stderr
+
+
 def test_shapes_and_options_may_hold_integers_of_numpy():
     """NumPy 2 prints np.int64(3), which MXNet's parser of shapes does not take."""
     import mxnet as mx

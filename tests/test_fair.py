@@ -1,12 +1,20 @@
-"""benchmarks/results/fair.json, the comparison of chapter 5: the best that was tried was taken."""
+"""benchmarks/fair.py, the comparison of chapter 5: the best that was tried was taken."""
 
+import dataclasses
 import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from mxnet import autograd, nd
+
+from gluon_bn.data import dataset
 
 ROOT = Path(__file__).parent.parent
+spec = importlib.util.spec_from_file_location("fair", ROOT / "benchmarks/fair.py")
+fair = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(fair)
 RECORD = json.loads((ROOT / "benchmarks/results/fair.json").read_text())
 each_contest = pytest.mark.parametrize(
     "contest", RECORD["contests"], ids=lambda c: f"{c['activation']}-{c['norm']}"
@@ -29,10 +37,49 @@ def test_three_seeds_on_all_images(contest):
 
 
 def test_the_record_is_that_of_the_script():
-    spec = importlib.util.spec_from_file_location("fair", ROOT / "benchmarks/fair.py")
-    fair = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fair)
     for contest in RECORD["contests"]:
-        starts, rates = fair.CONTESTANTS[contest["activation"], contest["norm"]]
+        starts, rates = fair.CONTESTANTS["lenet"][contest["activation"], contest["norm"]]
         tried = {(found["start"], found["lr"]) for found in contest["search"]}
         assert tried == {(start, rate) for start in starts for rate in rates}
+
+
+def few_images():
+    """A few drawn images, four of them as test images, too."""
+    data = dataset(limit=24, stand_in=True)
+    return dataclasses.replace(
+        data, test_images=data.train_images[:4], test_labels=data.train_labels[:4]
+    )
+
+
+def test_resnet_with_one_command(tmp_path, monkeypatch, capsys):
+    images = few_images()
+    monkeypatch.setattr(fair, "dataset", lambda limit=None: images)
+    monkeypatch.setattr(fair, "SEEDS", (0,))
+    contestants = {
+        key: (starts, (0.01,)) for key, (starts, _) in fair.CONTESTANTS["resnet18"].items()
+    }
+    monkeypatch.setitem(fair.CONTESTANTS, "resnet18", contestants)
+    command = ["--model", "resnet18", "--small", "--epochs", "1", "--keep", str(tmp_path / "runs")]
+    fair.main([*command, "--output", str(tmp_path / "one.json")])
+    assert capsys.readouterr().out.count("\n") == 2 * (2 + 1)  # two starts and a run, twice
+    record = json.loads((tmp_path / "one.json").read_text())
+    assert [contest["norm"] for contest in record["contests"]] == ["none", "auto"]
+    for contest in record["contests"]:
+        assert len(contest["search"]) == 2 and len(contest["runs"]) == 1
+        assert contest["start"] in fair.STARTS
+    assert record["regularization"] == [] and record["batch_size"] == 128
+    fair.main([*command, "--output", str(tmp_path / "two.json")])
+    assert capsys.readouterr().out == ""  # all were kept
+    assert json.loads((tmp_path / "two.json").read_text())["contests"] == record["contests"]
+
+
+@pytest.mark.parametrize("norm", ["none", "auto"])
+def test_blocks_that_begin_as_the_identity(norm):
+    net = fair.network("resnet18", "relu", norm, "He, blocks as the identity", small=True)
+    net.hybridize(False)
+    X = nd.random.uniform(shape=(2, 1, 28, 28))
+    with autograd.train_mode():
+        stem = net[:3](X)
+        net(X)
+        np.testing.assert_array_equal(net[3](stem).asnumpy(), stem.asnumpy())
+        assert net[3][0].conv1.weight.data().abs().max().asscalar() > 0

@@ -148,6 +148,84 @@ def test_training_and_prediction():
     assert abs(predicted["1"].std - 1) > 1e-2
 
 
+def dense_and_batch(steps=0, optimizer="sgd", **options):
+    """A network behind a batch norm, its trainer after so many steps, and a batch."""
+    X, y = nd.random.normal(shape=(8, 5)), nd.arange(8) % 3
+    net = nn.HybridSequential()
+    net.add(nn.Dense(4, in_units=5), BatchNorm(4), nn.Activation("relu"), nn.Dense(3, in_units=4))
+    net = ready(net, X)
+    trainer = gluon.Trainer(net.collect_params(), optimizer, options)
+    for _ in range(steps):
+        take_a_step(net, trainer, X, y)
+    return net, trainer, X, y
+
+
+def take_a_step(net, trainer, X, y):
+    with autograd.record():
+        loss = gluon.loss.SoftmaxCrossEntropyLoss()(net(X), y)
+    loss.backward()
+    trainer.step(len(y))
+
+
+def weights_of(layer):
+    weights = [p for p in layer.collect_params().values() if p.grad_req != "null"]
+    return np.concatenate([p.data().asnumpy().astype("float64").ravel() for p in weights])
+
+
+def test_update_by_hand():
+    """Momentum and weight decay: v' = a v - lr (g + wd w), and w' = w + v'."""
+    lr, wd, momentum = 0.1, 0.01, 0.9
+    net, trainer, X, y = dense_and_batch(learning_rate=lr, wd=wd, momentum=momentum)
+    layer, velocity = net[3], 0
+    for _ in range(3):
+        with autograd.record():
+            loss = gluon.loss.SoftmaxCrossEntropyLoss()(net(X), y).mean()
+        loss.backward()
+        w = weights_of(layer)
+        g = np.concatenate([p.grad().asnumpy().ravel() for p in (layer.weight, layer.bias)])
+        velocity = momentum * velocity - lr * (g + wd * w)
+        found = activation_report(net, X, y, trainer=trainer)["3"].update
+        assert found == pytest.approx(np.linalg.norm(velocity) / np.linalg.norm(w), rel=1e-4)
+        take_a_step(net, trainer, X, y)
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimizer": "adam", "learning_rate": 0.01},
+        {"learning_rate": 0.1, "lr_scheduler": mx.lr_scheduler.FactorScheduler(1, 0.5, base_lr=1)},
+    ],
+)
+def test_update_is_what_the_next_step_does(options, steps):
+    net, trainer, X, y = dense_and_batch(steps, **options)
+    before, states = state(net), trainer._updaters[0].get_states(dump_optimizer=True)
+    report = activation_report(net, X, y, trainer=trainer)
+    assert_same(before, state(net))
+    assert trainer._updaters[0].get_states(dump_optimizer=True) == states
+    old = {name: weights_of(net[int(name)]) for name in ("0", "1", "3")}
+    take_a_step(net, trainer, X, y)
+    for name, w in old.items():
+        expected = np.linalg.norm(weights_of(net[int(name)]) - w) / np.linalg.norm(w)
+        assert report[name].update == pytest.approx(expected, rel=1e-4)
+    assert report["2"].update is None
+    assert "update" in repr(report).splitlines()[0]
+
+
+def test_update_of_what_is_not_trained():
+    net, _, X, y = dense_and_batch()
+    assert activation_report(net, X, y).column("update") == [None] * 4
+    head = gluon.Trainer(net[3].collect_params(), "sgd", {"learning_rate": 0.1})
+    report = activation_report(net, X, y, trainer=head)
+    assert report["0"].update == report["1"].update == 0 < report["3"].update
+    with pytest.raises(TypeError, match="must be a gluon.Trainer, got float"):
+        activation_report(net, X, y, trainer=0.1)
+    several = gluon.Trainer(net.collect_params(), "sgd")
+    several._updaters = several._updaters * 2
+    with pytest.raises(ValueError, match="has 2 devices"):
+        activation_report(net, X, y, trainer=several)
+
+
 # Any network --------------------------------------------------------------------------------------
 
 

@@ -706,10 +706,18 @@ def test_nothing_is_compiled_at_import(tmp_path):
 
 
 def test_two_processes_may_compile_at_once(tmp_path):
-    hasty = tmp_path / "c++"  # without the optimizer it takes half as long
-    hasty.write_text(f'#!/bin/bash\nexec {" ".join(native._compiler())} "${{@/-O3/-O0}}"\n')
-    hasty.chmod(0o755)
-    environment = {**os.environ, "GLUON_BN_CACHE": str(tmp_path / "cache"), "CXX": str(hasty)}
+    """By a compiler that waits until both are at it, writes a part of the operator that lies there,
+    and then all of it: nobody takes the part."""
+    compiler = tmp_path / "c++"
+    compiler.write_text(f"""#!/bin/bash
+[ "$*" = --version ] && exec {" ".join(native._compiler())} --version
+touch {tmp_path}/begun.$$
+for ((i = 0; i < 600 && $(ls {tmp_path}/begun.* | wc -l) < 2; i++)); do sleep 0.1; done
+head -c 100000 "{native._library()}" > "${{@: -1}}" && sleep 0.5
+cp "{native._library()}" "${{@: -1}}"
+""")
+    compiler.chmod(0o755)
+    environment = {**os.environ, "GLUON_BN_CACHE": str(tmp_path / "cache"), "CXX": str(compiler)}
     code = "from gluon_bn.kernels import native; print(native.available())"
     both = [
         subprocess.Popen(
@@ -719,6 +727,7 @@ def test_two_processes_may_compile_at_once(tmp_path):
     ]
     assert [p.communicate()[0].strip() for p in both] == ["None", "None"]
     assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert len(list(tmp_path.glob("begun.*"))) == 2
 
 
 ONE_VALUE = """

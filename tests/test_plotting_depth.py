@@ -9,6 +9,8 @@ import pytest
 from gluon_bn import plotting
 from gluon_bn.figures import batch_norm
 
+LAYER_COLOURS = "#000000", "#E69F00", "#0072B2"  # no norm, ours, Gluon's
+
 
 def report(n=6, **changes):
     rows = [
@@ -94,3 +96,38 @@ def test_normalization_and_moving_averages_and_errors():
     assert {"of one batch", "true mean", "a"} == set(lines(figure.axes[0]))
     figure = drawn(batch_norm.plot_errors([1, 10], {"a": [1e-6, 1e-3]}))
     np.testing.assert_array_equal(lines(figure.axes[0])["a"], [1e-6, 1e-3])
+
+
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda names: plotting.plot_losses({name: [2, 1] for name in names}),
+        lambda names: plotting.plot_sweep([0.1, 1], {name: [2, 1] for name in names}),
+        lambda names: plotting.plot_moving_averages([1, 2], {name: [2, 1] for name in names}),
+        lambda names: plotting.plot_depth({name: report() for name in names}),
+        lambda names: plotting.plot_curves(
+            {"title": "", "xlabel": "", "ylabel": "", "curves": {name: [2, 1] for name in names}}
+        ),
+    ],
+)
+def test_a_layer_has_its_colour_in_every_picture(draw, order):
+    names = ["tanh, no norm", "relu", "batch norm", "tanh", "Gluon's", "3 layers, no norm"][order]
+    lines = draw(names).axes[0].get_lines()
+    colours = {line.get_label(): line.get_color() for line in lines if line.get_label() in names}
+    first = next(name for name in names if name.endswith("no norm"))
+    assert (colours[first], colours["batch norm"], colours["Gluon's"]) == LAYER_COLOURS
+    assert len(set(colours.values())) == 6  # and nothing else has one of these
+
+
+def test_runs_have_the_colours_of_their_layers():
+    epochs = [{"epoch": 1, "train_loss": 1, "test_accuracy": 1}]
+    runs = [
+        {"model": "m", "norm": norm, "dataset": {"name": "stand-in", "train": 9}, "epochs": epochs}
+        for norm in ("group", "none", "auto", "gluon", "auto")
+    ]
+    other, *layers, again = (
+        line.get_color() for line in plotting.plot_runs(runs).axes[0].get_lines()
+    )
+    assert tuple(layers) == LAYER_COLOURS
+    assert len({other, again, *layers}) == 5

@@ -6,7 +6,7 @@ import sys
 import jupytext
 import nbformat
 import pytest
-from test_chapters import ROOT, notebooks, prose, read, said, settings
+from test_chapters import ROOT, notebooks, prose, read, run, said  # noqa: F401
 
 TEXTS = notebooks.solutions()
 each = pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.stem)
@@ -56,8 +56,8 @@ def test_a_solution_starts_as_all_do_and_links_lead_somewhere(text):
 
 
 @each
-def test_a_solution_runs(text):
-    notebook = notebooks.execute(text, settings())  # raises where a cell does
+def test_a_solution_runs(text, run):  # noqa: F811
+    notebook = run(text)
     assert any("FAST" in words for words in said(notebook))
 
 

@@ -674,7 +674,7 @@ import sys
 from test_training import batches, small_net
 from gluon_bn.training import AveragedWeights, fit
 net = small_net()
-fit(net, batches(400, 4, shuffle=True), batches(40), 6, 0.01, optimizer='adam',
+fit(net, batches(200, 4, shuffle=True), batches(40), 6, 0.01, optimizer='adam',
     callbacks=[AveragedWeights(2, decay=0.9)], checkpoint=sys.argv[1], resume=True)
 net.save_parameters(sys.argv[2])
 """
@@ -701,7 +701,7 @@ def test_a_run_that_is_killed_again_and_again(tmp_path):
             checkpoint.exists() and checkpoint.stat().st_mtime_ns != before
         ):
             time.sleep(0.005)  # until it has come one epoch further
-        time.sleep(random_state.uniform(0, 0.5))
+        time.sleep(random_state.uniform(0, 0.25))
         process.kill()
         kills += process.wait() != 0
         if (tmp_path / "killed.params").exists():

@@ -11,6 +11,7 @@ Under some questions the site has a field for a number or a choice: guesses.yaml
 
 import ast
 import re
+from functools import lru_cache
 from html import escape
 from pathlib import Path
 
@@ -77,6 +78,7 @@ def folded(text, title="Answer"):
     return FOLDED.format(title=title, text=text)
 
 
+@lru_cache  # it is asked for every paragraph, and PyYAML takes its time
 def guesses(chapter):
     """The entries of guesses.yaml for a chapter, such as '02_batch_norm'."""
     return yaml.safe_load(GUESSES.read_text("utf-8")).get(chapter, [])

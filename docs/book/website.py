@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import nbformat
+from sheet import sheet
 from sphinx.cmd.build import main as sphinx
 
 BOOK = Path(__file__).resolve().parent
@@ -27,8 +28,9 @@ def gather(source, chapters=ROOT / "chapters"):
     for part in (".", "solutions"):
         for notebook in Path(chapters, part).glob("[0-9][0-9]_*.ipynb"):
             shutil.copy(notebook, source / "chapters" / part)
-    for page in ("conventions.md", "checking.md", "results.md", "reference.md"):
+    for page in ("glossary.md", "conventions.md", "checking.md", "results.md", "reference.md"):
         shutil.copy(ROOT / "docs" / page, source / "docs")
+    (source / "docs" / "sheet.md").write_text(sheet(), encoding="utf-8")
     shutil.copytree(ROOT / "docs" / "teacher", source / "docs" / "teacher")
     writing = (ROOT / "docs" / "writing.md").read_text(encoding="utf-8")
     symbols = writing[writing.index("## Symbols") :].replace("## ", "# ", 1)

@@ -3,8 +3,7 @@
 # A table is read by its rows.
 # fmt: off
 
-from gluon_bn.check.engine import Mistake
-from gluon_bn.check.mistakes import NAMED, changes, statistics, wrong_axes
+from gluon_bn.check.mistakes import NAMED, before, changes, statistics
 
 SOURCE = """
 def f(dY, X, gamma, eps):
@@ -25,75 +24,78 @@ def f(dY, X, gamma, eps):
 """
 
 DVAR, DMEAN = " + dvar * 2 * (X - mean) / m", " + dmean / m"
-SUMMED = "(dY * X_hat).sum(axis=axes, keepdims=True)"
+SUMMED, DBETA = "(dY * X_hat).sum(axis=axes, keepdims=True)", "dY.sum(axis=axes, keepdims=True)"
 COUNTS = (("X.shape[0]", "The number of examples"),
           ("(X.size // X.shape[0] // X.shape[1])", "The number of positions, H W,"),
           ("X.size", "The number of all values of X, channels and all,"),
           ("(m - 1)", "A number one less than m"))
-COUNTED = "{} stands where m belongs{}. m counts the values that the mean of a channel is taken " \
-          "over."
-ADDED = ("There is one {} for each channel: the gradients of all places where it takes part are "
-         "added up.")
+COUNTED = "{} stands where m belongs{}: the count of values that a channel's mean is taken over."
+ADDED = "There is one {} for each channel: the gradients of all places where it takes part add up."
 AVERAGED = "It is averaged over the batch. A parameter serves all values of a channel: they add up."
-PART = "The part that comes through the {} {}."
+
+
+def part(way, said):
+    return f"The part that comes through the {way} {said}."
+
+
+def factors(line, way, *numbers):
+    """Numbers that a part of dX may be multiplied with by mistake."""
+    return changes(line, *(
+        (f"{way} term", f"{line} * {number}",
+         part(way, f"has a factor too many ({number}). Derive it once more, step by step"))
+        for number in numbers))
+
 
 BACKWARD = (
-    Mistake("gradient not through mean and variance", f"dX_hat / std{DVAR}{DMEAN}", "dX_hat / std",
-            "Mean and variance are treated as constants. Both were computed from X, and the "
-            "gradient has to come back through both."),
+    *changes(
+        f"dX_hat / std{DVAR}{DMEAN}",
+        ("gradient not through mean and variance", "dX_hat / std",
+         "Mean and variance are treated as constants. The gradient comes back through both.")),
     *changes(
         DVAR,
         ("gradient not through the variance", "",
          "The way through the variance is missing: every x moves it, and it scales every y."),
-        ("sign of the variance term", DVAR.replace("+", "-"), PART.format(
+        ("sign of the variance term", DVAR.replace("+", "-"), part(
             "variance", "has the wrong sign. A power of a negative exponent is differentiated")),
-        ("variance term not divided by m", DVAR.replace(" / m", ""), PART.format(
+        ("variance term not divided by m", DVAR.replace(" / m", ""), part(
             "variance", "is m times too large: the variance is a mean of m squares")),
-        ("gamma twice", f"{DVAR} * gamma", PART.format("variance", "holds gamma twice")),
+        ("gamma twice", f"{DVAR} * gamma", part("variance", "holds gamma twice")),
         ("X for X - mean", " + dvar * 2 * X / m",
-         "The gradient of the variance is multiplied with X; it is the distance from the mean."),
-        *(("variance term", f"{DVAR} * {factor}", PART.format(
-            "variance", f"has a factor too many ({factor}). Derive it once more, step by step"))
-          for factor in ("0.5", "2", "-2", "0.5 * m", "1 / m", "v", "v ** 0.5", "v ** -0.5",
-                         "v ** -1", "v ** 3"))),
+         "The gradient of the variance is multiplied with X; it is the distance from the mean.")),
+    *factors(DVAR, "variance", "0.5", "2", "-2", "0.5 * m", "1 / m", "v", "v ** 0.5", "v ** -0.5",
+             "v ** -1", "v ** 3"),
     *changes(
         DMEAN,
         ("gradient not through the mean", "",
          "The way through the mean is missing: every x moves it, and it moves every y."),
-        ("sign of the mean term", " - dmean / m", PART.format("mean", "has the wrong sign")),
-        ("mean term not divided by m", " + dmean", PART.format(
+        ("sign of the mean term", " - dmean / m", part("mean", "has the wrong sign")),
+        ("mean term not divided by m", " + dmean", part(
             "mean", "is m times too large: one x moves the mean by 1/m")),
-        ("gamma twice", f"{DMEAN} * gamma", PART.format("mean", "holds gamma twice")),
-        *(("mean term", f"{DMEAN} * {factor}", PART.format(
-            "mean", f"has a factor too many ({factor}). Derive it once more, step by step"))
-          for factor in ("2", "1 / m"))),
+        ("gamma twice", f"{DMEAN} * gamma", part("mean", "holds gamma twice"))),
+    *factors(DMEAN, "mean", "2", "1 / m"),
     *changes(
         "dmean = -(dX_hat / std)",
-        ("no gamma", "dmean = -(dY / std)", PART.format("mean", "lacks gamma")),
-        ("not divided by the deviation", "dmean = -dX_hat", PART.format(
-            "mean", "lacks a division by the standard deviation"))),
+        ("no gamma", "dmean = -(dY / std)", part("mean", "lacks gamma")),
+        ("not divided by the deviation", "dmean = -dX_hat", part("mean", "lacks / std"))),
     *changes(
         "dvar = (dX_hat * (X - mean))",
-        ("no gamma", "dvar = (dY * (X - mean))", PART.format("variance", "lacks gamma")),
-        ("X for X - mean", "dvar = (dX_hat * X)", PART.format(
+        ("no gamma", "dvar = (dY * (X - mean))", part("variance", "lacks gamma")),
+        ("X for X - mean", "dvar = (dX_hat * X)", part(
             "variance", "sums X times the gradient where the distance from the mean belongs"))),
-    Mistake("X for X - mean", "    dvar = ", "    mean = 0 * mean\n    dvar = ", PART.format(
-        "variance", "takes X where its distance from the mean belongs")),
+    *before("dvar = ", ("X for X - mean", "mean = 0 * mean", part(
+        "variance", "takes X where its distance from the mean belongs"))),
     *changes(
         "dX = dX_hat / std",
         ("direct way missing", "dX = 0",
          "The direct way is missing: x also stands in the normalized value itself."),
-        *((name, f"dX = {code}", "The part that comes straight from the normalized value " + said)
-          for name, code, said in (
-              ("not divided by the deviation", "dX_hat", "lacks a division by the deviation."),
-              ("direct way divided by m", "dX_hat / std / m", "is divided by m. Each y has one x "
-               "of its own: nothing is averaged on that way."),
-              ("no gamma", "dY / std", "lacks gamma.")))),
+        ("not divided by the deviation", "dX = dX_hat", part("normalized x", "lacks / std")),
+        ("direct way divided by m", "dX = dX_hat / std / m",
+         part("normalized x", "is divided by m. On that way nothing is averaged: a y has one x")),
+        ("no gamma", "dX = dY / std", part("normalized x", "lacks gamma"))),
     *changes(
         "dX_hat = gamma * dY",
         ("no gamma", "dX_hat = dY",
-         "gamma is missing in dX. It stands between Y and the normalized values, so the gradient "
-         "passes it on the way back."),
+         "gamma is missing in dX. On the way back from Y the gradient passes it, too."),
         ("gamma twice", "dX_hat = gamma * gamma * dY", "gamma is multiplied into dX twice."),
         ("divided by gamma", "dX_hat = dY / gamma",
          "dX is divided by gamma; it is multiplied, on the way back as on the way there.")),
@@ -121,12 +123,11 @@ BACKWARD = (
          "What stands for the standard deviation is the variance: the root is missing."),
         *(("epsilon hard-coded", f"v = var + {eps}", f"Epsilon is {eps:g} whatever is passed.")
           for eps in (1e-5, 1e-3))),
-    *(Mistake("another number for m", right, right + f"; m = {count}" if "=" in right else
-              right.replace("/ m", f"/ {count}"), COUNTED.format(said, where))
-      for right, where in (("m = X.size // mean.size", ""),
-                           (DMEAN, ", in the part that comes through the mean"),
-                           (DVAR, ", in the part that comes through the variance"))
-      for count, said in COUNTS),
+    *(mistake for count, said in COUNTS for line, wrong, where in (
+        ("m = X.size // mean.size", f"m = X.size // mean.size; m = {count}", ""),
+        (DMEAN, DMEAN.replace("/ m", f"/ {count}"), ", in the part through the mean"),
+        (DVAR, DVAR.replace("/ m", f"/ {count}"), ", in the part through the variance"))
+      for mistake in changes(line, ("another number for m", wrong, COUNTED.format(said, where)))),
     *changes(
         SUMMED,
         ("X for x_hat", SUMMED.replace("X_hat", "X"),
@@ -134,23 +135,20 @@ BACKWARD = (
         ("X - mean for x_hat", SUMMED.replace("X_hat", "(X - mean)"),
          "dgamma takes X - mean where gamma multiplies normalized values: a division is missing."),
         ("dbeta for dgamma", SUMMED.replace(" * X_hat", ""),
-         "dgamma is the sum of dY: that is dbeta. gamma multiplies the normalized values, and they "
-         "appear in its gradient."),
+         "dgamma is the sum of dY: that is dbeta. gamma's holds the normalized values as well."),
         ("dY missing", SUMMED.replace("dY * ", ""), "dY does not take part in dgamma."),
         ("sign turned", f"-{SUMMED}", "The sign is turned round."),
         ("gamma too many", f"gamma * {SUMMED}", "gamma itself does not take part in dgamma."),
         ("mean for the sum", SUMMED.replace("sum", "mean"), AVERAGED),
         ("not summed over the batch", "dY * X_hat", ADDED.format("gamma"))),
     *changes(
-        "dbeta = dY.sum(axis=axes, keepdims=True)",
-        ("mean for the sum", "dbeta = dY.mean(axis=axes, keepdims=True)", AVERAGED),
-        ("gamma too many", "dbeta = gamma * dY.sum(axis=axes, keepdims=True)",
-         "gamma does not take part in dbeta."),
-        ("sign turned", "dbeta = -dY.sum(axis=axes, keepdims=True)", "The sign is turned round."),
+        f"dbeta = {DBETA}",
+        ("mean for the sum", f"dbeta = {DBETA.replace('sum', 'mean')}", AVERAGED),
+        ("gamma too many", f"dbeta = gamma * {DBETA}", "gamma does not take part in dbeta."),
+        ("sign turned", f"dbeta = -{DBETA}", "The sign is turned round."),
         ("not summed over the batch", "dbeta = dY", ADDED.format("beta"))),
     *statistics,
     *changes("(0, 2, 3)", *(
-        (wrong_axes(kind), str(axes), f"Sums and means are taken {said}. They are taken over all "
-         "that shares a mean: batch and positions.")
-        for axes, (kind, said) in list(NAMED.items())[:6])),
+        (name, str(axes), f"Sums and means are taken {said}. They are taken over all that shares a "
+         "mean: batch and positions.") for axes, (name, said) in list(NAMED.items())[:6])),
 )

@@ -4,17 +4,8 @@ moving statistics, and the rows of the labels."""
 # A table is read by its rows.
 # fmt: off
 
-from gluon_bn.check.engine import Mistake
-from gluon_bn.check.mistakes import (
-    MEAN,
-    VAR,
-    changes,
-    channels,
-    cut,
-    formula,
-    over_axes,
-    statistics,
-)
+from gluon_bn.check import mistakes
+from gluon_bn.check.mistakes import MEAN, VAR, before, changes
 
 SOURCE = """
 def f(X, gamma, beta, moving_mean, moving_var, eps, momentum):
@@ -35,64 +26,52 @@ def f(X, gamma, beta, moving_mean, moving_var, eps, momentum):
 
 # --------------------------------------------------------------------------------------- two modes
 
-
-def in_training(things):
-    return (f"In training X is normalized by the moving{things}. There it takes those of the batch "
-            "it is in; the moving ones are for prediction. Is the mode asked for too early, when "
-            "the layer is made? Or inside autograd.pause(), which switches training off as well?")
-
-
-def in_prediction(things):
-    return (f"In prediction X is normalized by the{things} of its own batch. Then an answer "
-            "depends on what else is in the batch; the moving ones are there for this.")
-
-
+IN_TRAINING = ("In training X is normalized by the moving {}. There it takes those of the batch it "
+               "is in; the moving ones are for prediction. Is the mode asked for too early, when "
+               "the layer is made? Or inside autograd.pause(), which switches training off too?")
+IN_PREDICTION = ("In prediction X is normalized by the {} of its own batch. Then an answer depends "
+                 "on what else is in the batch; the moving ones are there for this.")
+CANCELLATION = ("{} is right for ordinary inputs but loses its digits here. A difference of two "
+                "large and nearly equal numbers does that, as in E[x^2] - E[x]^2: take the mean "
+                "away before squaring.")
+MOVED = ("The moving statistics are moved first and X is normalized by the result. In training X "
+         "is normalized by the statistics of its own batch, in prediction by the moving ones as "
+         "they are.")
+EXCHANGED = ("Training and prediction have changed places: the moving statistics are used in "
+             "training, those of the batch in prediction. Look at the condition.")
+RECORDING = ("Whether autograd records and whether the network trains are two questions. Inside "
+             "autograd.train_mode() without record(), and inside record(train_mode=False), yours "
+             "takes the wrong one for the other.")
 OWN = f"mean = {MEAN}\n        var = {VAR}"
 modes = (
-    *changes(
-        "    X_hat = ",
-        ("moving statistics in training",
-         "    mean, var = moving_mean, moving_var\n    X_hat = ", in_training(" statistics")),
-        ("moving statistics in training", "    mean = moving_mean\n    X_hat = ",
-         in_training(" mean")),
-        ("moving statistics in training", "    var = moving_var\n    X_hat = ",
-         in_training(" variance")),
-        ("updated moving statistics used", "    mean, var = new_mean, new_var\n    X_hat = ",
-         "The moving statistics are moved first and X is normalized by the result. In training X "
-         "is normalized by the statistics of its own batch, in prediction by the moving ones as "
-         "they are.")),
+    *before("X_hat = ",
+            ("moving statistics in training", "mean, var = moving_mean, moving_var",
+             IN_TRAINING.format("statistics")),
+            ("moving statistics in training", "mean = moving_mean", IN_TRAINING.format("mean")),
+            ("moving statistics in training", "var = moving_var", IN_TRAINING.format("variance")),
+            ("updated moving statistics used", "mean, var = new_mean, new_var", MOVED)),
     *changes(
         "        mean, var = moving_mean, moving_var",
-        ("batch statistics in prediction", f"        {OWN}", in_prediction(" statistics")),
+        ("batch statistics in prediction", f"        {OWN}", IN_PREDICTION.format("statistics")),
         ("batch statistics in prediction", f"        mean, var = {MEAN}, moving_var",
-         in_prediction(" mean")),
-        ("batch statistics in prediction",
-         f"        {OWN}\n        mean = moving_mean", in_prediction(" variance"))),
-    *changes(
-        "if autograd.is_training()",
-        ("training and prediction exchanged", "if not autograd.is_training()",
-         "Training and prediction have changed places: the moving statistics are used in training, "
-         "those of the batch in prediction. Look at the condition."),
-        ("is_recording for is_training", "if autograd.is_recording()",
-         "Whether autograd records and whether the network trains are two questions. Inside "
-         "autograd.train_mode() without record(), and inside record(train_mode=False), yours takes "
-         "the wrong one for the other.")),
+         IN_PREDICTION.format("mean")),
+        ("batch statistics in prediction", f"        {OWN}\n        mean = moving_mean",
+         IN_PREDICTION.format("variance"))),
+    *changes("if autograd.is_training()",
+             ("training and prediction exchanged", "if not autograd.is_training()", EXCHANGED),
+             ("is_recording for is_training", "if autograd.is_recording()", RECORDING)),
     *changes(
         VAR,
-        ("variance around the moving mean",
-         "((X - moving_mean) ** 2).mean(axis=axes, keepdims=True)",
-         "The variance measures distances from the moving mean. In training they are taken from "
-         "the mean of this batch."),
+        ("variance around the moving mean", VAR.replace("mean)", "moving_mean)", 1),
+         "The variance is taken around the moving mean. In training it is the batch's own mean."),
         ("cancellation", "(X ** 2).mean(axis=axes, keepdims=True) - mean ** 2",
-         "Y is right for ordinary inputs but loses its digits here. A difference of two large and "
-         "nearly equal numbers does that, as in E[x^2] - E[x]^2: take the mean away before "
-         "squaring.")),
-    *changes("    axes = ", *(
-        (f"{said} before normalizing", f"    {code}\n    axes = ", f"{said} is applied before X is "
-         "normalized. The normalization takes that out again; it belongs after it.")
-        for said, code in (("gamma and beta", "X, gamma, beta = gamma * X + beta, gamma * 0 + 1, "
-                            "beta * 0"), ("gamma", "X, gamma = gamma * X, gamma * 0 + 1"),
-                           ("beta", "X, beta = X + beta, beta * 0")))),
+         CANCELLATION.format("Y"))),
+    *before("axes = ", *(
+        (f"{said} before normalizing", code, f"{said} is applied before X is normalized. The "
+         "normalization takes that out again; it belongs after it.") for said, code in (
+            ("gamma and beta", "X, gamma, beta = gamma * X + beta, gamma * 0 + 1, beta * 0"),
+            ("gamma", "X, gamma = gamma * X, gamma * 0 + 1"),
+            ("beta", "X, beta = X + beta, beta * 0")))),
 )
 
 # --------------------------------------------------------------------------- the moving statistics
@@ -100,56 +79,46 @@ modes = (
 
 def moving(s):
     """Mistakes of the moving mean, or of the moving variance."""
-    rule = f"momentum * moving_{s} + (1 - momentum)"
+    past, batch = f"momentum * moving_{s}", "(1 - momentum)"
     average = "(gamma * {0} + beta).mean(axis=axes, keepdims=True)"
     spread = f"((gamma * {{0}} + beta - {average}) ** 2).mean(axis=axes, keepdims=True)"
-    form = average if s == "mean" else spread
-    X_hat = "((X - mean) / nd.sqrt(var + eps))"
+    form, other = (average, "var") if s == "mean" else (spread, "mean")
     return (
         *changes(
-            rule,
+            f"{past} + {batch}",
             ("momentum reversed", f"(1 - momentum) * moving_{s} + momentum",
              "The weights have changed places. Here momentum is the weight of the past, 1 - "
              "momentum that of this batch, as in Gluon and TensorFlow (in PyTorch and the newer "
              "d2l it is the other way round)."),
-            *(("momentum hard-coded", f"{past:g} * moving_{s} + {1 - past:g}",
-               f"The past weighs {past:g} whatever momentum is passed. Use the argument.")
-              for past in (0.9, 0.1, 0.99, 0.01, 0.5, 0.999)),
+            *(("momentum hard-coded", f"{weight:g} * moving_{s} + {1 - weight:g}",
+               f"The past weighs {weight:g} whatever momentum is passed. Use the argument.")
+              for weight in (0.9, 0.1, 0.99, 0.01, 0.5, 0.999)),
             ("moving statistics not updated", f"moving_{s} + 0",
-             "After a call in training each is what it was before. Without an update, prediction "
+             "After a call in training it is what it was before. Without an update, prediction "
              "never learns what the data look like."),
             ("moving statistics replaced", f"0 * moving_{s} + 1",
              "It is replaced by that of the batch. It takes a step towards it instead."),
-            *(("weights do not sum to one", weights, f"{said}. The two weights of an average sum "
-               "to one.") for weights, said in (
-                (f"moving_{s} + (1 - momentum)", "The past keeps its full weight: it grows without "
-                 "end"),
-                (f"momentum * moving_{s} + 1", "The batch is added with its full weight"),
-                (f"momentum * moving_{s} + momentum", "Past and batch have one weight, momentum"),
-                (f"(1 - momentum) * moving_{s} + (1 - momentum)",
-                 "Past and batch have one weight, 1 - momentum"),
-                (f"moving_{s} + 1", "Past and batch are summed without weights"))),
-            ("past forgotten", f"0 * moving_{s} + (1 - momentum)",
+            ("weights do not sum to one",
+             [f"moving_{s} + {batch}", f"{past} + 1", f"{past} + momentum",
+              f"(1 - momentum) * moving_{s} + {batch}", f"moving_{s} + 1"],
+             "The weights of past and batch do not sum to one, as those of an average do: momentum "
+             "and 1 - momentum."),
+            ("past forgotten", f"0 * moving_{s} + {batch}",
              "Only the batch's part of the average is kept; the past is missing."),
-            ("batch forgotten", f"momentum * moving_{s} + 0",
-             "It only shrinks: what is added for the batch is nothing, or zero, as the mean of "
-             "values that are normalized already would be."),
-            ("batch subtracted", f"momentum * moving_{s} - (1 - momentum)",
-             "The batch's part is subtracted; it is added."),
+            ("batch forgotten", f"{past} + 0",
+             "It only shrinks: for the batch nothing is added, or the mean of normalized values."),
+            ("batch subtracted", f"{past} - {batch}", "The batch's part is subtracted, not added."),
             ("updated twice", f"momentum ** 2 * moving_{s} + (1 - momentum ** 2)",
              "It takes two steps towards the batch in one call."),
             ("moving statistics lost", f"0 * moving_{s} + 0", "It is zero after the call.")),
         *changes(
             f" * {s}\n",
-            ("statistics of Y stored", f" * {form.format(X_hat)}\n",
-             "What is stored is taken from the output Y. Prediction needs that of X, what comes "
-             "in."),
+            ("statistics of Y stored", f" * {form.format('((X - mean) / nd.sqrt(var + eps))')}\n",
+             "What is stored is taken from Y. Prediction needs that of X, what comes in."),
             ("gamma and beta before normalizing", f" * {form.format('X')}\n",
-             "What is stored is taken from X after gamma and beta. They come last; the statistics "
-             "are those of X."),
-            ("mean and variance swapped", " * var\n" if s == "mean" else " * mean\n",
-             "The variance goes into the moving mean." if s == "mean" else
-             "The mean goes into the moving variance.")))
+             "What is stored is taken from X after gamma and beta; the statistics are those of X."),
+            ("mean and variance swapped", f" * {other}\n",
+             "The moving mean gets the variance, or the moving variance the mean.")))
 
 
 stored = changes(
@@ -158,24 +127,16 @@ stored = changes(
      "The variance that is stored is divided by m - 1 = {m1}, not m = {m}. PyTorch keeps that one; "
      "Gluon, d2l and this course keep the biased one, which also normalizes the batch "
      "(docs/conventions.md)."),
-    ("std stored", " * nd.sqrt(var)\n",
-     "The standard deviation goes into the moving variance. It holds the variance; prediction "
-     "takes the root."),
-    ("epsilon stored", " * (var + eps)\n",
-     "Epsilon is stored in the moving variance, and prediction adds it once more. Keep the "
-     "variance alone."),
-    ("std stored", " * nd.sqrt(var + eps)\n",
-     "The root of variance plus epsilon goes into the moving variance. It holds the variance "
+    ("std stored", [" * nd.sqrt(var)\n", " * nd.sqrt(var + eps)\n", " / nd.sqrt(var + eps)\n"],
+     "The standard deviation, or its inverse, goes into the moving variance. It holds the variance "
      "alone; prediction takes the root."),
-    ("std stored", " / nd.sqrt(var + eps)\n",
-     "The inverse of the standard deviation goes into the moving variance. It holds the variance."),
+    ("epsilon stored", " * (var + eps)\n",
+     "Epsilon is stored in the moving variance, and prediction adds it once more."),
     ("normalized statistics stored", " * (var / (var + eps))\n",
-     "What is stored is taken from the normalized X (there the mean is 0 and the variance near 1 "
-     "whatever came in). Prediction needs those of X itself."),
+     "What is stored is taken from the normalized X. Prediction needs that of X itself."),
     ("variance around the moving mean",
      " * ((X - new_mean) ** 2).mean(axis=axes, keepdims=True)\n",
-     "The variance that is stored is taken around the moving mean. In training it is the spread "
-     "around the mean of this batch."))
+     "The variance that is stored is taken around the moving mean, not that of this batch."))
 
 returned = changes(
     "return Y, new_mean, new_var",
@@ -183,15 +144,16 @@ returned = changes(
      "The moving mean and the moving variance come back in each other's place.")) + changes(
     "        new_mean, new_var = moving_mean, moving_var",
     ("moving statistics updated in prediction",
-     f"        mean = {MEAN}\n        var = {VAR}\n"
+     f"        {OWN}\n"
      "        new_mean = momentum * moving_mean + (1 - momentum) * mean\n"
      "        new_var = momentum * moving_var + (1 - momentum) * var\n"
      "        mean, var = moving_mean, moving_var",
      "In prediction it moves towards the batch. There the statistics are read, never written: an "
      "answer must not change the next one."))
 
-BATCH_NORM = (*modes, *formula, *channels, *statistics, *over_axes, *returned, *moving("mean"),
-              *moving("var"), *stored, *cut)
+BATCH_NORM = (*modes, *mistakes.formula, *mistakes.channels, *mistakes.statistics,
+              *mistakes.over_axes, *returned, *moving("mean"), *moving("var"), *stored,
+              *mistakes.cut)
 
 # ------------------------------------------------------------------------------ the rows of labels
 
@@ -201,43 +163,33 @@ CONDITIONAL_SOURCE = SOURCE.replace("f(X, ", "f(X, labels, ").replace("    axes 
     beta = nd.take(beta, labels).reshape(rows)
     axes = """, 1)
 
-ROWS = (  # (name, which row an example gets, as text)
-    ("labels ignored", "0 * labels", "row 0, whatever the label"),
-    ("labels ignored", "0 * labels + 4", "the last row (or that of the largest label), whatever "
-     "its own"),
-    ("labels shifted by one", "labels + 1", "the row after that of the label"),
-    ("labels shifted by one", "(labels + 1) % 5", "the row after that of the label"),
-    ("labels shifted by one", "labels - 1", "the row before that of the label"),
-    ("labels shifted by one", "(labels + 4) % 5", "the row before that of the label"),
-    ("one label for all", "0 * labels + labels[0]", "the row of the first label of the batch"),
-    ("one label for all", "0 * labels + labels[-1]", "the row of the last label of the batch"),
-    ("labels sorted", "nd.take(labels, labels.argsort())",
-     "the row of another example, as if labels were sorted"),
-    ("labels ignored", "nd.arange(len(labels), dtype='int32') % 5",
-     "the row of its position in the batch"),
-    ("classes reversed", "4 - labels", "the row counted from the end"),
-    ("batch reversed", "labels[::-1]", "the row of the example at the mirrored position"),
-    ("labels clipped", "nd.minimum(labels, 3)", "its row, clipped to the last but one"))
-WHOLE = (("labels ignored", "{0}.mean(axis=0, keepdims=True)", "the mean of all rows, whatever "
-          "the label"),
-         ("labels ignored", "{0}.sum(axis=0, keepdims=True)", "the sum of all rows, whatever the "
-          "label"))
+ROWS = (  # (name, how it is said, which rows an example gets: labels, or a table, as text)
+    ("labels ignored", "row 0 or the last one, whatever the label", "0 * labels", "0 * labels + 4"),
+    ("labels shifted by one", "the row after that of the label", "labels + 1", "(labels + 1) % 5"),
+    ("labels shifted by one", "the row before that of the label", "labels - 1", "(labels + 4) % 5"),
+    ("one label for all", "the row of one label of the batch", "0 * labels + labels[0]",
+     "0 * labels + labels[-1]"),
+    ("labels sorted", "a row as if labels were sorted", "nd.take(labels, labels.argsort())"),
+    ("labels ignored", "the row of its position in the batch",
+     "nd.arange(len(labels), dtype='int32') % 5"),
+    ("classes reversed", "the row counted from the end", "4 - labels"),
+    ("batch reversed", "the row of the example at the mirrored position", "labels[::-1]"),
+    ("labels clipped", "its row, clipped to the last but one", "nd.minimum(labels, 3)"),
+    ("labels ignored", "the mean or the sum of all rows",
+     "0 * {0} + {0}.mean(axis=0, keepdims=True)", "0 * {0} + {0}.sum(axis=0, keepdims=True)"))
 
 
 def rows():
-    for name, label, said in ROWS + WHOLE:
-        for part in ("gamma and beta", "gamma", "beta"):
-            sentence = (f"Of {part}, an example gets {said}. It should be the row with the number "
-                        "of its own label.")
-            take = f"nd.take({part}, {label})" if "{0}" not in label else (
-                f"nd.take(0 * {part} + {label.format(part)}, labels)")
-            if part == "gamma and beta" and "{0}" not in label:
-                yield Mistake(name, "    rows = ", f"    labels = {label}\n    rows = ", sentence)
-            elif part == "gamma and beta":
-                both = "; ".join(f"{p} = 0 * {p} + {label.format(p)}" for p in ("gamma", "beta"))
-                yield Mistake(name, "    rows = ", f"    {both}\n    rows = ", sentence)
-            else:
-                yield Mistake(name, f"nd.take({part}, labels)", take, sentence)
+    for name, said, wrong in [(name, said, w) for name, said, *wrongs in ROWS for w in wrongs]:
+        sentence = f"Of {{}}, an example gets {said}. It should be the row of its own label."
+        table = "{0}" in wrong
+        both = [f"{p} = {wrong.format(p)}" for p in ("gamma", "beta")]
+        both = "; ".join(both) if table else f"labels = {wrong}"
+        yield from before("rows = ", (name, both, sentence.format("gamma and beta")))
+        for p in ("gamma", "beta"):
+            take = f"{wrong.format(p)}, labels" if table else f"{p}, {wrong}"
+            yield from changes(f"nd.take({p}, labels)",
+                               (name, f"nd.take({take})", sentence.format(p)))
 
 
 PER_CLASS = """\

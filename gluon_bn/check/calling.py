@@ -5,11 +5,14 @@ import inspect
 import re
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from textwrap import shorten
 
 import mxnet as mx
 import numpy as np
 from mxnet import autograd, nd
+
+from gluon_bn.check.probes import upstream
 
 SECONDS = 5  # for one call of a student's code
 
@@ -36,20 +39,18 @@ HINTS = (
     ("not in a computational graph",
      "nothing leads back from Y to X for autograd. Somewhere the way is cut: asnumpy(), a new "
      "array made from numbers, detach() or autograd.pause()", "gradient cut"),
-    ("has no attribute 'var'", "arrays of mx.nd have no var() (those of mx.np do): the variance "
-     "has to be put together from means", "error"),
-    ("has no attribute 'std'", "arrays of mx.nd have no std() (those of mx.np do)", "error"),
+    (r"has no attribute '(var|std)'", "arrays of mx.nd have no {}() (those of mx.np do): the "
+     "variance has to be put together from means", "error"),
     ("object has no attribute '_scope'", "the constructor of Block did not run before something "
      "was asked of it. Is super().__init__() called first?", "error"),
     ("Parameter'> not supported", "a Parameter stands where its array belongs. A Parameter holds "
      "the array, and hands it out when asked for its data", "error"),
     ("Exceeds input dimensions", "it averages over an axis that X does not have. Are the axes "
      "written for images only?", "error"),
+    (r"expected (float\d+), got (float\d+)", "arrays of two types meet, {} and {}", "type changed"),
     ("data type do not match", "arrays of two types meet", "type changed"),
-    ("only accept legacy ndarrays", "mx.nd and mx.np are mixed: a function of mx.nd was given an "
-     "array of mx.np", "error"),
-    ("only accept MXNet numpy ndarrays", "mx.nd and mx.np are mixed: a function of mx.np was "
-     "given an array of mx.nd", "error"),
+    ("only accept (?:legacy|MXNet numpy) ndarrays", "mx.nd and mx.np are mixed: a function of one "
+     "was given an array of the other", "error"),
 )
 # What a student may call an argument.
 ALIASES = {alias: name for name, aliases in {
@@ -67,19 +68,18 @@ def explain(error):
     around it, and what usually stands behind it."""
     if isinstance(error, Failure):
         return error
-    if types := re.search(r"expected (float\d+), got (float\d+)", str(error)):
-        return Failure(f"arrays of two types meet, {types[1]} and {types[2]}", "type changed")
+    with suppress(Exception):  # what else has failed in MXNet's engine must not come up later
+        nd.waitall()
     text = re.sub(r"^.*MXNetError: ", "", str(error).strip(), flags=re.DOTALL)
     text = re.sub(r"^(\[\d\d:\d\d:\d\d\] \S+: )?(Check failed: )?", "", text).split("\n")[0]
     text = re.split(r"(?<=[a-z\])])(?<!\bvs)\. ", text)[0].strip().rstrip(".")
     said = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    said = said if len(said) < 200 else said[:197] + "..."
     for sign, meaning, mistake in HINTS:
-        if sign in str(error):
-            return Failure(
-                f"{meaning} ({said if len(said) <= 110 else said[:107] + '...'})", mistake
-            )
-    return Failure(said)
+        if found := re.search(sign, str(error)):
+            meaning = meaning.format(*found.groups())
+            said = "" if found.groups() else f" ({shorten(said, 110, placeholder=' ...')})"
+            return Failure(meaning + said, mistake)
+    return Failure(shorten(said, 200, placeholder=" ..."))
 
 
 @contextmanager
@@ -103,8 +103,8 @@ def limited():
 
 def modes():
     """What a student's code might leave changed."""
-    arrays = mx.util.is_np_shape(), mx.util.is_np_array()
-    return autograd.is_recording(), autograd.is_training(), *arrays
+    of_arrays = mx.util.is_np_shape(), mx.util.is_np_array()
+    return autograd.is_recording(), autograd.is_training(), *of_arrays
 
 
 def set_modes(recording, training, shape, array):
@@ -131,9 +131,6 @@ def guarded(kind="nd", training=False, recording=False):
         set_modes(*before)
 
 
-# ----------------------------------------------------------------------------------------- arrays
-
-
 def make(value, kind, dtype="float32"):
     """An array of a kind; whole numbers stay whole, and what is no array stays as it is."""
     if isinstance(value, list):
@@ -143,13 +140,18 @@ def make(value, kind, dtype="float32"):
     dtype = dtype if value.dtype.kind == "f" else value.dtype
     if kind == "numpy":
         return value.astype(dtype)
-    return (mx.np.array if kind == "np" else nd.array)(value, dtype=dtype)
+    module = mx.np if kind == "np" else nd
+    if not value.size or not value.ndim:
+        return module.array(value, dtype=dtype)
+    made = module.empty(value.shape, dtype=dtype)
+    made._sync_copyfrom(value)  # what `array` ends in, after three times as long
+    return made
 
 
 def to_numpy(value, what):
     """NumPy, float64, of whatever a student returns; a `Failure` if that is no numbers."""
-    end = "Does every path through your function end in a return?"
     if value is None:
+        end = "Does every path through your function end in a return?"
         raise Failure(f"{what} is None. {end}", "nothing returned")
     try:
         value = value.asnumpy() if isinstance(value, nd.NDArray) else value
@@ -163,21 +165,16 @@ def dtype_of(value):
     return np.dtype(value.dtype).name if hasattr(value, "dtype") else type(value).__name__
 
 
-def mentions(function, *modules):
-    """Whether a function speaks of one of these modules."""
-    function = inspect.unwrap(getattr(function, "__func__", function))
-    codes, space = [getattr(function, "__code__", None)], getattr(function, "__globals__", {})
-    for code in filter(inspect.iscode, codes):  # those of functions inside it follow
-        codes += code.co_consts
-        used = [space.get(name) for name in code.co_names]
-        if any(value is mx for value in used) or "mxnet" in code.co_names:  # as mx.np, or imported
-            used += [getattr(mx, name, None) for name in code.co_names]
-        if any(found is module for found in used for module in modules):  # `==` may be an array's
-            return True
-    return False
-
-
-# -------------------------------------------------------------------------------------- arguments
+def send_back(heads, kind="nd"):
+    """Gradients into these outputs, different in every place, and back from there."""
+    if not all(isinstance(head, nd.NDArray) for head in heads):
+        said = "what comes back is no array of MXNet's, so autograd cannot follow"
+        raise Failure(said, "gradient cut")
+    sent = [make(upstream(h.shape, i), kind, dtype_of(h)) for i, h in enumerate(heads)]
+    try:
+        autograd.backward(list(heads), sent)
+    except Exception as error:
+        raise explain(error) from error
 
 
 class Function:
@@ -189,7 +186,7 @@ class Function:
 
     def __init__(self, function, names, optional=(), extra=()):
         self.function, self.names, self.by_name, self.reordered = function, names, None, False
-        call = f"f({', '.join(names)})"
+        call, passed = f"f({', '.join(names)})", {*names, *extra, "training"}
         if not callable(function):
             said = f"a function is expected, called as {call}; this is of type "
             said += f"{type(function).__name__}. Pass the function itself, without calling it"
@@ -202,28 +199,28 @@ class Function:
             return
         rest = any(p.kind is p.VAR_KEYWORD for p in parameters)
         parameters = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
-        known = {
-            ALIASES.get(p.name, ALIASES.get(p.name.lower(), p.name)): p
-            for p in parameters
-            if p.kind is not p.POSITIONAL_ONLY
-        }
+        named = [p for p in parameters if p.kind is not p.POSITIONAL_ONLY]
+        known = {ALIASES.get(p.name.lower(), p.name): p for p in named}
         required = {name for name, p in known.items() if p.default is p.empty}
-        passed = {*names, *extra, "training"}
-        if rest and set(known) <= set(names):
-            self.by_name = {n: known[n].name if n in known else n for n in names}
-        elif set(names) - set(optional) <= set(known) and required <= passed:
-            self.by_name = {name: p.name for name, p in known.items() if name in passed}
+        known = {**({n: n for n in names} if rest else {}), **{n: p.name for n, p in known.items()}}
+        if set(names) - set(optional) <= set(known) and required <= passed:
+            self.by_name = {name: own for name, own in known.items() if name in passed}
             order = [name for name in known if name in names]
             self.reordered = order != [name for name in names if name in known]
-        else:
-            slots = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
-            if not sum(p.default is p.empty for p in slots) <= len(names) <= len(slots):
-                said = f"it is called as {call}, with {len(names)} arguments; yours takes "
-                said += f"{len(slots)}: ({', '.join(p.name for p in slots)})"
-                raise Failure(said, "wrong arguments")
+            return
+        slots = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        if not sum(p.default is p.empty for p in slots) <= len(names) <= len(slots):
+            said = f"it is called as {call}, with {len(names)} arguments; yours takes "
+            said += f"{len(slots)}: ({', '.join(p.name for p in slots)})"
+            raise Failure(said, "wrong arguments")
 
     def takes(self, name):
         return self.by_name is None or name in self.by_name
+
+    def speaks_of(self, module):
+        own = inspect.unwrap(getattr(self.function, "__func__", self.function))
+        names, space = getattr(own, "__code__", None), getattr(own, "__globals__", {})
+        return names is not None and any(space.get(n) is module for n in names.co_names)
 
     def __call__(self, given):
         if self.by_name is None:

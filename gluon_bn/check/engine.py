@@ -1,8 +1,8 @@
 """The engine. An exercise is a right solution as text and a table of mistakes. Right and wrong
 solutions are run on the same cases as a student's, and what comes out is compared."""
 
-from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import combinations
 from typing import Callable, NamedTuple, Optional
 
@@ -11,18 +11,7 @@ import numpy as np
 from mxnet import autograd, nd
 
 from gluon_bn.check import probes
-from gluon_bn.check.calling import (
-    Failure,
-    Function,
-    dtype_of,
-    explain,
-    guarded,
-    make,
-    mentions,
-    modes,
-    to_numpy,
-)
-from gluon_bn.check.report import Example
+from gluon_bn.check.calling import Failure, Function, guarded, make, modes, send_back, to_numpy
 
 # What an argument is for a function, or an array for a layer, that does not have it.
 PLAIN = {"gamma": 1.0, "beta": 0.0, "moving_mean": 0.0, "moving_var": 1.0, "axis": None}
@@ -78,6 +67,10 @@ class Exercise:
     optional: tuple = ()
     extra: tuple = ()
 
+    @property
+    def has_modes(self):
+        return "momentum" in self.names
+
     def case(self, values, fixed, training, recording, number=0):
         values = self.given(values, 0 if ("axis", None) in fixed else number)
         given = {name: values[name] for name in (*self.names, *self.extra)}
@@ -86,215 +79,65 @@ class Exercise:
                 given[name] = given[name] * 0 + value
         return probes.Case(given, training, recording)
 
+    def arguments(self, case, kind, dtype="float32", column=True):
+        """Arrays of a kind for a case, by name; vectors laid against X where it is a column."""
+        given = dict(case.given)
+        for name in self.laid if column else ():
+            if isinstance(given.get(name), np.ndarray) and given[name].ndim == 1:
+                given[name] = probes.along(given[name], 1, len(case.shape))
+        return {name: make(value, kind, dtype) for name, value in given.items()}
 
-# Recording and training are two things, so where there are modes they do not go together.
-PLAIN_CALLS = ((False, True, 0), (False, True, 1), (False, True, 2))
-CALLS_IN_TWO_MODES = (
-    *((True, True, 0), (True, True, 1), (True, False, 2)),
-    *((False, False, 0), (False, True, 1), (False, False, 2), (False, False, 3)),
-)
+    # ------------------------------------------------------------------------------ the table
 
+    def values(self, case, mistakes=(), keys=()):
+        """What the right solution with these mistakes gives, by name, with gradients if there are
+        any among the keys; None where they do not go together, or do not run."""
+        back = any(key[0] == "d" for key in keys) and bool(self.wrt)
+        return values_of(self, case, mistakes, back)
 
-@cache
-def cases(exercise, fixed=(), channels=0, classes=0):
-    """{rank: Cases}, the ordinary one first; with other values `fixed`, pairs (name, value)."""
-    found, calls = {}, CALLS_IN_TWO_MODES if "momentum" in exercise.names else PLAIN_CALLS
-    for rank, shape in exercise.shapes.items():
-        shape = (5, channels, 4, min(channels, 9))[:rank] if channels else shape
-        values = probes.battery(shape, exercise.axis, classes)
-        found[rank] = [exercise.case(values[i], fixed, *modes, i) for *modes, i in calls]
-    return found
+    def explains(self, mistakes, evidence, keys=()):
+        """Whether these mistakes give all that came: pairs (case, values)."""
+        return all(
+            agree(got, self.values(case, mistakes, keys or tuple(got)), keys or got)
+            for case, got in evidence
+        )
 
+    def search(self, evidence, keys, pairs=True):
+        """The mistakes, one or two, that give what came: a tuple of tuples. Of several, those that
+        change the least beside it."""
+        found = [(m,) for m in self.mistakes if self.explains((m,), evidence, keys)]
+        if not found and pairs:
+            two = combinations(self.likely(evidence, keys), 2)
+            found = [pair for pair in two if self.explains(pair, evidence, keys)]
 
-@cache
-def small_cases(exercise, rank, training, recording, fixed=(), channels=0, classes=0):
-    """Cases to show, the simplest first."""
-    values = probes.small(rank, exercise.axis, classes, channels)
-    return [exercise.case(v, fixed, training, recording) for v in values]
+        def reach(mistakes):  # a number that fits explains less than what it stands for
+            number = any("hard-coded" in m.name for m in mistakes)
+            return number, self.changed(mistakes, evidence, self.outputs)
 
+        reached = [reach(one) for one in found]
+        return tuple(one for one, n in zip(found, reached) if n == min(reached))
 
-# -------------------------------------------------------------------------------- the student's
+    def likely(self, evidence, keys):
+        """Mistakes to be tried in pairs: a few of each line, with different names, that show."""
+        lines, heads = {}, [key for key in keys if key[0] != "d"]
+        known = self.mistakes
+        if 0 < len(heads) < len(keys):  # gradients are wrong of what is right
+            known = [m for m in known if self.explains((m,), evidence, heads)]
+        for m in known:
+            some = lines.setdefault(m.right, {})
+            if len(some) < FEW and m.name not in some and self.changed((m,), evidence, keys):
+                some[m.name] = m
+        return [m for some in lines.values() for m in some.values()]
 
+    def changed(self, mistakes, evidence, keys):
+        """How many outputs, in how many cases, the mistakes make something else of."""
+        both = [(self.values(c, mistakes, keys), self.values(c, (), keys)) for c, _ in evidence]
+        return sum(not agree(a, b, [key]) for a, b in both if a for key in keys)
 
-@dataclass
-class Outcome:
-    """What one call did. `values` holds the outputs and, as 'dX', the gradients by their names."""
-
-    values: dict
-    dtypes: dict
-    arrays: tuple = ()
-    order: str = "right"  # 'Y alone', 'another'
-    failure: Optional[Failure] = None  # on the way back
-    seen: set = field(default_factory=set)  # arguments that it changed in place, and other traces
-
-
-class Student:
-    """A function, and how it wants to be called: its array kind, vectors laid against X or not."""
-
-    is_layer, one_rank = False, False
-
-    def __init__(self, function, exercise, fixed=()):
-        self.exercise, self.made = exercise, function
-        self.function = Function(function, exercise.names, exercise.optional, exercise.extra)
-        gone = [n for n in exercise.optional if not self.function.takes(n)]
-        self.fixed = {**{n: PLAIN[n] for n in gone}, **dict(fixed)}
-        labels = "labels" in exercise.names
-        self.sizes = {"classes": probes.CLASSES} if labels else {}
-        self.small_sizes = {"classes": 3} if labels else {}
-        self.kind, self.column, self.memory = "nd", True, {}
-
-    @property
-    def cases(self):
-        return cases(self.exercise, tuple(self.fixed.items()), **self.sizes)
-
-    def small(self, rank, like):
-        how = rank, like.training, like.recording, tuple(self.fixed.items())
-        return small_cases(self.exercise, *how, **self.small_sizes)
-
-    def ways(self):
-        """Array kinds, and whether vectors are laid against X; the likely ones first."""
-        kinds = ["np", "nd"] if mx.util.is_np_array() else ["nd", "np"]
-        self.writes_np = mx.util.is_np_array() or mentions(self.made, mx.np, mx.npx)
-        kinds.insert(1 if mentions(self.made, np) and not self.writes_np else 2, "numpy")
-        return [(k, c) for k in kinds for c in (True, False)[: 1 + bool(self.exercise.laid)]]
-
-    def settle(self):
-        """Take the first way in which everything is right; else that in which most runs. What
-        fails all the same is in `failures`, what failed at first in `first_failures`."""
-        tried, table, outputs = [], table_of(self.exercise), self.exercise.outputs
-        asked = [(rank, i, c) for rank, cases in self.cases.items() for i, c in enumerate(cases)]
-        for way in self.ways():
-            (self.kind, self.column), failures, right = way, {}, True
-            for rank, number, case in asked:
-                outcome = self.tried(case) or self.tried(case.silent)
-                if outcome is None:
-                    failures[rank, number] = self.memory[(*way, case.silent, "float32")]
-                else:
-                    right = right and agree(outcome.values, table.values(case), outputs)
-                if tried and not min(tried)[0] and (failures or not right):
-                    break  # one way runs; another has to be right
-            tried.append((len(failures), len(tried), failures, way))
-            if right and not failures:
-                break
-        else:
-            _, _, failures, (self.kind, self.column) = min(tried)
-        self.failures, self.first_failures = failures, tried[0][2]
-        return len(failures) < len(asked)
-
-    def run(self, case, dtype="float32"):
-        """The `Outcome` of one call; while autograd records, with the way back. The same question
-        is asked only once. Raises `Failure`, with a sentence, if nothing comes of it."""
-        key = self.kind, self.column, case, dtype
-        if key not in self.memory:
-            try:
-                self.memory[key] = self._run(case, dtype)
-            except Failure as problem:
-                self.memory[key] = problem
-        if isinstance(self.memory[key], Failure):
-            raise self.memory[key]
-        return self.memory[key]
-
-    def tried(self, case):
-        """The outcome of a call that may fail: None if it does."""
-        try:
-            return self.run(case)
-        except Failure:
-            return None
-
-    def seen(self):
-        """What any call left behind: names of arrays that it changed in place, and more."""
-        outcomes = [o for key, o in self.memory.items() if key[:2] == (self.kind, self.column)]
-        return set().union(*(o.seen for o in outcomes if isinstance(o, Outcome)))
-
-    def _run(self, case, dtype):
-        live = self.kind != "numpy" and case.recording
-        with guarded(self.kind, case.training, live):
-            given = {n: self.array(n, v, case, dtype) for n, v in case.given.items()}
-            arrays = {n: given[n] for n, v in case.given.items() if isinstance(v, np.ndarray)}
-            before = {n: to_numpy(array, n) for n, array in arrays.items()}
-            wrt = [n for n in self.exercise.wrt if live and self.function.takes(n)]
-            for name in wrt:
-                arrays[name].attach_grad()
-            flags = modes()
-            returned = self.function({"training": case.training, **given})
-            left = modes() != flags
-            autograd.set_recording(False)
-            outcome = self._read(returned, case)
-            if wrt:
-                self._back(outcome, arrays, wrt)
-            outcome.seen |= {"modes"} if left else set()
-            outcome.seen |= {n for n in arrays if differs(before[n], to_numpy(arrays[n], n))}
-            return outcome
-
-    def array(self, name, value, case, dtype="float32"):
-        """An argument as this function wants it."""
-        one = isinstance(value, np.ndarray) and value.ndim == 1
-        if one and self.column and name in self.exercise.laid:
-            value = probes.along(value, 1, len(case.shape))
-        return make(value, self.kind, dtype)
-
-    def _read(self, returned, case):
-        """The outputs by their names, out of whatever was returned."""
-        names, several = self.exercise.outputs, isinstance(returned, (tuple, list))
-        parts, order = list(returned) if several else [returned], "right"
-        if returned is None or not parts:
-            said = "returns nothing (None). Does every path end in a return?"
-            said = "returns an empty tuple" if several else said
-            raise Failure(f"it {said}", "nothing returned")
-        seen = {"several"} if len(parts) > len(names) else set()
-        if len(names) == 1:
-            parts = parts[:1]
-        elif len(parts) < len(names) and names[0] == "Y":
-            order = "Y alone"
-        elif len(parts) != len(names) and names[0] != "Y":
-            said = f"it returns {len(parts)} value{'s' * (len(parts) != 1)}; {len(names)} are"
-            raise Failure(f"{said} expected", "wrong number of return values")
-        seen |= {"NumPy"} if any(isinstance(part, np.ndarray) for part in parts) else set()
-        what = ["what your function returns"] if len(parts) == 1 else []
-        what = what or [f"return value number {i + 1}" for i in range(len(parts))]
-        values = [to_numpy(*pair) for pair in zip(parts, what)]
-        if names[0] in ("Y", "dX"):  # as large as X, wherever it stands
-            large = [i for i, value in enumerate(values) if value.size == case["X"].size]
-            if large and 0 not in large:
-                order = "another" if order == "right" else order
-                for some in (values, parts):
-                    some.insert(0, some.pop(large[0]))
-        count = 1 if order == "Y alone" else len(names)
-        parts, named = parts[:count], list(zip(names[:count], values))
-        dtypes = {n: dtype_of(p) for n, p in zip(names, parts)}
-        return Outcome(dict(named), dtypes, parts, order, seen=seen)
-
-    def _back(self, outcome, arrays, wrt):
-        """The gradients of sum(upstream * outputs); outputs are read again after it, for an
-        operator of MXNet's moves the statistics only now."""
-        heads = outcome.arrays[: self.exercise.heads]
-        try:
-            send_back(heads, self.kind)
-            for name in wrt:
-                outcome.values[f"d{name}"] = to_numpy(arrays[name].grad, name)
-        except Failure as problem:
-            outcome.failure = problem
-        for name, array in zip(self.exercise.outputs, outcome.arrays):
-            outcome.values[name] = to_numpy(array, name)
-
-
-def differs(before, after):
-    return not np.array_equal(before, after, equal_nan=True)
-
-
-def send_back(heads, kind="nd"):
-    """Gradients into these outputs, different in every place, and back from there."""
-    if not all(isinstance(head, nd.NDArray) for head in heads):
-        said = "what comes back is no array of MXNet's, so autograd cannot follow"
-        raise Failure(said, "gradient cut")
-    sent = [make(probes.upstream(h.shape, i), kind, dtype_of(h)) for i, h in enumerate(heads)]
-    try:
-        autograd.backward(list(heads), sent)
-    except Exception as error:
-        raise explain(error) from error
-
-
-# ------------------------------------------------------------------------------------- the table
+    def tell(self, mistakes, case):
+        """The sentences, with the number of values filled in."""
+        m, said = self.count(case), " And: ".join(dict.fromkeys(m.sentence for m in mistakes))
+        return said.replace("{m}", f"{m:.0f}").replace("{m1}", f"{m - 1:.0f}")
 
 
 def same(got, want, digits=2e-5, floor=1e-3):
@@ -306,6 +149,10 @@ def same(got, want, digits=2e-5, floor=1e-3):
     finite = np.isfinite(want)
     scale = max(np.abs(want[finite]).max(initial=0), floor)
     return np.allclose(got.reshape(want.shape), want, rtol=0, atol=digits * scale, equal_nan=True)
+
+
+def differs(before, after):
+    return not np.array_equal(before, after, equal_nan=True)
 
 
 def agree(got, want, keys):
@@ -334,110 +181,206 @@ def with_mistakes(source, mistakes):
     return None
 
 
-@lru_cache(maxsize=32)
-def table_of(exercise):
-    return Table(exercise)
+@lru_cache(maxsize=100)
+def with_source(exercise, mistakes):
+    """An exercise whose solution, the right one from now on, has these mistakes in it."""
+    source = with_mistakes(exercise.source, mistakes)
+    return replace(exercise, source=source) if mistakes else exercise
 
 
-class Table:
-    """What the right solution and the wrong ones give, in float64 on MXNet, each computed once for
-    all students; and the search for those that give what a student's does."""
+@lru_cache(maxsize=1000)
+def in_float64(exercise, case):
+    return exercise.arguments(case, "nd", "float64")  # no solution of ours changes them
 
-    def __init__(self, exercise):
-        self.exercise, self.known, self.arrays = exercise, {}, {}
-        self.maker = Student(compiled(exercise.source), exercise)
 
-    def values(self, case, mistakes=(), keys=()):
-        """By name, with gradients if there are any among the keys; None where these mistakes do
-        not go together, or do not run."""
-        back = any(key[0] == "d" for key in keys) and bool(self.exercise.wrt)
-        key = mistakes, case, back
-        if key not in self.known:
-            if len(self.known) > 10000:  # some thirty megabytes
-                self.known.clear()
-            source = with_mistakes(self.exercise.source, mistakes)
-            try:
-                self.known[key] = self._run(case, compiled(source), back) if source else None
-            except Failure:
-                self.known[key] = None
-        return self.known[key]
-
-    def _run(self, case, solution, back):
-        exercise = self.exercise
+@lru_cache(maxsize=20000)  # some sixty megabytes
+def values_of(exercise, case, mistakes, back):
+    """`Exercise.values`, computed in float64 on MXNet, once for all students."""
+    source = with_mistakes(exercise.source, mistakes)
+    if source is None:
+        return None
+    try:
         with guarded("ours", case.training, case.recording or back):
-            if case not in self.arrays:  # no solution of ours changes them
-                arrays = {n: self.maker.array(n, v, case, "float64") for n, v in case.given.items()}
-                self.arrays[case] = arrays
-            given = self.arrays[case]
+            given = in_float64(exercise, case)
             for name in exercise.wrt if back else ():
                 given[name].attach_grad()
-            outputs = solution(*(given[name] for name in exercise.names))
+            outputs = compiled(source)(*(given[name] for name in exercise.names))
             outputs = outputs if isinstance(outputs, tuple) else (outputs,)
             values = {n: array.asnumpy() for n, array in zip(exercise.outputs, outputs)}
             if back:
                 send_back(outputs[: exercise.heads])
                 values.update({f"d{n}": given[n].grad.asnumpy() for n in exercise.wrt})
             return values
-
-    def explains(self, mistakes, evidence, keys=()):
-        """Whether these mistakes give all that came: pairs (case, values)."""
-        return all(
-            agree(got, self.values(case, mistakes, keys or tuple(got)), keys or got)
-            for case, got in evidence
-        )
-
-    def search(self, evidence, keys, base=(), pairs=True):
-        """The mistakes, one or two, that with those of `base` give what came: a tuple of tuples."""
-
-        def changed(mistakes, keys):
-            """How many outputs, in how many cases, a mistake makes something else of."""
-            both = [[self.values(c, some, keys) for some in (mistakes, base)] for c, _ in evidence]
-            return sum(not agree(a, b, [key]) for a, b in both if a for key in keys)
-
-        def least(found):
-            """Those that change the least, before those that would show elsewhere, too; a number
-            that happens to fit explains less than what it stands for."""
-            named = [any("hard-coded" in m.name for m in one) for one in found]
-            reach = [changed(m, self.exercise.outputs) + 1000 * n for m, n in zip(found, named)]
-            return tuple(one for one, n in zip(found, reach) if n == min(reach))
-
-        more = [(*base, m) for m in self.exercise.mistakes if m not in base]
-        found = [one for one in more if self.explains(one, evidence, keys)]
-        if found or not pairs:
-            return least(found)
-        likely = {}  # line -> mistakes of different names
-        heads = [key for key in keys if key[0] != "d"]
-        if 0 < len(heads) < len(keys):  # gradients are wrong of what is right
-            more = [one for one in more if self.explains(one, evidence, heads)]
-        for *_, m in more:
-            some = likely.setdefault(m.right, {})
-            if len(some) < FEW and m.name not in some and changed((*base, m), keys):
-                some[m.name] = m
-        two = combinations([m for some in likely.values() for m in some.values()], 2)
-        return least([m for m in ((*base, *t) for t in two) if self.explains(m, evidence, keys)])
-
-    def tell(self, mistakes, case):
-        """The sentences, with the number of values filled in."""
-        m = self.exercise.count(case)
-        said = [
-            x.sentence.replace("{m}", f"{m:.0f}").replace("{m1}", f"{m - 1:.0f}") for x in mistakes
-        ]
-        return " And: ".join(dict.fromkeys(said))
+    except Failure:
+        return None
 
 
-def example(student, key, cases, only):
-    """An `Example` of the first case in which `key` is not what it should be."""
-    for case in cases:
-        outcome = student.tried(case)
-        got = outcome and outcome.values.get(key)
-        want = table_of(student.exercise).values(case, (), (key,))[key]
-        if got is not None and not agree({key: got}, {key: want}, [key]):
-            given = (
-                {"dY": probes.upstream(case.shape), **case.given} if key[0] == "d" else case.given
-            )
-            given = {k: v for k, v in given.items() if v is not None and (k in only or k == "dY")}
-            want = np.ravel(want) if key not in ("Y", "dX") else want
-            return Example(
-                given, want, got.reshape(want.shape) if got.size == want.size else got, key
-            )
-    return None
+# ------------------------------------------------------------------------------------- the cases
+
+# Training, recording, number of the values. Recording and training are two things, so where there
+# are modes they do not go together.
+PLAIN_CALLS = ((False, True, 0), (False, True, 1), (False, True, 2))
+CALLS_IN_TWO_MODES = (
+    *((True, True, 0), (True, True, 1), (True, False, 2)),
+    *((False, False, 0), (False, True, 1), (False, False, 2), (False, False, 3)),
+)
+
+
+@lru_cache(maxsize=100)
+def cases(exercise, fixed=(), channels=0, classes=0):
+    """{rank: Cases}, the ordinary one first; with other values `fixed`, pairs (name, value)."""
+    found, calls = {}, CALLS_IN_TWO_MODES if exercise.has_modes else PLAIN_CALLS
+    for rank, shape in exercise.shapes.items():
+        shape = (5, channels, 4, min(channels, 9))[:rank] if channels else shape
+        values = probes.battery(shape, exercise.axis, classes)
+        found[rank] = [exercise.case(values[i], fixed, *modes, i) for *modes, i in calls]
+    return found
+
+
+@lru_cache(maxsize=100)
+def small_cases(exercise, rank, training, recording, fixed=(), channels=0, classes=0):
+    """Cases to show, the simplest first."""
+    values = probes.small(rank, exercise.axis, classes, channels)
+    return [exercise.case(v, fixed, training, recording) for v in values]
+
+
+# -------------------------------------------------------------------------------- the student's
+
+
+@dataclass
+class Outcome:
+    """What one call did; true if anything came of it. `values` holds the outputs and, as 'dX', the
+    gradients by their names; `arrays` the outputs as they came; `failure` what failed, in the call
+    or on the way back; `seen` the arguments that it changed in place, and other traces."""
+
+    values: dict = field(default_factory=dict)
+    arrays: list = field(default_factory=list)
+    failure: Optional[Failure] = None
+    seen: set = field(default_factory=set)
+
+    def __bool__(self):
+        return bool(self.values)
+
+
+class Student:
+    """A function, and how it wants to be called: its array kind, vectors laid against X or not."""
+
+    is_layer, one_rank = False, False
+
+    def __init__(self, function, exercise, fixed=()):
+        self.exercise, self.kind, self.column, self.memory = exercise, "nd", True, {}
+        self.function = Function(function, exercise.names, exercise.optional, exercise.extra)
+        gone = [n for n in exercise.optional if not self.function.takes(n)]
+        self.fixed = {**{n: PLAIN[n] for n in gone}, **dict(fixed)}
+        labels = "labels" in exercise.names
+        self.sizes, self.small_sizes = (0, labels * probes.CLASSES), (0, labels * 3)
+
+    @property
+    def cases(self):
+        return cases(self.exercise, tuple(self.fixed.items()), *self.sizes)
+
+    def small(self, rank, like):
+        how = rank, like.training, like.recording, tuple(self.fixed.items())
+        return small_cases(self.exercise, *how, *self.small_sizes)
+
+    def ways(self):
+        """Array kinds, and whether vectors are laid against X; the likely ones first."""
+        kinds = ["np", "nd"] if mx.util.is_np_array() else ["nd", "np"]
+        kinds.insert(1 if self.function.speaks_of(np) else 2, "numpy")
+        columns = (True, False) if self.exercise.laid else (True,)
+        return [(kind, column) for kind in kinds for column in columns]
+
+    def settle(self):
+        """Take the first way in which everything is right; else that in which most runs. What
+        fails all the same is in `failures`, what failed at first in `first_failures`."""
+        found, outputs = [], self.exercise.outputs
+        for way in self.ways():
+            (self.kind, self.column), failures, right = way, {}, True
+            for case in sum(self.cases.values(), []):
+                outcome = self.run(case) or self.run(case.silent)
+                if not outcome:
+                    failures[case] = outcome.failure
+                right = right and agree(outcome.values, self.exercise.values(case), outputs)
+                if not right and found and not min(found)[0]:
+                    break  # one way runs; another has to be right
+            found.append((len(failures), not right, len(found), failures, way))
+            if right:
+                break
+        *_, self.failures, (self.kind, self.column) = min(found)
+        self.first_failures = found[0][3]
+
+    def run(self, case, dtype="float32"):
+        """The `Outcome` of one call; while autograd records, with the way back. The same question
+        is asked only once."""
+        key = self.kind, self.column, case, dtype
+        if key not in self.memory:
+            try:
+                self.memory[key] = self._run(case, dtype)
+            except Failure as problem:
+                self.memory[key] = Outcome(failure=problem)
+        return self.memory[key]
+
+    @property
+    def seen(self):
+        """What any call left behind: names of arrays that it changed in place, and more."""
+        here = self.kind, self.column
+        return set().union(*(o.seen for key, o in self.memory.items() if key[:2] == here))
+
+    def _run(self, case, dtype):
+        live = self.kind != "numpy" and case.recording
+        with guarded(self.kind, case.training, live):
+            given = self.exercise.arguments(case, self.kind, dtype, self.column)
+            arrays = {n: given[n] for n, v in case.given.items() if isinstance(v, np.ndarray)}
+            before = {n: to_numpy(array, n) for n, array in arrays.items()}
+            wrt = [n for n in self.exercise.wrt if live and self.function.takes(n)]
+            for name in wrt:
+                arrays[name].attach_grad()
+            flags = modes()
+            returned = self.function({"training": case.training, **given})
+            left = {"modes"} if modes() != flags else set()
+            autograd.set_recording(False)
+            outcome = self._read(returned, case)
+            if wrt:
+                self._back(outcome, arrays, wrt)
+            changed = {n for n, array in arrays.items() if differs(before[n], to_numpy(array, n))}
+            outcome.seen |= left | changed
+            return outcome
+
+    def _read(self, returned, case):
+        """The outputs by their names, out of whatever was returned."""
+        names, seen = self.exercise.outputs, set()
+        several = isinstance(returned, (tuple, list))
+        parts = list(returned) if several else [returned]
+        if returned is None or not parts:
+            said = "it returns nothing. Does every path end in a return?"
+            raise Failure(said, "nothing returned")
+        if names[0] != "Y" and len(parts) != len(names):
+            said = f"it returns {'one value' if len(parts) == 1 else f'{len(parts)} values'}"
+            raise Failure(f"{said}; {len(names)} are expected", "wrong number of return values")
+        if len(parts) != len(names):
+            seen.add("several" if len(parts) > len(names) else "Y alone")
+            parts = parts[: 1 if len(names) == 1 else len(parts)]
+        if any(isinstance(part, np.ndarray) for part in parts):
+            seen.add("NumPy")
+        what = "return value number {}" if several else "what your function returns"
+        values = [to_numpy(part, what.format(i)) for i, part in enumerate(parts, 1)]
+        if names[0] in ("Y", "dX"):  # as large as X, wherever it stands
+            large = [i for i, value in enumerate(values) if value.size == case["X"].size]
+            if large and values[0].size < case["X"].size:
+                seen.add("order")
+                for some in (values, parts):
+                    some.insert(0, some.pop(large[0]))
+        count = 1 if "Y alone" in seen else len(names)
+        return Outcome(dict(zip(names[:count], values)), parts[:count], seen=seen)
+
+    def _back(self, outcome, arrays, wrt):
+        """The gradients of sum(upstream * outputs); outputs are read again after it, for an
+        operator of MXNet's moves the statistics only now."""
+        try:
+            send_back(outcome.arrays[: self.exercise.heads], self.kind)
+            for name in wrt:
+                outcome.values[f"d{name}"] = to_numpy(arrays[name].grad, name)
+        except Failure as problem:
+            outcome.failure = problem
+        for name, array in zip(self.exercise.outputs, outcome.arrays):
+            outcome.values[name] = to_numpy(array, name)

@@ -10,7 +10,6 @@ import numpy as np
 from mxnet import autograd, nd
 
 from gluon_bn.check import backward_mistakes, batch_norm_mistakes, other_mistakes
-from gluon_bn.check.calling import Failure
 from gluon_bn.check.engine import Exercise, Student
 from gluon_bn.check.probes import SHAPES, upstream
 from gluon_bn.check.questions import STATISTICS, examine
@@ -116,12 +115,7 @@ def moments(f, mistakes=()):
 
     Parameters
     ----------
-    f : function
-    mistakes : sequence of `Mistake`, more to look for
-
-    Returns
-    -------
-    Report, true when all is right
+    f, mistakes : as for `batch_norm`
 
     Examples
     --------
@@ -141,12 +135,7 @@ def normalize(f, mistakes=()):
 
     Parameters
     ----------
-    f : function
-    mistakes : sequence of `Mistake`, more to look for
-
-    Returns
-    -------
-    Report, true when all is right
+    f, mistakes : as for `batch_norm`
 
     Examples
     --------
@@ -166,12 +155,7 @@ def batch_norm_backward(f, mistakes=()):
 
     Parameters
     ----------
-    f : function or autograd.Function
-    mistakes : sequence of `Mistake`, more to look for
-
-    Returns
-    -------
-    Report, true when all is right
+    f, mistakes : as for `batch_norm`
 
     Examples
     --------
@@ -187,12 +171,7 @@ def layer_norm(f, mistakes=()):
 
     Parameters
     ----------
-    f : function
-    mistakes : sequence of `Mistake`, more to look for
-
-    Returns
-    -------
-    Report, true when all is right
+    f, mistakes : as for `batch_norm`
 
     Examples
     --------
@@ -209,12 +188,7 @@ def group_norm(f, mistakes=()):
 
     Parameters
     ----------
-    f : function
-    mistakes : sequence of `Mistake`, more to look for
-
-    Returns
-    -------
-    Report, true when all is right
+    f, mistakes : as for `batch_norm`
 
     Examples
     --------
@@ -231,12 +205,7 @@ def recalibrate(f, mistakes=()):
 
     Parameters
     ----------
-    f : function
-    mistakes : sequence of `Mistake`, more to look for
-
-    Returns
-    -------
-    Report, true when all is right
+    f, mistakes : as for `batch_norm`
 
     Examples
     --------
@@ -256,24 +225,16 @@ def backward_student(f, exercise):
         return Student(f, exercise)
     takes_eps = is_class and len(inspect.signature(f).parameters) > 0
 
-    def make(eps):
-        if is_class:
-            return f(eps) if takes_eps else f()
-        again = copy.copy(f)  # MXNet lets one instance be called only once
-        again._used = False
-        return again
-
     def called(dY, X, gamma, eps, beta):
+        one = f(*[eps] * takes_eps) if is_class else copy.copy(f)
+        one._used = False  # MXNet lets an instance be called only once
         arrays = [array.copy() for array in (X, gamma, beta)]
         for array in arrays:
             array.attach_grad()
         with autograd.record():
-            Y = make(eps)(*arrays)
-            Y = Y[0] if isinstance(Y, (tuple, list)) else Y
-        with redirect_stdout(
-            StringIO()
-        ):  # MXNet prints what fails; here it is a line of the report
-            Y.backward(dY)
+            Y = one(*arrays)
+        with redirect_stdout(StringIO()):  # MXNet prints what fails; here the report has it
+            (Y[0] if isinstance(Y, (tuple, list)) else Y).backward(dY)
             nd.waitall()
         return [array.grad for array in arrays]
 
@@ -288,27 +249,27 @@ def of_functions(session):
     """Outputs, gradients, and how a function without modes behaves."""
     if not session.runs():
         return
-    session.say_kind()
     report, student, exercise = session.report, session.student, session.exercise
-    if "another" in session.orders():
-        report.complain("return order", exercise.outputs[0], " and ".join(exercise.outputs[1:]))
-    session.suspect((session.cases, exercise.outputs))
-    right = True
-    for key in exercise.outputs[::-1] if exercise is BACKWARD else exercise.outputs:
-        verdicts = session.judge(session.cases, (key,), exercise.names)
-        session.say({"var": "variance"}.get(key, key), verdicts)
-        right = right and all(v.ok for v in verdicts.values())
+    outputs, cases, verdicts = exercise.outputs, session.cases, []
+    session.say_kind()
+    if "order" in student.seen:
+        report.complain("return order", outputs[0], " and ".join(outputs[1:]))
+    session.suspect((cases, outputs))
+    for key in outputs if exercise.heads else outputs[::-1]:  # what is easy to find stands first
+        verdicts.append(session.judge(cases, (key,), exercise.names))
+        session.say({"var": "variance"}.get(key, key), verdicts[-1])
+    right = not any(verdict.names for verdict in verdicts)
     if right and exercise.wrt and student.kind != "numpy":
         both = exercise.heads == 2
         what = "gradients flow through both" if both else "gradients of all arguments"
-        session.say(what, session.gradients())
-    if "several" in student.seen():
+        session.say(what, session.gradients(verdicts[0].found))
+    if "several" in student.seen:
         report.note("more than one value comes back; the first was taken for Y")
     session.say_changed()
-    if student.kind != "numpy" and "NumPy" in student.seen():
+    if student.kind != "numpy" and "NumPy" in student.seen:
         report.complain("wrong type returned")
     session.say_types()
-    if right and exercise.outputs == MOMENTS.outputs and exercise.wrt:
+    if right and exercise.title == "moments":
         session.say_precision("var")
 
 
@@ -333,20 +294,18 @@ def outputs_and_statistics(session, average=False):
     given = ("X", "labels", "gamma", "beta", "eps")
     trained = session.judge(training, ("Y",), given)
     predicted = session.judge(prediction, ("Y",), (*given, *STATISTICS))
-    session.right_in_training = all(v.ok for v in trained.values())
+    session.right_in_training = not trained.names
     session.say_changed()
     session.say("Y in training", trained)
     session.say("Y in prediction", predicted)
-
-    def running(some):
-        found = {rank: session.evidence(cases, ("Y",)) for rank, cases in some.items()}
-        return {r: some[r] for r in some if not isinstance(found[r], Failure)}
-
-    session.statistics(running(stepped), running(prediction), average)
-    understood = {rank: v.found for rank, v in trained.items() if v.found}
+    running = [
+        {r: some for r, some in cases.items() if all(session.student.run(c.silent) for c in some)}
+        for cases in (stepped, prediction)
+    ]
+    session.statistics(*running, average)
     if session.student.kind == "numpy":
         return
-    if understood:
-        session.say("gradients of X, gamma and beta", session.gradients(understood))
+    if trained.found:
+        session.say("gradients of X, gamma and beta", session.gradients(trained.found))
     else:
         session.report.note("the gradients were not looked at: Y in training is not understood")

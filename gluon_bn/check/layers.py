@@ -14,8 +14,8 @@ from mxnet import autograd, gluon, nd
 from mxnet.initializer import Initializer
 
 from gluon_bn.check import probes
-from gluon_bn.check.calling import Failure, dtype_of, guarded, make, modes, to_numpy
-from gluon_bn.check.engine import PLAIN, Outcome, Student, differs, send_back
+from gluon_bn.check.calling import Failure, dtype_of, guarded, make, modes, send_back, to_numpy
+from gluon_bn.check.engine import PLAIN, Outcome, Student, differs
 
 # What an array may be called, the surest names first.
 ROLES = {
@@ -25,6 +25,9 @@ ROLES = {
     "moving_var": ("var", "std|sigma"),
 }
 OBSERVED = "running|moving|ema|avg"
+# What a constructor may call its sizes.
+CHANNELS = ("num_features", "in_channels", "num_channels", "channels")
+RANK, CLASSES = ("num_dims", "ndim", "dims"), ("num_classes", "classes")
 
 
 class Quiet(Initializer):
@@ -56,33 +59,30 @@ class Array:
 
     def gradient(self):
         """The gradient that arrived here, None where there is none to ask for."""
-        if self.parameter is not None and not self.learned:
-            return None
-        grad = self.parameter.grad() if self.learned else self.raw().grad
+        grad = None if self.parameter is not None and not self.learned else self.raw().grad
         return None if grad is None else to_numpy(grad, self.name)[..., self.columns]
 
     def set(self, value, kind):
         old, whole = self.raw(), self.raw().asnumpy()
+        turned = value.ndim == 2 and old.shape == value.shape[::-1]
         if self.columns != slice(None):
             whole[:, self.columns] = value
         elif value.ndim == 1 and old.ndim == 2 and old.shape[1:] == value.shape:
             whole[:] = value  # a row for each class where one row for all was expected
-        elif old.size != value.size or value.ndim == 2 and old.shape == value.shape[::-1]:
-            needs = f"one value per channel, {value.size} in all"
-            name = "parameter of the wrong shape"
-            if value.ndim == 2:
-                needs, name = f"a row for each class, {value.shape}", "no row per class"
-                name = "table transposed" if old.size == value.size else name
-            said = f"{self.name} has shape {tuple(old.shape)}; it needs {needs}"
-            raise Failure(said, name)
-        else:
+        elif old.size == value.size and not turned:
             whole = value.reshape(old.shape)
+        else:
+            needs = f"one value per channel, {value.size} in all"
+            needs = f"a row for each class, {value.shape}" if value.ndim == 2 else needs
+            name = "no row per class" if value.ndim == 2 else "parameter of the wrong shape"
+            said = f"{self.name} has shape {tuple(old.shape)}; it needs {needs}"
+            raise Failure(said, "table transposed" if turned else name)
         new = make(whole, kind, dtype_of(old))
         if self.parameter is not None:
             self.parameter.set_data(new)
             return
         setattr(self.owner, self.name, new)
-        if getattr(old, "grad", None) is not None:
+        if old.grad is not None:
             new.attach_grad()
 
 
@@ -98,7 +98,7 @@ def expected(array, signs, sizes):
     name, size, plain = array.name.lower(), array.raw().size, array.parameter is None
     size = sizes.index(size) if size in sizes else len(sizes)
     sign = [bool(re.search(sign, name)) for sign in signs].index(True)
-    if re.search("gamma|beta", signs[0]):
+    if signs[0] in ("gamma", "beta"):
         return size, not (array.learned or plain), plain, sign
     return size, not re.search(OBSERVED, name), plain, sign
 
@@ -142,7 +142,7 @@ class Layer(Student):
     made: a class, a factory, or an instance (copied; if it cannot be copied, it is used itself).
     """
 
-    is_layer, writes_np = True, True
+    is_layer = True
 
     def __init__(self, made, exercise):
         self.made, self.exercise, self.function = made, exercise, SimpleNamespace(reordered=False)
@@ -152,43 +152,35 @@ class Layer(Student):
         self.one_rank = self.instance is not None  # it may be made for one
         self.labels = "labels" in exercise.names
         if self.instance is None and not callable(made):
-            said = (
-                "a Block class, a function that makes a Block, or a Block is expected; this is of"
-            )
-            raise Failure(f"{said} type {type(made).__name__}", "not a Block")
+            said = "a Block class, a function that makes a Block, or a Block is expected; this is"
+            raise Failure(f"{said} of type {type(made).__name__}", "not a Block")
         channels = classes = 0
-        if self.instance is not None:
-            for name, parameter in self.instance._collect_params_with_prefix().items():
-                shape = parameter.shape or ()
-                if shape and re.search("gamma|beta|mean", name.lower()):
-                    channels = max(shape[-1] if len(shape) < 3 else max(shape[1:]), channels)
-                    classes = shape[0] if len(shape) == 2 and shape[0] > 1 else classes
-        self.sizes, self.small_sizes = {"channels": channels or 3}, {"channels": channels}
-        if self.labels:
-            self.sizes["classes"] = classes or probes.CLASSES
-            self.small_sizes["classes"] = classes or 3
+        for name, p in self.instance._collect_params_with_prefix().items() if self.instance else ():
+            if p.shape and re.search("gamma|beta|mean", name.lower()):
+                channels = max(p.shape[-1] if len(p.shape) < 3 else max(p.shape[1:]), channels)
+                classes = p.shape[0] if len(p.shape) == 2 and p.shape[0] > 1 else classes
+        self.sizes = channels or 3, self.labels * (classes or probes.CLASSES)
+        self.small_sizes = channels, self.labels * (classes or 3)
 
     def ways(self):
         return [("np", True), ("nd", True)][:: 1 if mx.util.is_np_array() else -1]
 
     def settle(self):
         """First its own epsilon and momentum, and what of its parameters is not within reach."""
-        for kind, _ in self.ways():
+        firsts = [cases[0] for cases in self.cases.values()]
+        for kind, case in [(kind, case) for kind, _ in self.ways() for case in firsts]:
             self.kind = kind
-            for case in [cases[0] for cases in self.cases.values()]:
-                try:
-                    with self.at_work():
-                        block, found = self.prepared(case)
-                except Failure:
-                    continue
-                for name, names in (("eps", ("eps", "epsilon")), ("momentum", ("momentum",))):
-                    value = number(block, *names)
-                    if value is not None and name not in self.said:
-                        self.fixed[name] = value
-                        self.said.add(name)
-                self.fixed.update({role: PLAIN[role] for role in ROLES if role not in found})
-                return super().settle()
-        return super().settle()
+            try:
+                with self.at_work():
+                    block, found = self.prepared(case)
+            except Failure:
+                continue
+            own = {"eps": number(block, "eps", "epsilon"), "momentum": number(block, "momentum")}
+            self.said = {name for name, value in own.items() if value is not None}
+            self.fixed.update({name: own[name] for name in self.said})
+            self.fixed.update({role: PLAIN[role] for role in ROLES if role not in found})
+            break
+        super().settle()
 
     @contextmanager
     def at_work(self):
@@ -218,10 +210,8 @@ class Layer(Student):
         return block
 
     def constructed(self, channels, rank, classes):
-        sizes = dict.fromkeys(("num_features", "in_channels", "num_channels", "channels"), channels)
-        sizes.update(dict.fromkeys(("num_dims", "ndim", "dims"), rank))
-        if self.labels:
-            sizes.update(dict.fromkeys(("num_classes", "classes"), classes))
+        sizes = {**dict.fromkeys(CHANNELS, channels), **dict.fromkeys(RANK, rank)}
+        sizes.update(dict.fromkeys(CLASSES, classes) if self.labels else {})
         try:
             parameters = inspect.signature(self.made).parameters.values()
         except (TypeError, ValueError):
@@ -241,58 +231,55 @@ class Layer(Student):
         if dtype != "float32":
             block.cast(dtype)
         with autograd.pause(train_mode=False):
-            self.call(block, case, dtype).wait_to_read()  # sizes that were left open are known now
+            self.call(block, case, dtype)[0].wait_to_read()  # sizes left open are known now
         found = arrays(block, case)
         for role in found:
             found[role].set(case[role], self.kind)
         return block, found
 
     def call(self, block, case, dtype="float32", X=None):
+        """All that comes back; the first is an array."""
         X = make(case["X"], self.kind, dtype) if X is None else X
         more = []
         if self.labels:
             whole = case["labels"].dtype.kind == "i"
             more = [make(case["labels"].astype("int32") if whole else case["labels"], self.kind)]
-        Y = block(X, *more)
-        self.several = isinstance(Y, (tuple, list)) and len(Y) > 1
-        Y = Y[0] if isinstance(Y, (tuple, list)) and len(Y) else Y
-        if not isinstance(Y, nd.NDArray):
-            to_numpy(Y, "what forward returns")
-            said = f"forward returns an object of type {type(Y).__name__}; an array of MXNet's is"
-            raise Failure(f"{said} expected", "wrong type returned")
-        return Y
+        returned = block(X, *more)
+        returned = returned if isinstance(returned, (tuple, list)) and len(returned) else [returned]
+        if not isinstance(returned[0], nd.NDArray):
+            to_numpy(returned[0], "what forward returns")
+            said = f"forward returns an object of type {type(returned[0]).__name__}; an array of"
+            raise Failure(f"{said} MXNet's is expected", "wrong type returned")
+        return returned
 
     def _run(self, case, dtype):
         with self.at_work():
             block, found = self.prepared(case, dtype)
-            X = make(case["X"], self.kind, dtype)
-
-            def now():
-                known = {r: found[r].get() for r in ("gamma", "beta") if r in found}
-                return {"X": X.asnumpy(), **known}
-
-            before, flags = now(), modes()
+            X, flags = make(case["X"], self.kind, dtype), modes()
+            before = {r: found[r].get() for r in ("gamma", "beta") if r in found}
             X.attach_grad()
             with (autograd.record if case.recording else autograd.pause)(train_mode=case.training):
                 inside = modes()
-                Y = self.call(block, case, X=X)
+                Y, *more = self.call(block, case, X=X)
                 left = modes() != inside
             if Y.size != X.size:
                 raise Failure(f"Y comes back with shape {tuple(Y.shape)}", "shape changed")
-            outcome = Outcome({"Y": to_numpy(Y, "Y")}, {"Y": dtype_of(Y)})
-            outcome.seen |= {"modes"} if left or modes() != flags else set()
-            outcome.seen |= {"several"} if self.several else set()
+            outcome = Outcome({"Y": to_numpy(Y, "Y")}, [Y])
             if case.recording and case.training:
                 try:
                     send_back([Y], self.kind)
-                    outcome.values["dX"] = to_numpy(X.grad, "dX")
-                    for role in ("gamma", "beta"):
-                        grad = found[role].gradient() if role in found else None
-                        outcome.values.update({} if grad is None else {f"d{role}": grad})
+                    grads = {role: found[role].gradient() for role in before}
+                    grads = {"X": to_numpy(X.grad, "dX"), **grads}
+                    outcome.values.update({f"d{n}": g for n, g in grads.items() if g is not None})
                 except Failure as problem:
                     outcome.failure = problem
-            found = arrays(block, case)
-            if {"moving_mean", "moving_var"} <= set(found):
-                outcome.values.update({r: found[r].get() for r in ("moving_mean", "moving_var")})
-            outcome.seen |= {n for n, value in now().items() if differs(before.get(n), value)}
+            after = arrays(block, case)
+            if {"moving_mean", "moving_var"} <= set(after):
+                outcome.values.update({r: after[r].get() for r in ("moving_mean", "moving_var")})
+            outcome.seen |= {"modes"} if left or modes() != flags else set()
+            outcome.seen |= {"several"} if more else set()
+            outcome.seen |= (
+                {"X"} if differs(make(case["X"], "numpy", dtype), X.asnumpy()) else set()
+            )
+            outcome.seen |= {r for r in before if differs(before[r], found[r].get())}
             return outcome

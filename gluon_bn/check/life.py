@@ -4,32 +4,24 @@ shared, hybridized) is a table of experiments; what each may find is said in sai
 import inspect
 import os
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 from mxnet import autograd, gluon, nd
 
+from gluon_bn.check import exercises
 from gluon_bn.check.calling import Failure, make
 from gluon_bn.check.engine import Student, same
-from gluon_bn.check.exercises import (
-    BATCH_NORM,
-    CONDITIONAL,
-    asked,
-    of_batch_norm,
-    outputs_and_statistics,
-)
 from gluon_bn.check.layers import ROLES, Layer, arrays
 from gluon_bn.check.questions import STATISTICS
 
-# fmt: off
 NAMES = dict(zip(ROLES, ("gamma", "beta", "running mean", "running variance")))
-AT_ONE = "At {} the layer starts as plain normalization."
-START = {"gamma": (1, AT_ONE.format(1)), "beta": (0, AT_ONE.format(0)),
-         "moving_mean": (0, "0 is what a normalized input would have."),
-         "moving_var": (1, "1 is what a normalized input would have; from 0, a prediction before "
-                        "the averages have come up divides by almost nothing.")}
-# fmt: on
-BLOCK = replace(BATCH_NORM, title="block")
+START = dict(zip(ROLES, (1, 0, 0, 1)))
+BLOCK = replace(exercises.BATCH_NORM, title="block")
+# What a layer that does not say them may have.
+EPSILONS = (1e-5, 1e-3, 1e-12, 2e-5, 1e-6, 1e-8, 1e-4, 1e-2)
+MOMENTA = (0.9, 0.99, 0.999, 0.995, *np.arange(50, 100) / 100)
 
 
 def block(made, mistakes=()):
@@ -44,18 +36,14 @@ def block(made, mistakes=()):
     Parameters
     ----------
     made : class, function or Block
-    mistakes : sequence of `Mistake`, more to look for
-
-    Returns
-    -------
-    Report, true when all is right
+    mistakes : as for `batch_norm`
 
     Examples
     --------
     >>> bool(check.block(gluon_bn.BatchNorm))
     True
     """
-    return asked(BLOCK, made, mistakes, Layer, of_layers)
+    return exercises.asked(BLOCK, made, mistakes, Layer, of_layers)
 
 
 def conditional(f, mistakes=()):
@@ -71,11 +59,7 @@ def conditional(f, mistakes=()):
     Parameters
     ----------
     f : class, function or Block
-    mistakes : sequence of `Mistake`, more to look for
-
-    Returns
-    -------
-    Report, true when all is right
+    mistakes : as for `batch_norm`
 
     Examples
     --------
@@ -90,11 +74,12 @@ def conditional(f, mistakes=()):
             pass
 
     def questions(session):
-        if (of_layers if is_layer else of_batch_norm)(session):
+        if (of_layers if is_layer else exercises.of_batch_norm)(session):
             out_of_range(session)
             float_labels(session)
 
-    return asked(CONDITIONAL, f, mistakes, Layer if is_layer else Student, questions)
+    student = Layer if is_layer else Student
+    return exercises.asked(exercises.CONDITIONAL, f, mistakes, student, questions)
 
 
 def of_layers(session):
@@ -106,17 +91,16 @@ def of_layers(session):
     report.lines = []  # said again further down
     if not session.runs():
         return False
-    ranks = [r for r in session.ranks if not any(rank == r for rank, _ in layer.failures)]
+    ranks = [r for r, cases in session.cases.items() if not set(cases) & set(layer.failures)]
     life = Life(session, session.cases[(ranks or session.ranks)[0]][0])
     session.say_kind()
     if "gamma and beta are one" in life.run("a new layer"):
         report.note("nothing else was looked at until they are two")
         return False
-    if "several" in layer.seen():
+    if "several" in layer.seen:
         report.complain("more than Y returned")
-    settle_eps(session)
-    weight_of_the_past(session)
-    outputs_and_statistics(session, plain_average(life))
+    find_numbers(session)
+    exercises.outputs_and_statistics(session, plain_average(life))
     if not set(STATISTICS) <= set(life.found):
         life.run("running statistics")
     if ranks:
@@ -128,39 +112,30 @@ def of_layers(session):
     return True
 
 
-def settle_eps(session):
-    """The epsilon of a layer that does not say it: the one that explains its output, if any."""
-    layer = session.student
-    for some in [cases[i : i + 2] for cases in session.cases.values() for i in (1, 4)]:
-        evidence = session.evidence(some, ("Y",))
-        for eps in (1e-5, 1e-3, 1e-12, 2e-5, 1e-6, 1e-8, 1e-4, 1e-2):
-            if "eps" in layer.said or isinstance(evidence, Failure):
-                return
-            if session.table.explains((), [(c.but(eps=eps), got) for c, got in evidence]):
-                layer.fixed["eps"] = eps
-                layer.said.add("eps")
-
-
-def weight_of_the_past(session):
-    """The momentum of a layer that does not say it, or that counts it from the other side."""
-    layer, case = session.student, session.cases[session.ranks[0]][0]
-    came = getattr(layer.tried(case), "values", {}).get("moving_mean")
-    batch = case["X"].mean(tuple(a for a in range(len(case.shape)) if a != 1))
-    if came is None or came.size != batch.size:
-        return
-    with np.errstate(all="ignore"):
-        weights = (came.ravel() - batch) / (case["moving_mean"] - batch)
-    weight = round(float(np.median(weights)), 4)
-    said = layer.fixed["momentum"] if "momentum" in layer.said else None
-    if not np.allclose(weights, weight, atol=2e-4) or not 0.5 <= weight < 0.99999:
-        return
-    if said is None or np.isclose(weight, 1 - said, atol=1e-4):
-        layer.fixed["momentum"] = weight
-        if said is not None and not np.isclose(weight, said):
-            session.report.note(
-                f"momentum={said:g} is the weight of the new batch here, as in PyTorch and the "
-                f"newer d2l; in Gluon the same layer has momentum={weight:g}"
-            )
+def find_numbers(session):
+    """Epsilon and momentum of a layer that does not say them: those that explain what it gives. Or
+    that says its momentum from the other side."""
+    layer, own, ranks = session.student, session.student.fixed["momentum"], session.cases.values()
+    epsilons = () if "eps" in layer.said else EPSILONS
+    momenta = (own, max(own, 1 - own)) if "momentum" in layer.said else MOMENTA
+    for name, key, groups, values in (
+        ("eps", "Y", [cases[i : i + 2] for cases in ranks for i in (1, 4)], epsilons),
+        ("momentum", "moving_mean", [cases[:2] for cases in ranks], momenta),
+    ):
+        found = []
+        for group in groups:
+            with suppress(Failure):
+                found.append(session.evidence(group, [key]))
+        for value in values:
+            changed = [[(c.but(**{name: value}), got) for c, got in some] for some in found]
+            if any(some and session.exercise.explains((), some) for some in changed):
+                layer.fixed[name] = value
+                break
+    if "momentum" in layer.said and layer.fixed["momentum"] != own:
+        session.report.note(
+            f"momentum={own:g} is the weight of the new batch here, as in PyTorch and the newer "
+            f"d2l; in Gluon the same layer has momentum={1 - own:g}"
+        )
 
 
 def plain_average(life):
@@ -173,17 +148,17 @@ def plain_average(life):
             got = [found[role].get() for role in STATISTICS]
     except (Failure, KeyError):
         return False
-    axes = tuple(a for a in range(len(life.case.shape)) if a != 1)
-    both = [(np.mean(c["X"], axes), np.var(c["X"], axes)) for c in (life.case, life.other)]
-    return all(same(g, (one + two) / 2) for g, one, two in zip(got, *both))
+    X = np.stack([life.case["X"], life.other["X"]])
+    axes = tuple(a for a in range(1, X.ndim) if a != 2)
+    return all(same(g, s.mean(0)) for g, s in zip(got, (X.mean(axes), X.var(axes))))
 
 
 # ----------------------------------------------------------------------------------- experiments
 
 
 class Life:
-    """A layer, and the case of the experiments. Each is a method that returns what it found,
-    [] if all is well, None if it cannot tell."""
+    """A layer, and the case of the experiments. Each is a function of a Life that returns what it
+    found, [] if all is well, None if it cannot tell."""
 
     def __init__(self, session, case):
         self.report, self.layer, self.case, self.found = session.report, session.student, case, {}
@@ -199,8 +174,8 @@ class Life:
                 with self.layer.at_work():
                     found = experiment(self)
             except Failure as problem:
+                name = "fails when hybridized" if "hybrid" in what else problem.mistake
                 if failing:
-                    name = "fails when hybridized" if "hybrid" in what else problem.mistake
                     self.report.not_yet(what, failing.format(problem), name)
                 continue
             for name, *words in found or ():
@@ -213,14 +188,14 @@ class Life:
         """A step of training without the Trainer, forward and backward; Y."""
         X = make(case["X"], self.layer.kind) if X is None else X
         with autograd.record():
-            Y = self.layer.call(net, case, X=X)
+            Y = self.layer.call(net, case, X=X)[0]
         Y.backward(make(np.linspace(-1, 2, Y.size).reshape(Y.shape), self.layer.kind))
         nd.waitall()
         return Y.asnumpy()
 
     def predict(self, net, case=None, X=None):
         with autograd.pause(train_mode=False):
-            return self.layer.call(net, case or self.case, X=X).asnumpy().astype("float64")
+            return self.layer.call(net, case or self.case, X=X)[0].asnumpy().astype("float64")
 
     def trained(self):
         """A layer after one step, and its arrays."""
@@ -231,11 +206,10 @@ class Life:
 
 def starts(life):
     """What arrays there are, whether they are Parameters, and what they start at."""
-    layer, case = life.layer, life.case
-    net = layer.new(case)
-    first = {role: array.get() for role, array in arrays(net, case).items()}
+    net = life.layer.new(life.case)
+    first = {role: array.get() for role, array in arrays(net, life.case).items()}
     life.predict(net)  # now every size is known
-    life.found = arrays(net, case)
+    life.found = arrays(net, life.case)
     values, found = {r: first.get(r, a.get()) for r, a in life.found.items()}, []
     gamma, beta = (life.found.get(role) for role in ("gamma", "beta"))
     if gamma and beta and gamma.parameter is not None and gamma.parameter is beta.parameter:
@@ -243,19 +217,20 @@ def starts(life):
             found.append(("gamma and beta are one",))
             values.pop("beta")
     for role, array in (("gamma", gamma), ("beta", beta)):
-        if array is None or not array.learned:
-            kind = "no {0}" if array is None else "{0} not registered"
-            found.append((kind if not array or array.owner else "{0} without gradient", role))
-    for role, value in values.items() if layer.instance is None else ():
-        want, why = START[role]
-        if not np.allclose(value, want):
+        if array is None:
+            found.append(("no {0}", role))
+        elif not array.learned:
+            plain = array.parameter is None
+            found.append(("{0} not registered" if plain else "{0} without gradient", role))
+    for role, value in values.items() if life.layer.instance is None else ():
+        if not np.allclose(value, START[role]):
             came = f"{value.ravel()[0]:.4g}" if np.ptp(value) < 1e-6 else "different values"
-            found.append(("{0} starts wrong", NAMES[role], came, want, why))
+            found.append(("{0} starts wrong", NAMES[role], came, START[role]))
     for role in STATISTICS:
         if role in life.found and life.found[role].learned:
             found.append(("statistics receive gradients", NAMES[role], life.found[role].name))
     if not found:
-        where = "; everything starts where it should" * (layer.instance is None)
+        where = "; everything starts where it should" * (life.layer.instance is None)
         life.report.ok("gamma and beta are Parameters" + where)
     return found
 
@@ -277,34 +252,30 @@ def trainer(life):
     before = {role: array.get() for role, array in found.items()}
     one = gluon.Trainer(parameters, "sgd", {"learning_rate": 0.5, "wd": 0.1}, kvstore=None)
     one.step(1, ignore_stale_grad=True)
-    after = {role: array.get() for role, array in arrays(net, life.case).items()}
-    still = {role: same(before[role], after[role], 1e-7) for role in before}
-    pushed = [found[r].name for r in STATISTICS if not still.get(r, True)]
-    still = [r for r in ("gamma", "beta") if still.get(r) and found[r].learned]
-    moved = [("statistics trained", " and ".join(pushed))] if pushed else []
-    return moved + [("no gradient for {0}", role) for role in still]
+    moved = {role for role, array in found.items() if not same(before[role], array.get(), 1e-7)}
+    pushed = [found[role].name for role in STATISTICS if role in moved]
+    still = [role for role in ("gamma", "beta") if role in found and role not in moved]
+    still = [("no gradient for {0}", role) for role in still if found[role].learned]
+    return [("statistics trained", " and ".join(pushed))] * bool(pushed) + still
 
 
 def two_scales(life):
     """A second scale and shift, such as those of a whole batch norm inside the layer."""
     net, found = life.trained()
     known = [id(array.parameter) for array in found.values()]
-    more = [
-        n
-        for n, p in net._collect_params_with_prefix().items()
-        if p.grad_req != "null" and id(p) not in known and p.grad().asnumpy().any()
-    ]
-    if more:
+    all_of_it = net._collect_params_with_prefix().items()
+    more = [(n, p) for n, p in all_of_it if p.grad_req != "null" and id(p) not in known]
+    if more := [name for name, p in more if p.grad().asnumpy().any()]:
         life.report.note(
             f"besides gamma and beta it trains {' and '.join(more)}: two numbers do the work of "
             "one. A batch norm inside the layer needs none of its own: center=False, scale=False"
         )
 
 
-def network(layer):
+def network(layer, kind=gluon.nn.Sequential):
     """A network of one layer: a lone one is saved in an older format, which MXNet 1.9.1 cannot
     load under NumPy semantics."""
-    net = gluon.nn.Sequential()
+    net = kind()
     net.add(layer)
     return net
 
@@ -315,30 +286,26 @@ def saved(life):
         net, found = life.trained()
     except Failure:
         return None  # said with the gradients
+    want = life.predict(net)
+    if not same(life.predict(net), want):
+        return None  # prediction changes it, which another line says
+    other = life.layer.new(life.case)
+    if other is net:
+        life.report.note("this Block cannot be copied, so it was not saved; pass the class")
+        return None
     with tempfile.TemporaryDirectory() as folder:
         file = os.path.join(folder, "layer.params")
         network(net).save_parameters(file)
-        want = life.predict(net)
-        if not same(life.predict(net), want):
-            return None  # prediction changes it, which another line says
-        other = life.layer.new(life.case)
-        if other is net:
-            life.report.note("this Block cannot be copied, so it was not saved; pass the class")
-            return None
         untouched = life.predict(other)
         network(other).load_parameters(file)
-        got = life.predict(other)
+    got = life.predict(other)
     if same(got, want):
         return []
-    if same(got, untouched):
+    lost = [role for role, array in found.items() if array.parameter is None]
+    if same(got, untouched) or set(lost) & {"gamma", "beta"}:
         return [("parameters lost on save",)]
-    lost = [r for r, array in found.items() if array.parameter is None]
-    if set(lost) & {"gamma", "beta"}:
-        return [("parameters lost on save",)]
-    names = [NAMES[r] for r in lost] or ["what it has seen"]
-    return [
-        ("statistics lost on save", " and ".join(names) + (" is" if len(names) == 1 else " are"))
-    ]
+    names = " and ".join(NAMES[role] for role in lost) or "what it has seen"
+    return [("statistics lost on save", names + (" are" if len(lost) > 1 else " is"))]
 
 
 def shared(life):
@@ -360,22 +327,18 @@ def hybridized(life):
         return None
 
     def story(train_first, graph):
-        net = gluon.nn.HybridSequential()
-        net.add(layer.prepared(case)[0])
-        if graph:
-            net.hybridize()
+        net = network(layer.prepared(case)[0], gluon.nn.HybridSequential)
+        net.hybridize(graph)
         x = make(life.other["X"], layer.kind)
         if not train_first:
             life.predict(net, case, x)
         return life.step(net, case, x), life.predict(net, case, x)
 
-    agree = [
-        [same(*pair) for pair in zip(story(first, True), story(first, False))]
-        for first in (True, False)
-    ]
-    if all(map(all, agree)):
+    both = [zip(story(first, True), story(first, False)) for first in (True, False)]
+    (trained, asked), (later, again) = [[same(*pair) for pair in pairs] for pairs in both]
+    if trained and asked and later and again:
         return []
-    frozen = agree[0] == [True, False] or agree[1] == [False, True]
+    frozen = trained and not asked or again and not later
     return [("mode frozen by hybridize" if frozen else "changed by hybridize",)]
 
 
@@ -416,35 +379,32 @@ LIFE = list(EXPERIMENTS)[2:]
 def out_of_range(session):
     """A label that no class has must not be some other class's."""
     student, case = session.student, session.cases[session.ranks[0]][0].silent
-    K, accepted, rows = len(case["gamma"]), [], 0
-    for label in (K, -1):
+    classes, accepted, name = len(case["gamma"]), [], "labels not checked"
+    for label in (classes, -1):
         labels = case["labels"].copy()
         labels[1] = label
-        outcome = student.tried(case.but(labels=labels))
-        if outcome is None:
+        outcome = student.run(case.but(labels=labels))
+        if not outcome:
             continue
-        got = outcome.values["Y"]
-        takes = ", which comes out as zeros" * (not got.reshape(case.shape)[1].any())
-        for row in range(K):
+        Y = outcome.values["Y"]
+        takes = ", which comes out as zeros" * (not Y.reshape(case.shape)[1].any())
+        for row in range(classes):
             other = case.but(labels=np.where(labels == label, row, labels))
-            if session.table.explains((), [(other, {"Y": got})]):
-                takes, rows = f" as if it were {row}", rows + 1
+            if session.exercise.explains((), [(other, {"Y": Y})]):
+                takes, name = f" as if it were {row}", "labels clipped"
         accepted.append(f"label {label}{takes}")
-    if not accepted:
+    if accepted:
+        session.report.complain(name, classes, " and ".join(accepted))
+    else:
         session.report.ok("labels that no class has are refused")
-        return
-    name = "labels clipped" if rows else "labels not checked"
-    session.report.complain(name, K, " and ".join(accepted))
 
 
 def float_labels(session):
     """Gluon's data loaders often give labels as float32."""
-    student, case = session.student, session.cases[session.ranks[0]][0].silent
-    try:
-        want = student.run(case).values["Y"]
-        got = student.run(case.but(labels=case["labels"].astype("float32"))).values["Y"]
-    except Failure as problem:
-        session.report.note(f"labels of type float32: {problem}")
-        return
-    if not same(got, want):
+    case = session.cases[session.ranks[0]][0].silent
+    want = session.student.run(case)
+    got = session.student.run(case.but(labels=case["labels"].astype("float32")))
+    if want and not got:
+        session.report.note(f"labels of type float32: {got.failure}")
+    elif want and not same(got.values["Y"], want.values["Y"]):
         session.report.complain("type of the labels")

@@ -3,8 +3,20 @@
 # A table is read by its rows.
 # fmt: off
 
-from gluon_bn.check.engine import Mistake
-from gluon_bn.check.mistakes import MEAN, SUM, VAR, changes, channels, cut, formula, statistics
+from gluon_bn.check.batch_norm_mistakes import CANCELLATION
+from gluon_bn.check.mistakes import (
+    MEAN,
+    SUM,
+    VAR,
+    before,
+    changes,
+    channels,
+    cut,
+    formula,
+    statistics,
+)
+
+SWAPPED = "The variance comes back first and the mean second; it is to be the other way round."
 
 MOMENTS_SOURCE = """
 def f(X, axis):
@@ -16,44 +28,37 @@ def f(X, axis):
     var = ((X - mean) ** 2).mean(axis=axes, keepdims=True)
     return mean, var
 """
+PASSED = " The axes that are passed are the ones to be averaged away."
 MOMENTS = (
     *statistics,
-    *changes(VAR, ("divided by N", f"{SUM} / (X.shape[0] - 1)",
-                   "The squared deviations are divided by the length of the first axis less one, "
-                   "but m = {m} of them were summed."),
-             *(("epsilon in the variance", f"{VAR} + {value}",
-                f"{value:g} is added to the variance. Epsilon belongs to the division that comes "
-                "later; the variance stays as it is.") for value in (1e-5, 1e-3, 1e-6, 1e-2)),
-             ("cancellation", "(X ** 2).mean(axis=axes, keepdims=True) - mean ** 2",
-              "The variance is right for ordinary inputs but loses its digits here. A difference "
-              "of two large and nearly equal numbers does that, as in E[x^2] - E[x]^2: take the "
-              "mean away before squaring.")),
-    *changes("axes = axis",
-             ("wrong axes: the complement",
-              "axes = tuple(a for a in range(X.ndim) if a not in axis)",
-              "The axes that are passed are kept and the others averaged away. It is the ones that "
-              "are passed that go."),
-             ("wrong axes: everything", "axes = tuple(range(X.ndim))",
-              "It averages over every axis at once. Only those that are passed are averaged away."),
-             ("axis ignored", "axes = tuple(a for a in range(X.ndim) if a != 1)",
-              "It averages over all axes but 1, whatever is passed. Use the argument."),
-             ("wrong axes: per example", "axes = tuple(range(1, X.ndim))",
-              "It averages over each example, whatever is passed. The axes that are passed are the "
-              "ones to be averaged away."),
-             ("wrong axes: batch only", "axes = (0,)",
-              "It averages over the batch only, whatever is passed. The axes that are passed are "
-              "the ones to be averaged away."),
-             ("wrong axes: the first only", "axes = axis[:1]",
-              "Only the first of the axes is averaged over."),
-             ("wrong axes: the last only", "axes = axis[-1:]",
-              "Only the last of the axes is averaged over.")),
-    *changes("return mean, var",
-             ("mean and variance swapped", "return var, mean",
-              "The variance comes back first and the mean second; it is to be the other way "
-              "round."),
-             *(("gradient cut", f"return {parts}", "The gradient of mean and variance with respect "
-                "to X is not theirs: somewhere the way back to X is cut.")
-               for parts in ("mean.detach() + 0 * mean, var", "mean, var.detach() + 0 * var"))),
+    *changes(
+        VAR,
+        ("divided by N", f"{SUM} / (X.shape[0] - 1)",
+         "The squared deviations are divided by the length of the first axis less one, but m = {m} "
+         "of them were summed."),
+        *(("epsilon in the variance", f"{VAR} + {value}",
+           f"{value:g} is added to the variance. Epsilon belongs to the division that comes later.")
+          for value in (1e-5, 1e-3, 1e-6, 1e-2)),
+        ("cancellation", "(X ** 2).mean(axis=axes, keepdims=True) - mean ** 2",
+         CANCELLATION.format("The variance"))),
+    *changes("axes = axis", *((name, f"axes = {axes}", f"It averages over {said}.{PASSED}")
+                              for name, axes, said in (
+        ("wrong axes: the complement", "tuple(a for a in range(X.ndim) if a not in axis)",
+         "all axes but those that are passed"),
+        ("wrong axes: everything", "tuple(range(X.ndim))", "every axis at once"),
+        ("axis ignored", "tuple(a for a in range(X.ndim) if a != 1)",
+         "all axes but 1, whatever is passed"),
+        ("wrong axes: per example", "tuple(range(1, X.ndim))", "each example, whatever is passed"),
+        ("wrong axes: batch only", "(0,)", "the batch only, whatever is passed"),
+        ("wrong axes: the first only", "axis[:1]", "the first of the axes only"),
+        ("wrong axes: the last only", "axis[-1:]", "the last of the axes only")))),
+    *changes(
+        "return mean, var",
+        ("mean and variance swapped", "return var, mean", SWAPPED),
+        ("gradient cut", ["return mean.detach() + 0 * mean, var",
+                          "return mean, var.detach() + 0 * var"],
+         "The gradient of mean and variance with respect to X is not theirs: somewhere the way "
+         "back to X is cut.")),
 )
 
 NORMALIZE_SOURCE = """
@@ -63,18 +68,17 @@ def f(X, mean, var, beta, gamma, eps):
     Y = gamma * X_hat + beta
     return Y
 """
+OWN_VAR = f"((X - {MEAN}) ** 2).mean(axis=axes, keepdims=True)"
 NORMALIZE = (
     *formula, *channels,
-    *changes("    X_hat = ", *(
-        ("arguments ignored", f"    mean, var = {pair}\n    X_hat = ",
+    *before("X_hat = ", *(
+        ("arguments ignored", f"mean, var = {pair}",
          f"The {said} passed in have no effect: it computes its own from X. In prediction they are "
-         "given.") for pair, said in (
-             (f"{MEAN}, ((X - {MEAN}) ** 2).mean(axis=axes, keepdims=True)", "mean and variance"),
-             (f"{MEAN}, var", "mean"),
-             (f"mean, ((X - {MEAN}) ** 2).mean(axis=axes, keepdims=True)", "variance"))), *(
-        ("gradient cut", f"    {name} = {name}.detach()\n    X_hat = ",
-         f"The gradient of {name} is zero: somewhere the way back to it is cut.")
-        for name in ("X", "mean", "var", "beta", "gamma"))),
+         "given.") for pair, said in ((f"{MEAN}, {OWN_VAR}", "mean and variance"),
+                                      (f"{MEAN}, var", "mean"), (f"mean, {OWN_VAR}", "variance"))),
+        *(("gradient cut", f"{name} = {name}.detach()",
+           f"The gradient of {name} is zero: somewhere the way back to it is cut.")
+          for name in ("X", "mean", "var", "beta", "gamma"))),
 )
 
 LAYER_NORM_SOURCE = """
@@ -161,18 +165,16 @@ RECALIBRATE = (
              ("batches not weighted", "sizes = [1 for X in batches]",
               "All batches count the same. One of more values has to count for more: the weight "
               "is n_b / n, equation (2) of chapter 11.")),
-    *changes("    axes = ",
-             ("last batch only", "    batches = batches[-1:]\n    axes = ",
-              "Only the last batch is in it. Is the result overwritten in the loop?"),
-             ("first batch only", "    batches = batches[:1]\n    axes = ",
-              "Only the first batch is in it. Does the loop return too early?"),
-             ("last batch forgotten", "    batches = batches[:-1]\n    axes = ",
-              "The last, smaller batch is left out.")),
-    Mistake("moving average", "    return mean, var",
-            "    mean, var = 0 * mean, 0 * var + 1\n    for m, v in zip(means, vars):\n"
-            "        mean, var = 0.9 * mean + 0.1 * m, 0.9 * var + 0.1 * v\n    return mean, var",
-            "That is the moving average with momentum 0.9, which forgets the first batches. Exact "
-            "statistics count all values the same, equation (2) of chapter 11."),
-    Mistake("mean and variance swapped", "return mean, var", "return var, mean",
-            "The variance comes back first and the mean second; it is the other way round."),
+    *before("axes = ",
+            ("last batch only", "batches = batches[-1:]",
+             "Only the last batch is in it. Is the result overwritten in the loop?"),
+            ("first batch only", "batches = batches[:1]",
+             "Only the first batch is in it. Does the loop return too early?"),
+            ("last batch forgotten", "batches = batches[:-1]", "The last batch is left out.")),
+    *before("return mean, var", (
+        "moving average", "mean, var = 0 * mean, 0 * var + 1\n    for m, v in zip(means, vars):\n"
+        "        mean, var = 0.9 * mean + 0.1 * m, 0.9 * var + 0.1 * v",
+        "That is the moving average with momentum 0.9, which forgets the first batches. Exact "
+        "statistics count all values the same, equation (2) of chapter 11.")),
+    *changes("return mean, var", ("mean and variance swapped", "return var, mean", SWAPPED)),
 )

@@ -5,7 +5,7 @@ they have channels, so that a vector laid along the wrong axis runs, and shows i
 random numbers are this module's own: MXNet's and NumPy's generators are not touched.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -32,17 +32,14 @@ class Case:
     def __getitem__(self, name):
         return self.given[name]
 
-    def but(self, training=None, recording=None, **changes):
-        training = self.training if training is None else training
-        recording = self.recording if recording is None else recording
-        return replace(
-            self, given={**self.given, **changes}, training=training, recording=recording
-        )
+    def but(self, **changes):
+        """The same call in the same mode, with other arguments."""
+        return Case({**self.given, **changes}, self.training, self.recording)
 
     @cached_property
     def silent(self):
         """The same call while autograd does not record."""
-        return self.but(recording=False) if self.recording else self
+        return Case(self.given, self.training) if self.recording else self
 
     @property
     def shape(self):
@@ -73,20 +70,15 @@ def ordinary(shape, axis=1, classes=0, seed=0):
     X = random.standard_normal(shape) * along(row(0.5, 1.3, 2.2, 0.8, 1.7), axis, len(shape))
     X += along(row(1.5, -0.7, 3.1, 0.4, -2.0), axis, len(shape))
     X += along(np.linspace(-0.5, 0.7, shape[0]), 0, len(shape))
-    gamma, beta = row(1.7, 0.6, 2.3, 1.2, 0.9), row(0.8, -1.1, 0.3, 2.0, -0.6)
+    values = {"X": exact(X), "labels": None, "eps": 0.1, "momentum": 0.7}
+    values.update(gamma=row(1.7, 0.6, 2.3, 1.2, 0.9), beta=row(0.8, -1.1, 0.3, 2.0, -0.6))
+    values["moving_mean"] = row(-0.4, 0.9, 1.8, -1.2, 0.5)
+    values["moving_var"] = row(2.6, 0.4, 1.9, 0.7, 3.3)
     if classes:
-        gamma = exact(gamma + random.uniform(-0.5, 2, (classes, n)))
-        beta = exact(beta + random.uniform(-2, 2, (classes, n)))
-    return {
-        "X": exact(X),
-        "labels": np.array(LABELS) % classes if classes else None,
-        "gamma": gamma,
-        "beta": beta,
-        "moving_mean": row(-0.4, 0.9, 1.8, -1.2, 0.5),
-        "moving_var": row(2.6, 0.4, 1.9, 0.7, 3.3),
-        "eps": 0.1,
-        "momentum": 0.7,
-    }
+        values["labels"] = np.array(LABELS) % classes
+        values["gamma"] = exact(values["gamma"] + random.uniform(-0.5, 2, (classes, n)))
+        values["beta"] = exact(values["beta"] + random.uniform(-2, 2, (classes, n)))
+    return values
 
 
 def battery(*how):
@@ -110,22 +102,14 @@ def small(rank, axis=1, classes=0, channels=0):
         shape = [int(d) for d in digits]
         c = shape[axis] = channels or shape[axis]
         rows = (classes, c) if classes else (c,)
+        X = np.resize((0.0, 2, 3, 7, 1, 6, 4, 9, 5, 8, 0, 3, 1, 7, 2, 5), shape)
+        labels = np.array([2, 0, 1])[: shape[0]] % classes if classes else None
+        simple = {"X": X, "labels": labels, "eps": 0.25, "momentum": 0.75}
+        simple.update(gamma=np.ones(rows), beta=np.zeros(rows))
+        yield {**simple, "moving_mean": np.zeros(c), "moving_var": np.ones(c)}
         numbers = np.array([np.resize(np.roll((2.0, 3, 5, 4), -k), c) for k in range(5)])
-        simple = {
-            "X": np.resize((0.0, 2, 3, 7, 1, 6, 4, 9, 5, 8, 0, 3, 1, 7, 2, 5), shape),
-            "labels": np.array([2, 0, 1])[: shape[0]] % classes if classes else None,
-            "gamma": np.ones(rows),
-            "beta": np.zeros(rows),
-            "moving_mean": np.zeros(c),
-            "moving_var": np.ones(c),
-            "eps": 0.25,
-            "momentum": 0.75,
-        }
-        yield simple
-        yield {
-            **simple,
-            "gamma": np.resize(numbers, rows) if classes else numbers[0],
-            "beta": np.resize(numbers[::-1], rows) - 6 if classes else numbers[2] - 4,
-            "moving_mean": numbers[1],
-            "moving_var": np.resize((4.0, 9.0, 16.0), c),
-        }
+        gamma, beta = numbers[0], numbers[2] - 4
+        if classes:
+            gamma, beta = np.resize(numbers, rows), np.resize(numbers[::-1], rows) - 6
+        simple.update(gamma=gamma, beta=beta)
+        yield {**simple, "moving_mean": numbers[1], "moving_var": np.resize((4.0, 9.0, 16.0), c)}

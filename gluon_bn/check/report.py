@@ -69,9 +69,6 @@ class Report:
 
     __repr__ = __str__
 
-    def _repr_pretty_(self, printer, cycle):
-        printer.text(str(self))
-
 
 @dataclass
 class Line:

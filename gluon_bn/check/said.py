@@ -9,13 +9,11 @@ SAID = {
         "A call did not come back within a few seconds, so it was stopped. Is there a loop whose "
         "condition never becomes false? Nothing else was looked at."),
     "NumPy only": ("it works on MXNet's arrays",
-        "It runs on NumPy arrays only, so autograd cannot follow it and a network could not be "
+        "It runs on NumPy arrays only, so autograd cannot follow it and no network could be "
         "trained with it ({0})."),
-    "mx.np only": ("it works on arrays of mx.nd",
-        "It runs on arrays of mx.np, but not on those of mx.nd ({0})."),
     "order of the arguments": ("the order of the arguments",
-        "Your arguments are in another order than ({0}). They were passed by name here, but "
-        "whoever calls it as d2l's layer does, by position, mixes them up."),
+        "Your arguments are in another order than ({0}). They were passed by name here, but d2l's "
+        "layer passes them by position, and would mix them up."),
     "return order": ("the order of what is returned",
         "{0} comes first, then {1}; yours come in another order."),
     "statistics not returned": ("moving statistics",
@@ -25,15 +23,13 @@ SAID = {
         "The moving statistics go in with shape {0} and come back with shape {1}, so the next step "
         "meets them in another shape."),
     "wrong type returned": ("it returns MXNet's arrays",
-        "NumPy arrays come back. Whoever goes on with them (the layer in front, the Trainer) works "
-        "with MXNet's."),
+        "NumPy arrays come back. The layer in front and the Trainer work with MXNet's."),
     "shape changed": ("Y has the shape of X", "X of shape {0} comes back as Y of shape {1}."),
     "{0} changed in place": ("{0} is left as it was",
         "{0} is changed in place: {1}. Look for -=, *= or [:] =."),
     "mode left on": ("it leaves the modes of MXNet as they were",
-        "After the call autograd's mode, or that of NumPy's semantics, is another one: all that "
-        "runs next is changed by it. Use `with autograd.train_mode():` and the like, which put it "
-        "back."),
+        "After the call autograd's mode, or that of NumPy's semantics, is another one, for all "
+        "that runs next. `with autograd.train_mode():` and the like put it back."),
     "remembers": ("the same call again",
         "The same call gives another answer the second time: something of the last call is kept "
         "and used in the next, or it is random."),
@@ -51,7 +47,9 @@ SAID = {
         "move it and no file will hold it."),
     "{0} without gradient": ("{0} is learned",
         "{0} asks for no gradient (grad_req='null'), so it stays as it is for ever."),
-    "{0} starts wrong": ("where the {0} starts", "It starts at {1}, not at {2}. {3}"),
+    "{0} starts wrong": ("where the {0} starts",
+        "It starts at {1}, not at {2}. gamma 1 and beta 0 are plain normalization, mean 0 and "
+        "variance 1 those of a normalized input."),
     "statistics receive gradients": ("the {0} is no weight",
         "{1} asks for gradients (grad_req is not 'null'). It is observed, not learned: the Trainer "
         "would wait for its gradient, or decay it."),
@@ -79,8 +77,7 @@ SAID = {
         "has mean or var in its name: where is kept what the batches were like?"),
     "labels clipped": ("labels that no class has",
         "With {0} classes, it takes {1}, without a word. MXNet's take and Embedding clip an index "
-        "that is out of range, so a wrong label trains the class next door. Look at the labels "
-        "before you use them."),
+        "that is out of range, so a wrong label trains the class next door. Look at labels first."),
     "labels not checked": ("labels that no class has",
         "With {0} classes, it takes {1}, without a word. Such a label is a mistake in the data, "
         "and nobody hears of it. Look at the labels before you use them."),

@@ -111,6 +111,14 @@ DataDirOption = typer.Option(
     ),
 )
 LimitOption = typer.Option(None, min=1, help="Keep only the first N training images.")
+HeldOutOption = typer.Option(
+    None,
+    min=1,
+    help=(
+        "The last N training images take the place of the test images: for choosing a recipe "
+        "without looking at the test set."
+    ),
+)
 OutputOption = typer.Option(
     None,
     file_okay=False,

@@ -151,12 +151,13 @@ def announce(model, norms, data):
     counts = data.summary()
     name = "Fashion-MNIST" if data.name == "fashion-mnist" else "the stand-in (drawn garments)"
     where = f", from {data.folder}" if data.folder else ""
+    tested = "held-out training" if data.held_out else "test"
     size = world().size
     workers = f"workers  {size}, each with its part of every batch\n" if size > 1 else ""
     layers = ", then ".join(_describe_norm(norm) for norm in norms)
     say(
-        f"data     {name}: {counts['train']:,} training images, {counts['test']:,} test "
-        f"images{where}\nnetwork  {model}\nlayer    {layers}\n{workers}"
+        f"data     {name}: {counts['train']:,} training images, {counts['test']:,} "
+        f"{tested} images{where}\nnetwork  {model}\nlayer    {layers}\n{workers}"
         f"threads  {machine['threads']} on {machine['cores']} cores; memory allocator: "
         f"{machine['allocator']}"
     )

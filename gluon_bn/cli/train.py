@@ -31,6 +31,7 @@ def train(
     seed: int = o.SeedOption,
     data_dir: Optional[Path] = o.DataDirOption,
     limit: Optional[int] = o.LimitOption,
+    held_out: Optional[int] = o.HeldOutOption,
     output: Optional[Path] = o.OutputOption,
     resume: bool = o.ResumeOption,
     stand_in: bool = o.StandInOption,
@@ -60,6 +61,12 @@ def train(
     runtime.configure(threads or here.threads())
     with limit_is_an_option(), here.first_alone():  # it may have to download
         data = dataset(data_dir, stand_in=stand_in, limit=limit)
+    if held_out is not None:
+        if held_out >= len(data.train_labels):
+            raise typer.BadParameter(
+                f"{held_out} of {len(data.train_labels)} training images.", param_hint="--held-out"
+            )
+        data = data.hold_out(held_out)
     announce(f"{model}{', the small variant' * small}", [norm], data)
     if resume and not checkpoint.exists():
         say(f"There is no checkpoint in {folder} yet: starting from the beginning.")

@@ -93,6 +93,7 @@ class Dataset:
     folder : Path, or None for the stand-in, which has no files
     train_images, train_labels : uint8 (n, 28, 28), and int32 (n,) in 0..9
     test_images, test_labels : the same; `CLASS_NAMES[label]` is the garment
+    held_out : how many training images stand in for the test images, see `hold_out`
 
     Examples
     --------
@@ -106,10 +107,30 @@ class Dataset:
     train_labels: np.ndarray = field(repr=False)
     test_images: np.ndarray = field(repr=False)
     test_labels: np.ndarray = field(repr=False)
+    held_out: int = 0
 
     def summary(self):
         """What metrics.json says of the data: `{"name", "train", "test"}`."""
-        return {"name": self.name, "train": len(self.train_labels), "test": len(self.test_labels)}
+        counts = {"train": len(self.train_labels), "test": len(self.test_labels)}
+        held_out = {"held_out": self.held_out} if self.held_out else {}
+        return {"name": self.name, **counts, **held_out}
+
+    def hold_out(self, n):
+        """The same without its test images: the last n training images take their place.
+
+        For choosing a recipe. Whoever looks at the test images while choosing has trained on them.
+
+        Examples
+        --------
+        >>> data.dataset(stand_in=True, limit=100).hold_out(20).summary()
+        {'name': 'stand-in', 'train': 80, 'test': 20, 'held_out': 20}
+        """
+        if whole_number("held_out", n) >= len(self.train_labels):
+            raise ValueError(
+                f"held_out must be less than {len(self.train_labels)} training images, got {n}"
+            )
+        X, y = self.train_images, self.train_labels
+        return Dataset(self.name, self.folder, X[:-n], y[:-n], X[-n:], y[-n:], n)
 
     def batches(self, batch_size, resize=None, *, shuffle=True, seed=0, augment=None):
         """Return `(train_iter, test_iter)`; only the training images are shuffled and augmented."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gluon_bn.plotting.style import panels, thin
+from gluon_bn.plotting.style import panels, styles, thin
 
 # A colour and a hatching for each channel.
 CHANNELS = (("#56B4E9", ""), ("#E69F00", "//"), ("#009E73", ".."), ("#CC79A7", "xx"))
@@ -116,8 +116,8 @@ def plot_errors(offsets, errors, title=None, ylabel="largest error of Y"):
     offsets : the offsets.  errors : a dict, label -> one error for each offset.
     """
     figure, panel = panels(1, 1, (8, 4.4), title)
-    for index, (label, values) in enumerate(errors.items()):
-        panel.loglog(offsets, values, label=label, **thin(index, len(offsets)))
+    for (label, values), style in zip(errors.items(), styles(errors)):
+        panel.loglog(offsets, values, label=label, **thin(style, len(offsets)))
     panel.axhline(1, color="#777777", linewidth=0.8)
     panel.text(
         offsets[len(offsets) // 2],

@@ -3,7 +3,7 @@
 import numpy as np
 
 from gluon_bn.figures.diagrams import arrow, box
-from gluon_bn.plotting.style import panels, thin
+from gluon_bn.plotting.style import panels, styles, thin
 
 _GREY = "#666666"
 
@@ -108,9 +108,10 @@ def plot_gammas(gammas, title=None, threshold=None):
     gammas : a dict, label -> vector (C,).  threshold : what counts as nothing, a line.
     """
     figure, panel = panels(1, 1, (8, 4), title)
-    for index, (label, values) in enumerate(gammas.items()):
+    looks = styles(f"penalty {label}" for label in gammas)  # 'none' is no penalty, not no norm
+    for (label, values), style in zip(gammas.items(), looks):
         values = np.sort(np.abs(values))[::-1]
-        panel.plot(np.arange(1, len(values) + 1), values, label=label, **thin(index, len(values)))
+        panel.plot(np.arange(1, len(values) + 1), values, label=label, **thin(style, len(values)))
     if threshold is not None:
         panel.axhline(threshold, color=_GREY, linewidth=1)
         panel.text(1, threshold, f"{threshold:g}", color=_GREY, va="bottom", fontsize=9)

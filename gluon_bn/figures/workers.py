@@ -1,6 +1,6 @@
 """The figures of the chapter on several workers: parts of a batch, bytes on the network."""
 
-from gluon_bn.plotting.style import STYLES, panels
+from gluon_bn.plotting.style import panels, styles
 
 
 def plot_parts(parts, title=None):
@@ -31,7 +31,7 @@ def plot_bytes(machines, curves, title=None):
     curves : a dict, label -> bytes for each of `machines`.
     """
     figure, panel = panels(1, 1, (8, 3.8), title)
-    for (label, values), style in zip(curves.items(), STYLES):
+    for (label, values), style in zip(curves.items(), styles(curves)):
         panel.loglog(machines, values, label=label, **style)
     panel.set_xlabel("machines")
     panel.set_ylabel("bytes through the busiest\nconnection in a step")

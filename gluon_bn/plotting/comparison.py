@@ -41,7 +41,7 @@ def plot_comparison(result):
         )
     left.set_title("Training loss", loc="left")
     left.set_ylabel("cross entropy (nats)")
-    names = {"outputs": STYLES[2], "gradients": STYLES[3], "running_statistics": STYLES[4]}
+    names = dict(zip(("outputs", "gradients", "running_statistics"), STYLES[3:]))
     for name, style in names.items():
         for kind, look in (("one_step", {"linestyle": "-"}), ("drift", {"linestyle": ":"})):
             y = [max(record[kind][name], 1e-10) for record in steps]  # 0 has no logarithm

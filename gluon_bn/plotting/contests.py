@@ -11,6 +11,7 @@ CONTESTANTS = {
     "gluon": ("#0072B2", "\\\\", "--"),
     "pytorch": ("#CC79A7", "++", (0, (5, 1, 1, 1, 1, 1))),
 }
+BOUNDS = {"2.5 copies": ("#000000", "", (0, (1, 1))), "4 copies": ("#777777", "", (0, (4, 2)))}
 
 
 def plot_bench(result):
@@ -64,7 +65,9 @@ def plot_bench(result):
 
 def _style_of(name):
     """Contestants of networks are called 'gluon hybridized', 'pytorch eager', ..."""
-    return CONTESTANTS.get(name.split()[0], ("#999999", "", "-"))
+    return {**CONTESTANTS, **BOUNDS}.get(
+        name, CONTESTANTS.get(name.split()[0], ("#999999", "", "-"))
+    )
 
 
 def _bars(axes, groups, title, unit):
@@ -79,7 +82,7 @@ def _bars(axes, groups, title, unit):
             value = f"{group[name]:.2f}" if group[name] < 100 else f"{group[name] / 1e3:.1f}k"
             axes.text(x, group[name], value, ha="center", va="bottom", fontsize=7)
     axes.set_xticks(range(len(names)))
-    axes.set_xticklabels([n.replace(" ", "\n") for n in names], fontsize=8)
+    axes.set_xticklabels(names, fontsize=8, rotation=30, ha="right")
     axes.grid(axis="x", visible=False)
     axes.text(
         0.99,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gluon_bn.plotting.style import STYLES, legend_below, panels, thin
+from gluon_bn.plotting.style import legend_below, panels, styles, thin
 
 
 def plot_curves(*parts, title=None, size=None, legend="below"):
@@ -29,6 +29,7 @@ def plot_curves(*parts, title=None, size=None, legend="below"):
     2
     """
     names = list(dict.fromkeys(name for part in parts for name in part["curves"]))
+    looks = dict(zip(names, styles(names)))
     figure, axes = panels(
         1, len(parts), size=size or (5 * len(parts), 4.2), title=title, squeeze=False
     )
@@ -36,7 +37,7 @@ def plot_curves(*parts, title=None, size=None, legend="below"):
     for ax, part in zip(axes[0], parts):
         for name, values in part["curves"].items():
             x, y = values if isinstance(values, tuple) else (range(1, len(values) + 1), values)
-            style = dict(STYLES[names.index(name) % len(STYLES)])
+            style = dict(looks[name])
             if not part.get("markers"):
                 style.pop("marker")
             # Thin lines over thick ones, so that two equal curves are both seen.
@@ -90,9 +91,10 @@ def plot_losses(losses, title=None, smooth=1):
     1
     """
     figure, panel = panels(1, 1, (8, 4.2), title)
-    for index, (label, values) in enumerate(losses.items()):
+    for (label, values), style in zip(losses.items(), styles(losses)):
         values = np.convolve(values, np.ones(smooth) / smooth, mode="valid")
-        panel.plot(np.arange(len(values)) + smooth, values, label=label, **thin(index, len(values)))
+        steps = np.arange(len(values)) + smooth
+        panel.plot(steps, values, label=label, **thin(style, len(values)))
     panel.set_xlabel("training step" + (f" (average of {smooth})" if smooth > 1 else ""))
     panel.set_ylabel("training loss (nats)")
     panel.set_ylim(bottom=0)
@@ -127,11 +129,11 @@ def plot_sweep(
     rates = np.asarray(rates, dtype=float)
     known = np.array([v for values in losses.values() for v in values], dtype=float)
     top = ceiling or 1.1 * known[np.isfinite(known)].max(initial=0.1)
-    for index, (label, values) in enumerate(losses.items()):
+    for index, ((label, values), style) in enumerate(zip(losses.items(), styles(losses))):
         values = np.array(values, dtype=float)
         with np.errstate(invalid="ignore"):
             broken = ~(values <= top)
-        style = thin(index, len(rates), len(rates))
+        style = thin(style, len(rates), len(rates))
         panel.plot(rates, np.where(broken, np.nan, values), label=label, **style)
         # One above the other, so that two networks that break at one rate are both seen.
         panel.plot(
@@ -175,8 +177,8 @@ def plot_moving_averages(batches, averages, truth=None, title=None, ylabel="mean
     panel.plot(steps, batches, linestyle="none", marker=".", color="#BBBBBB", label="of one batch")
     if truth is not None:
         panel.plot(steps, truth, color="#000000", linewidth=1, label="true mean")
-    for index, (label, values) in enumerate(averages.items()):
-        panel.plot(steps, values, label=label, **thin(index + 1, len(steps)))
+    for (label, values), style in zip(averages.items(), styles(averages)):
+        panel.plot(steps, values, label=label, **thin(style, len(steps)))
     panel.set_xlabel("batch")
     panel.set_ylabel(ylabel)
     legend_below(figure, panel, ncol=3)

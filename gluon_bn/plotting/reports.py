@@ -5,7 +5,7 @@ Reports are those of `activation_report`; anything with `rows` that have the sam
 
 import numpy as np
 
-from gluon_bn.plotting.style import legend_below, panels, thin
+from gluon_bn.plotting.style import STYLES, legend_below, panels, styles, thin
 
 # What a column of a report is called on an axis.
 QUANTITIES = {
@@ -16,6 +16,7 @@ QUANTITIES = {
     "dead": "dead units (%)",
     "gradient": r"gradient length $\|\partial L/\partial y\|$",
     "weight_gradient": r"gradient length $\|\partial L/\partial w\|$",
+    "update": r"update / weight $\|\Delta w\| / \|w\|$",
 }
 
 
@@ -54,14 +55,14 @@ def plot_depth(reports, quantities=("between", "gradient"), title=None, log=True
     figure, axes = panels(1, len(quantities), (5 * len(quantities), 4.2), title, squeeze=False)
     for panel, quantity in zip(axes[0], quantities):
         share = quantity in SHARES
-        for index, (label, report) in enumerate(reports.items()):
+        for (label, report), style in zip(reports.items(), styles(reports)):
             values = [getattr(row, quantity) for row in report.rows]
             values = [np.nan if v is None or (log and not share and v == 0) else v for v in values]
             panel.plot(
                 range(1, len(values) + 1),
                 np.array(values) * (100 if share else 1),
                 label=label,
-                **thin(index, len(values)),
+                **thin(style, len(values)),
             )
         if share:
             panel.set_ylim(-4, 104)
@@ -108,14 +109,15 @@ def plot_report(report, title=None):
         label="mean ± standard deviation",
         step="mid" if count < 3 else None,
     )
-    axes[0].plot(where, mean, label="mean", **thin(0, count))
+    axes[0].plot(where, mean, label="mean", **thin(STYLES[3], count))
     axes[0].set_title("Output", loc="left")
-    for index, (name, label) in enumerate(
-        (("gradient", "to the output of the layer"), ("weight_gradient", "to its weights"))
+    for name, label, style in (
+        ("gradient", "to the output of the layer", STYLES[4]),
+        ("weight_gradient", "to its weights", STYLES[5]),
     ):
         values = [getattr(row, name) or np.nan for row in rows]
         if not np.isnan(values).all():
-            axes[1].plot(where, values, label=label, **thin(index + 1, count))
+            axes[1].plot(where, values, label=label, **thin(style, count))
     axes[1].set_yscale("log")
     axes[1].set_title("Length of the gradient", loc="left")
     if shares:

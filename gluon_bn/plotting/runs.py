@@ -1,6 +1,6 @@
 """Training runs: loss and accuracy, epoch by epoch."""
 
-from gluon_bn.plotting.style import STYLES, legend_below, panels
+from gluon_bn.plotting.style import STYLES, legend_below, panels, styles
 
 
 def plot_run(metrics):
@@ -23,9 +23,9 @@ def plot_run(metrics):
     """
     title = f"{metrics['model']}, norm={metrics['norm']}, trained on "
     figure, (left, right) = panels(1, 2, title=title + describe_dataset(metrics["dataset"]))
-    _curve(left, metrics, "train_loss", "training", STYLES[2])
-    _curve(right, metrics, "train_accuracy", "training", STYLES[2], scale=100)
-    _curve(right, metrics, "test_accuracy", "test", STYLES[0], scale=100)
+    _curve(left, metrics, "train_loss", "training", STYLES[3])
+    _curve(right, metrics, "train_accuracy", "training", STYLES[3], scale=100)
+    _curve(right, metrics, "test_accuracy", "test", STYLES[4], scale=100)
     _finish(left, "Loss", "cross entropy (nats)", metrics)
     _finish(right, "Accuracy", "images classified correctly (%)", metrics)
     legend_below(figure, right)
@@ -56,22 +56,14 @@ def plot_runs(runs, labels=None, title=None):
     title = title or f"{first['model']} on {describe_dataset(first['dataset'])}"
     figure, (left, right) = panels(1, 2, title=title)
     labels = labels or [run["norm"] for run in runs]
-    for index, (run, label, style) in enumerate(zip(runs, labels, _styles(runs))):
+    looks = styles(run["norm"] for run in runs)
+    for index, (run, label, style) in enumerate(zip(runs, labels, looks)):
         _curve(left, run, "train_loss", label, style, zorder=2 + index)
         _curve(right, run, "test_accuracy", label, style, scale=100, zorder=2 + index)
     _finish(left, "Training loss", "cross entropy (nats)", *runs)
     _finish(right, "Test accuracy", "images classified correctly (%)", *runs)
     legend_below(figure, left)
     return figure
-
-
-def _styles(runs):
-    """The same style for the same layer in every picture, as far as each has one of its own."""
-    usual = {"none": 0, "auto": 1, "gluon": 2}
-    numbers = [usual.get(run["norm"]) for run in runs]
-    if None in numbers or len(set(numbers)) < len(numbers):
-        numbers = range(len(runs))
-    return [STYLES[number % len(STYLES)] for number in numbers]
 
 
 NORMS = {"auto": ("ours", 1), "gluon": ("Gluon's", 2), "none": ("no batch norm", 0)}
@@ -146,8 +138,8 @@ def plot_recalibration(runs, title=None):
     for panel, run in zip(axes[0], runs):
         epochs = [e["epoch"] for e in run["epochs"]]
         for key, label, style in (
-            ("test_accuracy", "running statistics", STYLES[0]),
-            ("test_accuracy_recalibrated", "recalibrated", STYLES[2]),
+            ("test_accuracy", "running statistics", STYLES[3]),
+            ("test_accuracy_recalibrated", "recalibrated", STYLES[4]),
         ):
             panel.plot(epochs, [100 * e[key] for e in run["epochs"]], label=label, **style)
         panel.set_title(f"seed {run['seed']}", loc="left")
