@@ -6,7 +6,7 @@ import re
 import numpy as np
 
 from gluon_bn.plotting.contests import CONTESTANTS
-from gluon_bn.plotting.style import STYLES, legend_below, panels
+from gluon_bn.plotting.style import legend_below, panels, styles
 
 # A colour for each array of the layer; whatever else is read or written is in between.
 ARRAYS = {"X": "#56B4E9", "Y": "#E69F00", "dY": "#CC79A7", "dX": "#009E73"}
@@ -103,7 +103,7 @@ def plot_bandwidth(sizes, bandwidths, arrays=None, title=None):
     )
     top = max(max(curve) for curves in bandwidths.values() for curve in curves.values()) / 1e9
     for panel, (way, curves) in zip(axes[0], bandwidths.items()):
-        for style, (label, curve) in zip(STYLES[2:], curves.items()):
+        for style, (label, curve) in zip(styles(curves), curves.items()):
             panel.semilogx(np.asarray(sizes) / 1e6, np.asarray(curve) / 1e9, **style, label=label)
         for i, (label, size) in enumerate((arrays or {}).items()):
             panel.axvline(size / 1e6, color="#555555", linestyle=(0, (2, 2)), linewidth=1)
@@ -127,7 +127,7 @@ def plot_roofline(peak, bandwidths, points, title=None):
     intensities = [x for x, _ in points.values()]
     ridges = [peak / bandwidth for bandwidth in bandwidths.values()]
     span = np.array([min(intensities + ridges) / 3, max(intensities + ridges) * 5])
-    for (label, bandwidth), style in zip(bandwidths.items(), (STYLES[0], *STYLES[2:])):
+    for (label, bandwidth), style in zip(bandwidths.items(), styles(bandwidths)):
         x = np.geomspace(*span, 200)
         axes.loglog(
             x,
@@ -232,7 +232,7 @@ def plot_amdahl(shares, measured=None, title=None):
     measured = measured or {}
     found = [factor for factor, _ in measured.values()]
     factors = np.geomspace(min([1, *found]), max([10, *found]), 200)
-    for (network, share), style in zip(shares.items(), (STYLES[0], *STYLES[2:])):
+    for (network, share), style in zip(shares.items(), styles(shares)):
         axes.semilogx(
             factors,
             1 / (1 - share + share / factors),
