@@ -6,7 +6,7 @@ import re
 import numpy as np
 
 from gluon_bn.plotting.contests import CONTESTANTS
-from gluon_bn.plotting.style import STYLES, panels
+from gluon_bn.plotting.style import legend_below, panels, styles
 
 # A colour for each array of the layer; whatever else is read or written is in between.
 ARRAYS = {"X": "#56B4E9", "Y": "#E69F00", "dY": "#CC79A7", "dX": "#009E73"}
@@ -93,25 +93,27 @@ def _transfers(one):
 
 
 def plot_bandwidth(sizes, bandwidths, arrays=None, title=None):
-    """How fast a copy is, by the size of what is copied: a Figure.
+    """How fast a copy is, by the size of what is copied: a Figure, a panel for each way to copy.
 
-    sizes : bytes of the array that is read.  bandwidths : bytes read and written a second.
-    arrays : a dict, label -> bytes of an array to mark.
+    sizes : bytes of the array that is read.  bandwidths : a dict, way -> {label: bytes read and
+    written a second}.  arrays : a dict, label -> bytes of an array to mark.
     """
-    figure, axes = panels(1, 1, (9, 4.2), title)
-    axes.semilogx(np.asarray(sizes) / 1e6, np.asarray(bandwidths) / 1e9, **STYLES[2])
-    axes.set_ylim(0, 1.25 * max(bandwidths) / 1e9)
-    for i, (label, size) in enumerate((arrays or {}).items()):
-        axes.axvline(size / 1e6, color="#555555", linestyle=(0, (2, 2)), linewidth=1)
-        axes.text(
-            size / 1e6,
-            (1.2 - 0.07 * (i % 2)) * max(bandwidths) / 1e9,
-            f" {label}",
-            fontsize=9,
-            va="center",
-        )
-    axes.set_xlabel("size of the array that is copied (MB)")
-    axes.set_ylabel("read and written (GB/s)")
+    figure, axes = panels(
+        1, len(bandwidths), (5.5 * len(bandwidths), 4.4), title, squeeze=False, sharey=True
+    )
+    top = max(max(curve) for curves in bandwidths.values() for curve in curves.values()) / 1e9
+    for panel, (way, curves) in zip(axes[0], bandwidths.items()):
+        for style, (label, curve) in zip(styles(curves), curves.items()):
+            panel.semilogx(np.asarray(sizes) / 1e6, np.asarray(curve) / 1e9, **style, label=label)
+        for i, (label, size) in enumerate((arrays or {}).items()):
+            panel.axvline(size / 1e6, color="#555555", linestyle=(0, (2, 2)), linewidth=1)
+            height = (1.22 - 0.08 * i) * top
+            panel.text(size / 1e6, height, f"{label} ", fontsize=9, ha="right", va="center")
+        panel.set_ylim(0, 1.3 * top)
+        panel.set_title(way, loc="left")
+        panel.set_xlabel("size of the array that is copied (MB)")
+    axes[0][0].set_ylabel("read and written (GB/s)")
+    legend_below(figure, axes[0][0])
     return figure
 
 
@@ -125,7 +127,7 @@ def plot_roofline(peak, bandwidths, points, title=None):
     intensities = [x for x, _ in points.values()]
     ridges = [peak / bandwidth for bandwidth in bandwidths.values()]
     span = np.array([min(intensities + ridges) / 3, max(intensities + ridges) * 5])
-    for (label, bandwidth), style in zip(bandwidths.items(), (STYLES[0], *STYLES[2:])):
+    for (label, bandwidth), style in zip(bandwidths.items(), styles(bandwidths)):
         x = np.geomspace(*span, 200)
         axes.loglog(
             x,
@@ -135,8 +137,15 @@ def plot_roofline(peak, bandwidths, points, title=None):
             linewidth=1.8,
             label=f"{label}, {bandwidth / 1e9:.0f} GB/s",
         )
+    axes.annotate(
+        f"peak, {peak / 1e9:.0f} billion a second",
+        (span[0], peak / 1e9),
+        (6, 4),
+        textcoords="offset points",
+        fontsize=10,
+    )
     lowest = min(y for _, y in points.values())
-    heights = np.log([lowest / 2, 1.5 * max(peak, *(y for _, y in points.values()))])
+    heights = np.log([lowest / 2, 2 * max(peak, *(y for _, y in points.values()))])
     shifts = _shifts(
         {
             label: (np.log(x), 300 * (np.log(y) - heights[0]) / np.ptp(heights))
@@ -186,28 +195,30 @@ def _shifts(places, line=11, near=1.0):
     return shifts
 
 
-def plot_copies(copies, bounds=None, title=None):
+def plot_copies(copies, bounds=(), title=None):
     """How long each contestant takes, in copies of the array: a Figure, a panel a shape.
 
-    copies : a dict, shape -> {contestant: copies}.  bounds : a dict, shape -> copies that cannot
-    be undercut, drawn as a line.
+    copies : a dict, shape -> {contestant: copies}.  bounds : copies, each drawn as a line.
     """
     figure, axes = panels(1, len(copies), (max(3.7 * len(copies), 6), 3.8), title, squeeze=False)
     for panel, (shape, times) in zip(axes[0], copies.items()):
         for place, (name, value) in enumerate(times.items()):
-            colour, hatch, _ = CONTESTANTS.get(name, ("#999999", "", "-"))
-            panel.barh(
-                -place, value, 0.7, color=colour, hatch=hatch, edgecolor="black", linewidth=0.6
+            colour = CONTESTANTS.get(name, ("#999999",))[0]
+            panel.plot(
+                value, -place, MARKERS[place], color=colour, markeredgecolor="black", markersize=9
             )
-            panel.text(value, -place, f" {value:.3g}", va="center", fontsize=9)
-        if bounds and shape in bounds:
-            panel.axvline(bounds[shape], color="#000000", linestyle=(0, (4, 2)), linewidth=1.4)
+            panel.annotate(
+                f"{value:.3g}", (value, -place), (8, 0), textcoords="offset points", va="center"
+            )
+        for bound, dashes in zip(bounds, ((0, (1, 1.5)), (0, (4, 2)))):
+            panel.axvline(bound, color="#000000", linestyle=dashes, linewidth=1.4)
         panel.set_xscale("log")
-        panel.set_xlim(1, 4 * max(times.values()))
+        panel.set_xlim(1, 5 * max(times.values()))
         panel.set_yticks([-place for place in range(len(times))], list(times))
-        panel.grid(visible=False, axis="y")
+        panel.set_ylim(0.6 - len(times), 0.6)
         panel.set_title(str(shape), loc="left", fontsize=11)
-        panel.set_xlabel("copies" + " (dashed: the bound)" * bool(bounds))
+        lines = f" (lines: {' and '.join(f'{bound:g}' for bound in bounds)})" if bounds else ""
+        panel.set_xlabel("copies" + lines)
     return figure
 
 
@@ -217,28 +228,34 @@ def plot_amdahl(shares, measured=None, title=None):
     shares : a dict, network -> the part of its time that the layer takes, 0 to 1.
     measured : a dict, network -> (times as fast the layer, times as fast the network).
     """
-    figure, axes = panels(1, 1, (9, 4.4), title)
-    factors = np.geomspace(1, 100, 200)
-    for i, (network, share) in enumerate(shares.items()):
-        style = {**STYLES[(0, 2, 3, 4)[i % 4]], "marker": ""}
-        marker = STYLES[(0, 2, 3, 4)[i % 4]]["marker"]
+    figure, axes = panels(1, 1, (9, 4.6), title)
+    measured = measured or {}
+    found = [factor for factor, _ in measured.values()]
+    factors = np.geomspace(min([1, *found]), max([10, *found]), 200)
+    for (network, share), style in zip(shares.items(), styles(shares)):
         axes.semilogx(
             factors,
             1 / (1 - share + share / factors),
-            **style,
+            **{**style, "marker": ""},
             label=f"{network}: the layer takes {100 * share:.0f} % of the time",
         )
-        if measured and network in measured:
-            axes.semilogx(
-                *measured[network],
-                marker,
+        if network in measured:
+            factor, times = measured[network]
+            law = 1 / (1 - share + share / factor)
+            axes.plot([factor, factor], [law, times], color=style["color"], linewidth=1)
+            axes.plot(
+                factor,
+                times,
+                style["marker"],
                 color=style["color"],
                 markersize=10,
                 markeredgewidth=2,
                 label=f"{network}, measured",
             )
     axes.axhline(1, color="#777777", linewidth=0.8)
+    axes.set_xticks([1, 2, 5, 10], ["1", "2", "5", "10"])
+    axes.set_xticks([], minor=True)
     axes.set_xlabel("times as fast: the layer")
     axes.set_ylabel("times as fast: the network")
-    figure.legend(loc="outside lower center", ncol=2, handlelength=3, frameon=False, fontsize=9)
+    legend_below(figure, axes, ncol=2, fontsize=9)
     return figure
