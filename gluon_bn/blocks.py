@@ -171,7 +171,8 @@ class BatchNorm(ArrayBlock):
         """In a hybridized network: the native kernel's own operator where it fits, no Python in
         the step; otherwise an operator that calls this Block."""
         own = (type(self).compute, type(self).normalize) != (BatchNorm.compute, BatchNorm.normalize)
-        parts_fit = self.average.by_kernel and self.affine.by_kernel and self._channel is None
+        parts_fit = self.average.by_kernel and self.affine.by_kernel
+        parts_fit = parts_fit and (self._channel is None or self._channel.by_native)
         if own or not parts_fit or inputs or self.kernel not in ("auto", "native"):
             return super().graph(X, *inputs, **parameters)
         if kernels.why_not("native") or not self.on_cpu():

@@ -105,7 +105,8 @@ def test_several_workers_compute_what_one_computes(alone, workers, tmp_path):
     code, said, _ = run(workers, "equal", tmp_path)
     assert code == 0, said
     each = [np.load(tmp_path / f"{rank}.npz") for rank in range(workers)]
-    assert {name.partition("/")[0] for name in each[0].files} == {"fused", "analytic", "float32"}
+    kinds = {"auto", "fused", "analytic", "float32"}
+    assert {name.partition("/")[0] for name in each[0].files} == kinds
     for name in each[0].files:
         kind, _, rest = name.partition("/")
         kind, largest = ("float32", 1e-4) if kind == "float32" else ("float64", 1e-12)

@@ -112,7 +112,7 @@ def equal(folder):
     from gluon_bn import BatchNorm, ConditionalBatchNorm
 
     store, found = world().store, {}
-    for kernel, hybridized in (("fused", True), ("analytic", False)):
+    for kernel, hybridized in (("auto", True), ("fused", True), ("analytic", False)):
         options = {"synchronized": True, "kernel": kernel}
         nets = networks(
             lambda n, dims, o=options: BatchNorm(n, dims, **o),

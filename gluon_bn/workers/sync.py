@@ -23,6 +23,9 @@ import numpy as np
 from gluon_bn.workers.world import world
 
 
+_layers = itertools.count(1)
+
+
 class Channel:
     """What a layer with synchronized=True talks through; None in its place for a lone worker.
 
@@ -33,8 +36,8 @@ class Channel:
     """
 
     def __init__(self, here):
-        self.world, self.comm = here, here.comm.Dup()
-        self.numbers = itertools.count()
+        self.world, self.comm, self.layer = here, here.comm.Dup(), next(_layers)
+        self.numbers, self.by_native = itertools.count(), here.native_adds_up()
         here.leave_first()
 
     def call(self):
