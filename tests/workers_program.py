@@ -234,6 +234,24 @@ def fewer(folder):
     world().compare(batches=10 - world().rank)
 
 
+def other_order(folder):
+    """Two networks, which the second worker trains in the other order."""
+    import mxnet as mx
+    from mxnet import autograd
+    from mxnet.gluon import nn
+
+    from gluon_bn import BatchNorm
+
+    here, nets = world(), [nn.HybridSequential() for _ in range(2)]
+    for net in nets:
+        net.add(BatchNorm(3, synchronized=True))
+        net.initialize()
+        net.hybridize()
+    for net in nets if here.rank == 0 else nets[::-1]:
+        with autograd.record():
+            net(mx.nd.ones((4, 3))).wait_to_read()
+
+
 def crowd(folder):
     world().threads()
 

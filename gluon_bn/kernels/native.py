@@ -321,8 +321,10 @@ def options_of(
     num_dims=None,
     layer=0,
 ):
-    """The options of the operator, as the one attribute that native.cc reads. `layer`: the number of
-    one that takes the statistics of several workers."""
+    """The options of the operator, as the one attribute that native.cc reads.
+
+    layer : the number of one that takes the statistics of several workers, from 1; 0 for others
+    """
     return (
         f"mode={mode} axis={axis} eps={float(eps)!r} momentum={float(momentum)!r} "
         f"unbiased={int(unbiased)} skip_nonfinite={int(skip_nonfinite)} "

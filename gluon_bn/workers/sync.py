@@ -22,7 +22,6 @@ import numpy as np
 
 from gluon_bn.workers.world import world
 
-
 _layers = itertools.count(1)
 
 
