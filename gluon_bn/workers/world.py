@@ -41,6 +41,9 @@ class WorkersError(RuntimeError):
 def world():
     """The `World` of this process. MPI starts with the first call, if a launcher started several.
 
+    Call it before anything is computed: then MXNet computes in the same order on all workers, and
+    synchronized layers of a hybridized network need no Python in the step (engine.py).
+
     Returns
     -------
     World
