@@ -72,6 +72,8 @@ def started():
 
 
 def _communicator():
+    if "OMPI_COMM_WORLD_SIZE" in os.environ:  # the wheel of mpi4py would take MPICH if it is there
+        os.environ.setdefault("MPI4PY_MPIABI", "openmpi")
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py found no MPI
