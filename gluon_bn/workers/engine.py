@@ -80,9 +80,9 @@ def tell_native(world):
     try:
         allreduce = ctypes.CDLL(MPI.__file__).MPI_Allreduce
         told = native.library().gluon_bn_workers
+        handles = [MPI._handleof(handle) for handle in (MPI.DOUBLE, MPI.SUM, world.comm.Dup())]
     except (AttributeError, OSError):
         return None
-    handles = (MPI._handleof(handle) for handle in (MPI.DOUBLE, MPI.SUM, world.comm.Dup()))
     workers = _Workers(ctypes.cast(allreduce, ctypes.c_void_p), *handles, world.size, world.idle)
     told(ctypes.byref(workers))
     return workers
