@@ -273,6 +273,33 @@ def generators():
     return table(head, rows) + origin(result)
 
 
+def workers():
+    """Images a second of two workers, relative to one."""
+    result = json.loads((RESULTS / "workers.json").read_text())
+    names = {"apart": "nothing (the bound)", "own": "gradients", "sync": "gradients and statistics"}
+    models = {"lenet": "LeNet", "resnet18": "ResNet-18"}
+    rows = [
+        [
+            models[row["model"]],
+            str(row["workers"]),
+            f"{row['batch_size'] // row['workers']}",
+            names[row["statistics"]] if row["workers"] > 1 else "",
+            f"{row['images_per_second']:,.0f}",
+            f"{row['times_one_worker']:.2f}",
+            f"{row['of_the_bound']:.2f}" if row["workers"] > 1 else "",
+        ]
+        for row in result["rows"]
+    ]
+    head = "network; workers; images a worker and step; what they add up; images a second; "
+    head += "times one worker; of the bound"
+    machine, rounds = result["machine"], len(result["rows"][0]["rounds"])
+    return table(head.split("; "), rows) + (
+        f"\nOne thread a worker, random images, seed 0, medians of {rounds} rounds, "
+        f"{machine['cpu']}, {machine['cores']} cores, MXNet "
+        f"{result['versions']['mxnet']}; `{result['command']}`.\n"
+    )
+
+
 def origin(result):
     machine = result["machine"]
     return (
@@ -313,6 +340,7 @@ TABLES = {
         folding,
         generators,
         batch_sizes,
+        workers,
     )
 }
 

@@ -9,7 +9,7 @@ from mxnet.gluon import HybridBlock
 from mxnet.symbol import Symbol
 
 from gluon_bn.arguments import Array, as_nd, check_inputs, dense
-from gluon_bn.graph import BlockOperator, in_graph
+from gluon_bn.graph import in_graph
 
 
 class ArrayBlock(HybridBlock):
@@ -121,10 +121,6 @@ class ArrayBlock(HybridBlock):
     def graph(self, X, *inputs, **parameters):
         """The symbol of this Block in the graph of a hybridized network."""
         return in_graph(self, X, *inputs, **parameters)
-
-    def operator(self, prop):
-        """What computes this Block in that graph."""
-        return BlockOperator(prop)
 
     def compute(self, X: Array, *inputs: Array, **parameters) -> Array:
         raise NotImplementedError

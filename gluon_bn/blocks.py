@@ -73,7 +73,7 @@ class BatchNorm(ArrayBlock):
         that overflows (3.4e38 in float32) is one, too; 'fused' alone gets the output right then.
     synchronized : bool; True takes the statistics of the whole batch, shared by several workers
         See `gluon_bn.workers`. All make their layers in the same order, and call them in training
-        equally often. With the kernels 'fused' and 'analytic', without sample_weight.
+        equally often. With the kernels 'auto', 'fused' and 'analytic', without sample_weight.
     kernel : str, how it is computed, see `gluon_bn.kernels`; 'auto' takes the fastest that fits
     average, affine : parts of your own, see `gluon_bn.averages` and `gluon_bn.affine`
     **kwargs : prefix and params, as for every Block
@@ -171,20 +171,13 @@ class BatchNorm(ArrayBlock):
         """In a hybridized network: the native kernel's own operator where it fits, no Python in
         the step; otherwise an operator that calls this Block."""
         own = (type(self).compute, type(self).normalize) != (BatchNorm.compute, BatchNorm.normalize)
-        parts_fit = self.average.by_kernel and self.affine.by_kernel and self._channel is None
+        parts_fit = self.average.by_kernel and self.affine.by_kernel
+        parts_fit = parts_fit and (self._channel is None or self._channel.by_native)
         if own or not parts_fit or inputs or self.kernel not in ("auto", "native"):
             return super().graph(X, *inputs, **parameters)
         if kernels.why_not("native") or not self.on_cpu():
             return super().graph(X, **parameters)
         return native_graph.symbol_of(self, X, parameters)
-
-    def operator(self, prop):
-        if self._channel is not None and self.average.by_kernel and self.affine.by_kernel:
-            if self.kernel in ("auto", "fused") and kernels.why_not("fused") is None:
-                from gluon_bn.synchronized import SynchronizedOperator
-
-                return SynchronizedOperator(prop)
-        return super().operator(prop)
 
     def compute(self, X, sample_weight=None, labels=None, *, gamma, beta, **running):
         """The layer on `mx.nd` arrays, in the mode that autograd is in."""

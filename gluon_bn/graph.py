@@ -165,7 +165,7 @@ class _BlockProp(mx.operator.CustomOpProp):
         return [*out_grad, *in_data, *out_data]
 
     def create_operator(self, ctx, shapes, dtypes):
-        return self.block.operator(self)
+        return BlockOperator(self)
 
 
 class BlockOperator(mx.operator.CustomOp):

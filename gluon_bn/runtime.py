@@ -29,6 +29,7 @@ import time
 
 # Names and numbers from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+_MADV_HUGEPAGE = 14
 _LARGE, _LARGEST_OLD = 2**30, 2**25  # bytes; glibc before 2.35 takes no more than the second
 
 
@@ -319,7 +320,22 @@ def _keep_freed_memory():
         and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
         and (mallopt(_M_MMAP_THRESHOLD, _LARGE) or mallopt(_M_MMAP_THRESHOLD, _LARGEST_OLD))
     )
+    if kept:
+        _in_huge_pages()
     return "glibc, freed memory kept" if kept else "default"
+
+
+def _in_huge_pages():
+    """Ask Linux to keep the next gigabyte that is allocated in its large pages, of 2 MiB: the
+    processor finds them faster, and so does MPI. Nothing is taken before it is used."""
+    libc, page, size = ctypes.CDLL(None), 2**21, _LARGE - 2**21
+    libc.malloc.restype = ctypes.c_void_p
+    block = libc.malloc(ctypes.c_size_t(size))
+    if block:  # not mapped by itself, so the heap keeps it after `free`
+        start = -(-block // page) * page
+        length = (block + size - start) // page * page
+        libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), _MADV_HUGEPAGE)
+        libc.free(ctypes.c_void_p(block))
 
 
 def _cpu_name():

@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import mxnet as mx
 import pytest
@@ -149,6 +150,26 @@ print(faults() - before)
     returned = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
     assert int(run(code.format(configure=""), **returned)[0]) > 40_000
     assert int(run(code.format(configure="runtime.configure(1)"), **returned)[0]) < 20_000
+
+
+LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(not LARGE_PAGES.exists(), reason="needs Linux")
+@pytest.mark.skipif(
+    LARGE_PAGES.exists() and "[never]" in LARGE_PAGES.read_text(), reason="large pages are off"
+)
+def test_what_is_computed_lies_in_large_pages():
+    code = """
+import re
+from mxnet import nd
+from gluon_bn import runtime
+runtime.configure(1)
+X = [nd.ones((2**20,)) for _ in range(40)]  # 160 MB
+nd.waitall()
+print(sum(map(int, re.findall(r"AnonHugePages: +(\\d+)", open("/proc/self/smaps").read()))) // 1024)
+"""
+    assert int(run(code)[0]) > 120
 
 
 def test_elsewhere_the_allocator_is_left_alone(monkeypatch):

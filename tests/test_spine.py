@@ -142,7 +142,6 @@ ORDER = [
     "kernels",
     "workers",
     "graph",
-    "synchronized",
     "base",
     "averages",
     "affine",

@@ -100,12 +100,15 @@ def alone():
     return found
 
 
-@pytest.mark.parametrize("workers", [2, 4])
-def test_several_workers_compute_what_one_computes(alone, workers, tmp_path):
-    code, said, _ = run(workers, "equal", tmp_path)
+@pytest.mark.parametrize("workers, engine", [(2, None), (4, None), (2, "ThreadedEnginePerDevice")])
+def test_several_workers_compute_what_one_computes(alone, workers, engine, tmp_path):
+    chosen = {"MXNET_ENGINE_TYPE": engine} if engine else {}
+    code, said, _ = run(workers, "equal", tmp_path, **chosen)
     assert code == 0, said
+    assert ("MXNet start using engine" in said) == bool(engine)
     each = [np.load(tmp_path / f"{rank}.npz") for rank in range(workers)]
-    assert {name.partition("/")[0] for name in each[0].files} == {"fused", "analytic", "float32"}
+    kinds = {"auto", "fused", "analytic", "float32"}
+    assert {name.partition("/")[0] for name in each[0].files} == kinds
     for name in each[0].files:
         kind, _, rest = name.partition("/")
         kind, largest = ("float32", 1e-4) if kind == "float32" else ("float64", 1e-12)
@@ -195,6 +198,11 @@ def test_what_differs_between_workers_is_an_error_not_a_hang(tmp_path):
     assert said.count("the workers differ in batch_size: worker 0 has 32, worker 1 has 33") == 1
     code, said, _ = run(3, "fewer", tmp_path)
     assert code == 1 and said.count("the workers differ in batches: worker 0 has 10") == 1
+
+
+def test_layers_called_in_different_orders_are_an_error_not_a_wrong_sum(tmp_path):
+    code, said, _ = run(2, "other_order", tmp_path)
+    assert code == 1 and "the workers call their layers in different orders" in said
 
 
 def test_more_workers_than_cores_are_refused(tmp_path):

@@ -112,7 +112,7 @@ def equal(folder):
     from gluon_bn import BatchNorm, ConditionalBatchNorm
 
     store, found = world().store, {}
-    for kernel, hybridized in (("fused", True), ("analytic", False)):
+    for kernel, hybridized in (("auto", True), ("fused", True), ("analytic", False)):
         options = {"synchronized": True, "kernel": kernel}
         nets = networks(
             lambda n, dims, o=options: BatchNorm(n, dims, **o),
@@ -234,6 +234,24 @@ def fewer(folder):
     """Two kinds of difference one after the other: what the first compares is the same."""
     world().compare(seed=0)
     world().compare(batches=10 - world().rank)
+
+
+def other_order(folder):
+    """Two networks, which the second worker trains in the other order."""
+    import mxnet as mx
+    from mxnet import autograd
+    from mxnet.gluon import nn
+
+    from gluon_bn import BatchNorm
+
+    here, nets = world(), [nn.HybridSequential() for _ in range(2)]
+    for net in nets:
+        net.add(BatchNorm(3, synchronized=True))
+        net.initialize()
+        net.hybridize()
+    for net in nets if here.rank == 0 else nets[::-1]:
+        with autograd.record():
+            net(mx.nd.ones((4, 3))).wait_to_read()
 
 
 def crowd(folder):

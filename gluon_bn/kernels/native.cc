@@ -17,6 +17,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <numeric>
+#include <stdexcept>
+#include <vector>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -355,6 +357,7 @@ const double TRAINING = std::ldexp(1., 66);
 struct Options {
   char mode[16] = "";
   int axis = 1, unbiased = 0, skip_nonfinite = 0, rank = 0, act = NONE;  // rank of X, 0: any
+  int workers = 0;  // which layer it is that takes the statistics of several workers; 0: alone
   double eps = 0, momentum = 0;
   Options() = default;
   explicit Options(const char* s) {
@@ -375,6 +378,7 @@ struct Options {
       else if (key("unbiased=")) unbiased = std::atoi(value);
       else if (key("skip_nonfinite=")) skip_nonfinite = std::atoi(value);
       else if (key("rank=")) rank = std::atoi(value);
+      else if (key("workers=")) workers = std::atoi(value);
       else if (key("activation=")) act = *value == 'r' ? RELU : *value == 's' ? SIGMOID : NONE;
     }
   }
@@ -403,6 +407,49 @@ Options options(const Attributes& a) {
 std::atomic<void (*)(long channels)> on_single{nullptr};
 extern "C" void gluon_bn_on_single(void (*call)(long)) { on_single = call; }
 
+// ---- a batch whose parts are on several workers (gluon_bn.workers; engine.py puts this here) -----
+// MPI adds up. Its header is not needed for one function: its handles are numbers or pointers.
+struct Workers {
+  int (*allreduce)(const void* from, void* to, int count, intptr_t type, intptr_t op, intptr_t comm);
+  intptr_t type, op, comm;
+  int32_t size, idle;  // idle: this worker's part is empty, and the X it computes on does not count
+};
+const Workers* workers = nullptr;
+extern "C" void gluon_bn_workers(const Workers* all) { workers = all; }
+
+// Sums over the workers, in place. The first number is to say what they are sums of, for all workers
+// have to ask in the same order: that is what MXNet's engine is made to do (engine.py).
+void add_up_workers(std::vector<double>* values) {
+  const std::vector<double> mine = *values;
+  std::vector<double> given = mine;
+  if (workers->idle) std::fill(given.begin() + 1, given.end(), 0.);
+  if (workers->allreduce(given.data(), values->data(), static_cast<int>(given.size()), workers->type,
+                         workers->op, workers->comm))
+    throw std::runtime_error("the sum over the workers failed");
+  if (values->front() != mine.front() * workers->size)
+    throw std::runtime_error("the workers call their layers in different orders");
+}
+// n, mean m and variance v of a part become those of the whole batch: n, n (m - k) and
+// n (v + (m - k)^2) are sums over values, with k the running mean, which all workers share.
+template <typename T>
+double of_whole_batch(int layer, double n, long C, const T* running_mean, double* m, double* v) {
+  std::vector<double> all(2 + 2 * C, 2. * layer);
+  const auto k = [&](long c) { return std::isfinite(running_mean[c]) ? double(running_mean[c]) : 0; };
+  all[1] = n;
+  for (long c = 0; c < C; ++c) {
+    const double far = m[c] - k(c);
+    all[2 + c] = n * far;
+    all[2 + C + c] = n * (v[c] + far * far);
+  }
+  add_up_workers(&all);
+  for (long c = 0; c < C; ++c) {
+    const double far = all[2 + c] / all[1];
+    m[c] = k(c) + far;
+    v[c] = std::max(all[2 + C + c] / all[1] - far * far, 0.);
+  }
+  return all[1];
+}
+
 // in: X, gamma, beta, running mean, running variance[, flag]. out: Y; mean, variance, rest, mode as
 // (4, C). The rest is the part of the mean that T cannot hold; the mode is for the next layer.
 template <typename T>
@@ -424,12 +471,17 @@ void forward(const Options& o, MXTensor* in, MXTensor* out, const OpResource& me
       using P = decltype(type);
       (v.small ? moments<T, P, 1> : moments<T, P, 0>)(t, x, Columns<T>(t, near), sum, squares);
     });
-    const double n = static_cast<double>(v.outer) * v.inner, w = o.momentum;
+    double n = static_cast<double>(v.outer) * v.inner, w = o.momentum;
+    for (long c = 0; c < v.C; ++c) {
+      const double shift = s1[c] / n;
+      s1[c] = near[c] + shift;
+      s2[c] = std::max(s2[c] / n - shift * shift, 0.);
+    }
+    if (o.workers && workers) n = of_whole_batch(o.workers, n, v.C, running_mean, s1, s2);
     if (n == 1 && o.is("graph"))
       if (auto call = on_single.exchange(nullptr)) call(v.C);
     for (long c = 0; c < v.C; ++c) {
-      const double shift = s1[c] / n, m = near[c] + shift;
-      const double variance = std::max(s2[c] / n - shift * shift, 0.);
+      const double m = s1[c], variance = s2[c];
       mean[c] = static_cast<T>(m);
       rest[c] = static_cast<T>(m - mean[c]);
       var[c] = static_cast<T>(variance);
@@ -477,23 +529,30 @@ void backward(const Options& o, MXTensor* in, MXTensor* out, size_t inputs,
     (v.small ? INSTANCE(products, T, P, 1) : INSTANCE(products, T, P, 0))(
         t, dy, x, y, Columns<T>(t, mean), sum, weighted);
   });
-  const double n = static_cast<double>(v.outer) * v.inner;
-  const bool training = o.training(fwd_in);
+  // What goes back through mean and variance, in training only: given statistics do not move.
+  const bool training = o.training(fwd_in), shared = training && o.workers && workers;
+  std::vector<double> all(2 + 2 * v.C);  // n, sums of gamma dbeta, and of gamma dgamma, from 1 on
+  all[0] = 2. * o.workers + 1;
+  all[1] = static_cast<double>(v.outer) * v.inner;
+  double *sum = all.data() + 2, *weighted = sum + v.C;
   for (long c = 0; c < v.C; ++c) {
     const double inv = inverse_root(var[c], o.eps);
-    double through_mean = 0, through_var = 0;  // in training only: given statistics do not move
     for (long i = c; i < v.examples * v.C; i += v.C) {
       const double db = s1[i], dg = (s2[i] - rest[c] * db) * inv, g = gamma[i];
       dbeta[i] = static_cast<T>(db);
       dgamma[i] = static_cast<T>(dg);
       a[i] = static_cast<T>(g * inv);
-      if (!training) continue;
-      through_mean -= g * db / n * inv;
-      through_var -= g * dg / n * inv * inv;
+      sum[c] += training ? g * db : 0;
+      weighted[c] += training ? g * dg : 0;
     }
-    p[c] = static_cast<T>(through_var);
-    q[c] = static_cast<T>(through_mean - through_var * rest[c]);
   }
+  if (shared) add_up_workers(&all);
+  for (long c = 0; c < v.C; ++c) {
+    const double inv = inverse_root(var[c], o.eps), through_var = -weighted[c] / all[1] * inv * inv;
+    p[c] = static_cast<T>(through_var);
+    q[c] = static_cast<T>(-sum[c] / all[1] * inv - through_var * rest[c]);
+  }
+  if (shared && workers->idle) return static_cast<void>(std::fill_n(dx, out[0].size(), T(0)));
   const bool past_cache = v.past_cache<T>();
   v.each(!past_cache, [&](const Tile& t) {
     const Columns<T> k(t, mean), at(t, a + t.example * v.C), pt(t, p), qt(t, q);
@@ -627,24 +686,35 @@ MXReturnValue mutates(const Attributes& a, std::vector<int>* indices) {
   if (!options(a).is("predict")) *indices = {3, 4};
   return MX_SUCCESS;
 }
+template <typename F> MXReturnValue told(F run) {  // an exception must not leave this library
+  try {
+    run();
+    return MX_SUCCESS;
+  } catch (const std::exception& error) {
+    MX_ERROR_MSG << "gluon_bn: " << error.what();
+    return MX_FAIL;
+  }
+}
 MXReturnValue run_forward(const Attributes& a, Tensors* in, Tensors* out, const OpResource& r) {
   const Options o = options(a);
   std::vector<int> moved;
   mutates(a, &moved);
-  if (out->at(0).dtype == kFloat64)
-    in_type<double>(in, out, moved, [&](auto* i, auto* y) { forward<double>(o, i, y, r); });
-  else
-    in_type<float>(in, out, moved, [&](auto* i, auto* y) { forward<float>(o, i, y, r); });
-  return MX_SUCCESS;
+  return told([&] {
+    if (out->at(0).dtype == kFloat64)
+      in_type<double>(in, out, moved, [&](auto* i, auto* y) { forward<double>(o, i, y, r); });
+    else
+      in_type<float>(in, out, moved, [&](auto* i, auto* y) { forward<float>(o, i, y, r); });
+  });
 }
 MXReturnValue run_backward(const Attributes& a, Tensors* in, Tensors* out, const OpResource& r) {
   const Options o = options(a);
   const size_t n = out->size();
-  if (out->at(0).dtype == kFloat64)
-    in_type<double>(in, out, {}, [&](auto* i, auto* d) { backward<double>(o, i, d, n, r); });
-  else
-    in_type<float>(in, out, {}, [&](auto* i, auto* d) { backward<float>(o, i, d, n, r); });
-  return MX_SUCCESS;
+  return told([&] {
+    if (out->at(0).dtype == kFloat64)
+      in_type<double>(in, out, {}, [&](auto* i, auto* d) { backward<double>(o, i, d, n, r); });
+    else
+      in_type<float>(in, out, {}, [&](auto* i, auto* d) { backward<float>(o, i, d, n, r); });
+  });
 }
 REGISTER_OP(gluon_bn_native)
     .setParseAttrs(parse).setInferType(types).setInferShape(shapes).setMutateInputs(mutates)

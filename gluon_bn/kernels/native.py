@@ -35,7 +35,7 @@ _SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "native.cc")
 ACTIVATIONS = ("relu", "sigmoid")  # those that the operator applies as it writes Y
 OPTIONS = ("axis", "unbiased", "skip_nonfinite", "activation", "may_add")
 _lock = threading.Lock()
-_state = {"tried": False, "problem": None}
+_state = {"tried": False, "problem": None, "library": None}
 
 
 # --------------------------------------------------------------------------- compiling and loading
@@ -173,7 +173,8 @@ def _load():
                 if not hasattr(mx.nd, "gluon_bn_native"):
                     path = _library()
                     _add_operator(path)
-                    ctypes.CDLL(path).gluon_bn_on_single(_warn_of_single)
+                    _state["library"] = ctypes.CDLL(path)
+                    _state["library"].gluon_bn_on_single(_warn_of_single)
             except Exception as error:  # whatever it is: 'auto' goes on without, and tells
                 _state["problem"] = (str(error).splitlines() or [repr(error)])[0]
             _state["tried"] = True
@@ -206,6 +207,11 @@ def operator(module):
     if problem:
         raise RuntimeError(f"the kernel 'native' does not work here: {problem}")
     return module.gluon_bn_native
+
+
+def library():
+    """The operator's functions for Python."""
+    return _state["library"]
 
 
 # -------------------------------------------------------------------------------------- the kernel
@@ -305,13 +311,24 @@ def batch_norm(
 
 
 def options_of(
-    mode, axis, eps, momentum, unbiased=False, skip_nonfinite=False, activation=None, num_dims=None
+    mode,
+    axis,
+    eps,
+    momentum,
+    unbiased=False,
+    skip_nonfinite=False,
+    activation=None,
+    num_dims=None,
+    layer=0,
 ):
-    """The options of the operator, as the one attribute that native.cc reads."""
+    """The options of the operator, as the one attribute that native.cc reads.
+
+    layer : the number of one that takes the statistics of several workers, from 1; 0 for others
+    """
     return (
         f"mode={mode} axis={axis} eps={float(eps)!r} momentum={float(momentum)!r} "
         f"unbiased={int(unbiased)} skip_nonfinite={int(skip_nonfinite)} "
-        f"rank={num_dims or 0} activation={activation or 'none'}"
+        f"rank={num_dims or 0} {f'workers={layer} ' * bool(layer)}activation={activation or 'none'}"
     )
 
 

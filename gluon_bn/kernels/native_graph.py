@@ -30,7 +30,12 @@ def symbol_of(layer, X, parameters):
     parameters = {name: s.as_nd_ndarray() for name, s in parameters.items()}
     options = {name: getattr(layer, name) for name in OPTIONS}
     Y = batch_norm_symbol(
-        X.as_nd_ndarray(), **parameters, eps=layer.epsilon, vectors=True, **options
+        X.as_nd_ndarray(),
+        **parameters,
+        eps=layer.epsilon,
+        vectors=True,
+        workers=layer._channel.layer if layer._channel else 0,
+        **options,
     )
     return Y.as_np_ndarray() if isinstance(X, mx.sym.np._Symbol) else Y
 
@@ -52,6 +57,7 @@ def batch_norm_symbol(
     skip_nonfinite=True,
     activation=None,
     num_dims=None,
+    workers=0,
     vectors=False,
 ):
     """The layer as a node of a hybridized network. It moves the running statistics itself, in
@@ -85,7 +91,9 @@ def batch_norm_symbol(
         mode, name = "graph", number + _NAME
         inputs.append(_signal(X, running_mean, running_var))
     inside = activation if activation in ACTIVATIONS else None
-    options = options_of(mode, axis, eps, momentum, unbiased, skip_nonfinite, inside, num_dims)
+    options = options_of(
+        mode, axis, eps, momentum, unbiased, skip_nonfinite, inside, num_dims, workers
+    )
     Y = operator(mx.sym)(*inputs, options=options, name=name)[0]
     return Y if activation == inside else mx.sym.Activation(Y, act_type=activation)
 

@@ -14,6 +14,7 @@
     world.py    which worker this is, what all of them know, how all of them end
     store.py    gradients added up, for `gluon.Trainer`
     sync.py     statistics of the whole batch, for `BatchNorm(synchronized=True)`
+    engine.py   MXNet's engine on a worker, and the sums within its operators
     launch.py   starting the workers
 
 MPI carries what they tell each other (`pip install gluon-bn[workers]` brings mpi4py and MPICH); it

@@ -22,19 +22,24 @@ import numpy as np
 
 from gluon_bn.workers.world import world
 
+_layers = itertools.count(1)
+
 
 class Channel:
     """What a layer with synchronized=True talks through; None in its place for a lone worker.
 
-    Every layer has a communicator of its own, and every call of it a number. The backward passes
-    of two branches run on threads of MXNet, on each worker in another order; without names, a
-    worker would add the sums of one branch to those of another. `MPI.Allreduce` knows no names
-    within a communicator; messages do.
+    Every layer has a communicator of its own, and every call of it a number. Where MXNet computes
+    in an order of its own, the backward passes of two branches run on its threads, on each worker
+    in another order; without names, a worker would add the sums of one branch to those of another.
+    `MPI.Allreduce` knows no names within a communicator; messages do.
+
+    `by_native`: in a hybridized network the native kernel adds up, as engine.py arranges it, and
+    this is `layer`, the number by which it knows this one.
     """
 
     def __init__(self, here):
-        self.world, self.comm = here, here.comm.Dup()
-        self.numbers = itertools.count()
+        self.world, self.comm, self.layer = here, here.comm.Dup(), next(_layers)
+        self.numbers, self.by_native = itertools.count(), here.native_adds_up()
         here.leave_first()
 
     def call(self):

@@ -16,6 +16,8 @@ import os
 import sys
 import time
 
+from gluon_bn.workers import engine
+
 # How many workers a launcher says that it started: MPICH and its kin, Open MPI, Slurm.
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
@@ -38,6 +40,9 @@ class WorkersError(RuntimeError):
 
 def world():
     """The `World` of this process. MPI starts with the first call, if a launcher started several.
+
+    Call it before anything is computed: then MXNet computes in the same order on all workers, and
+    synchronized layers of a hybridized network need no Python in the step (engine.py).
 
     Returns
     -------
@@ -67,6 +72,8 @@ def started():
 
 
 def _communicator():
+    if "OMPI_COMM_WORLD_SIZE" in os.environ:  # the wheel of mpi4py would take MPICH if it is there
+        os.environ.setdefault("MPI4PY_MPIABI", "openmpi")
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py found no MPI
@@ -103,12 +110,14 @@ class World:
     """
 
     rank, size, idle = 0, 1, False
+    in_order = False  # whether MXNet computes each operator where it is called (engine.py)
 
     def __init__(self, comm=None):
         if comm is None:
             return
         self.rank, self.size = comm.rank, comm.size
         self.comm, self._leaving, self._failing = (comm.Dup() for _ in range(3))
+        self.in_order, self._native = engine.start_in_order(), None
         self._excepthook, sys.excepthook = sys.excepthook, self._uncaught
         self.leave_first()
 
@@ -134,7 +143,16 @@ class World:
         n = len(batch[0])
         first, last = n * self.rank // self.size, n * (self.rank + 1) // self.size
         self.idle = first == last
+        if self._native:
+            self._native.idle = self.idle
         return [array[0:1] if self.idle else array[first:last] for array in batch]
+
+    def native_adds_up(self):
+        """Whether the native kernel takes the statistics of all workers. Asked of all of them."""
+        if self._native is None and self.size > 1:
+            native = engine.tell_native(self)
+            self._native = native if all(self.gather(bool(native))) else False
+        return bool(self._native)
 
     def gather(self, value):
         """The list of what each worker passes, the same on all of them."""
