@@ -13,8 +13,6 @@ import ctypes
 import os
 import threading
 
-from mxnet.base import _LIB
-
 ENGINE = "MXNET_ENGINE_TYPE"  # MXNet looks at it when it is to compute for the first time
 
 _Operator = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
@@ -30,6 +28,8 @@ def start_in_order():
     """
     if os.environ.setdefault(ENGINE, "NaiveEngine") != "NaiveEngine":
         return False
+    from mxnet.base import _LIB  # here: who asks for --help does not wait for MXNet
+
     threads = []
     operator = _Operator(lambda *_: threads.append(threading.get_ident()))
     place = (ctypes.c_int * 2)(1, 0)  # the CPU, number 0
