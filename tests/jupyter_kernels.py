@@ -7,6 +7,7 @@ imported there: it must not be forked. What a notebook finds is what `python -m 
 would give it.
 """
 
+import gc
 import json
 import os
 import signal
@@ -92,6 +93,7 @@ def main():
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # as ipykernel does
     for name in FIRST:
         __import__(name)
+    gc.freeze()  # what is there already need not be looked at again in each kernel
     assert "mxnet" not in sys.modules and threading.active_count() == 1
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for line in sys.stdin:
