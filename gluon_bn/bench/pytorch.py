@@ -13,14 +13,20 @@ def version():
     return torch.__version__
 
 
-def layer_steps(shape, threads, compiled=True):
-    """By setting, a training step and a prediction of one layer."""
-    if not version():
-        return {}
+def ready(threads):
+    """PyTorch with so many threads, ready for another contest."""
     import torch
 
     torch.set_num_threads(threads)
     torch._dynamo.reset()  # it stops compiling one function anew after eight shapes
+    return torch
+
+
+def layer_steps(shape, threads, compiled=True):
+    """By setting, a training step and a prediction of one layer."""
+    if not version():
+        return {}
+    torch = ready(threads)
     norm = torch.nn.BatchNorm1d if len(shape) == 2 else torch.nn.BatchNorm2d
 
     def steps(compiled=False, memory_format=torch.contiguous_format):
@@ -52,10 +58,7 @@ def network_steps(model, shape, threads):
     """By setting and mode, a training step by SGD on one batch and a prediction of a network."""
     if not version():
         return {}
-    import torch
-
-    torch.set_num_threads(threads)
-    torch._dynamo.reset()  # it stops compiling one function anew after eight shapes
+    torch = ready(threads)
 
     def steps(compiled=False, memory_format=torch.contiguous_format):
         net = {"lenet": lenet, "resnet18": resnet18, "densenet": densenet}[model]()

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from gluon_bn.cli import options as o
 from gluon_bn.cli.reporting import out, reports_errors, say
-from gluon_bn.cli.runs import announce, limit_is_an_option, progress_bar
+from gluon_bn.cli.runs import announce, progress_bar, usage_errors_of
 
 SHOWN_STEPS = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000}
 
@@ -42,7 +42,7 @@ def compare(
     folder = output or Path("runs") / f"compare-{model}"
     folder.mkdir(parents=True, exist_ok=True)
     runtime.configure(threads)
-    with limit_is_an_option():
+    with usage_errors_of("--limit"):
         data = dataset(data_dir, stand_in=stand_in, limit=limit)
     announce(model, [norm, "gluon"], data)
     train_iter, _ = data.batches(batch_size, seed=seed)

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from gluon_bn.cli import options as o
 from gluon_bn.cli.reporting import out, reports_errors, say
-from gluon_bn.cli.runs import announce, limit_is_an_option, train_network
+from gluon_bn.cli.runs import announce, train_network, usage_errors_of
 
 DEMO = (("none", "without batch norm"), ("auto", "ours, from scratch"), ("gluon", "Gluon's layer"))
 
@@ -33,7 +33,7 @@ def demo(
     folder = output or Path("demo")
     folder.mkdir(parents=True, exist_ok=True)
     runtime.configure(threads)
-    with limit_is_an_option():
+    with usage_errors_of("--limit"):
         data = _fashion_mnist_or_stand_in(data_dir, limit)
     announce("lenet", [norm for norm, _ in DEMO], data)
     runs = [

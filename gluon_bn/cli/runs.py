@@ -185,12 +185,13 @@ def _describe_norm(norm):
 
 
 @contextlib.contextmanager
-def limit_is_an_option():
-    """A --limit that is larger than the data is a usage error, though only the data can tell."""
+def usage_errors_of(option):
+    """A ValueError in here is a usage error of this option, such as a --limit that is larger than
+    the data, which only the data can tell."""
     try:
         yield
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--limit") from None
+        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 def progress_bar(description, steps):

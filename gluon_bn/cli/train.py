@@ -9,7 +9,7 @@ import typer
 
 from gluon_bn.cli import options as o
 from gluon_bn.cli.reporting import reports_errors, say
-from gluon_bn.cli.runs import announce, limit_is_an_option, parameters_writer, train_network
+from gluon_bn.cli.runs import announce, parameters_writer, train_network, usage_errors_of
 from gluon_bn.workers import world
 
 
@@ -59,14 +59,11 @@ def train(
     if here.rank == 0:
         folder.mkdir(parents=True, exist_ok=True)
     runtime.configure(threads or here.threads())
-    with limit_is_an_option(), here.first_alone():  # it may have to download
+    with usage_errors_of("--limit"), here.first_alone():  # it may have to download
         data = dataset(data_dir, stand_in=stand_in, limit=limit)
     if held_out is not None:
-        if held_out >= len(data.train_labels):
-            raise typer.BadParameter(
-                f"{held_out} of {len(data.train_labels)} training images.", param_hint="--held-out"
-            )
-        data = data.hold_out(held_out)
+        with usage_errors_of("--held-out"):
+            data = data.hold_out(held_out)
     announce(f"{model}{', the small variant' * small}", [norm], data)
     if resume and not checkpoint.exists():
         say(f"There is no checkpoint in {folder} yet: starting from the beginning.")
