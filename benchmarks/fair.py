@@ -15,7 +15,6 @@ times of the process. Writes benchmarks/results/fair.json or fair_resnet18.json.
 """
 
 import argparse
-import dataclasses
 import itertools
 import json
 import time
@@ -101,18 +100,6 @@ def run(images, net, rate, epochs, batch_size, seed=0, test=True):
     }
 
 
-def held_out(data):
-    """A sixth of the training images, 10,000 of 60,000, in the place of the test images."""
-    count = len(data.train_labels) * 5 // 6
-    return dataclasses.replace(
-        data,
-        train_images=data.train_images[:count],
-        train_labels=data.train_labels[:count],
-        test_images=data.train_images[count:],
-        test_labels=data.train_labels[count:],
-    )
-
-
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", choices=CONTESTANTS, default="lenet")
@@ -127,6 +114,7 @@ def main(arguments=None):
     name = "fair" if model == "lenet" else f"fair_{model}"
     machine = runtime.configure(options.threads)
     data = dataset(limit=options.limit)
+    search = data.hold_out(len(data.train_labels) // 6)  # 10,000 of 60,000
 
     if options.keep:
         options.keep.mkdir(parents=True, exist_ok=True)
@@ -149,7 +137,7 @@ def main(arguments=None):
         found = []
         for start, lr in itertools.product(starts, rates):
             label = {"activation": activation, "norm": norm, "start": start, "lr": lr}
-            result = result_of("search", held_out(data), label, 2, test=False)
+            result = result_of("search", search, label, 2, test=False)
             accuracy = result and result["test_accuracy"]
             found.append({"start": start, "lr": lr, "validation_accuracy": accuracy})
         best = max(found, key=lambda tried: tried["validation_accuracy"] or 0)
