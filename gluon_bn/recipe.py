@@ -1,7 +1,7 @@
 """What a training run chooses: the loss, Gluon's optimizers, and schedules of the learning rate."""
 
 import mxnet as mx
-from mxnet import gluon
+from mxnet import gluon, nd
 
 from gluon_bn.arguments import as_nd
 
@@ -92,7 +92,10 @@ def trainer(net, optimizer, options, store=None):
 
 def clip_gradients(trainer, largest):
     """Shorten the gradient of all parameters together to the norm `largest` if it is longer."""
-    gradients = [
-        as_nd(parameter.grad()) for parameter in trainer._params if parameter.grad_req != "null"
-    ]
-    gluon.utils.clip_global_norm(gradients, largest, check_isfinite=False)
+    gradients = [as_nd(p.grad()) for p in trainer._params if p.grad_req != "null"]
+    # Gluon's clip_global_norm wants float32 throughout.
+    flat = [g.astype("float32", copy=False).reshape(-1) for g in gradients]
+    norm = nd.add_n(*(nd.dot(x, x).as_in_context(flat[0].context) for x in flat)).sqrt()
+    scale = nd.minimum(largest / (norm + 1e-8), 1)
+    for gradient in gradients:
+        gradient *= scale.as_in_context(gradient.context).astype(gradient.dtype)

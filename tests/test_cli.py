@@ -190,6 +190,20 @@ def test_enlarged_images_and_smoothed_labels(tmp_path):
     assert "resize = 32" in stderr and "resize = 40" in stderr
 
 
+def test_each_network_has_the_learning_rate_of_the_book(monkeypatch, tmp_path):
+    """Chapters 5 to 7; ResNet-18 and DenseNet do not learn at LeNet's."""
+    rates = {}
+
+    def stop(model, norm, data, epochs, batch_size, lr, *more, **options):
+        rates[model] = lr
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["gluon_bn.cli.train"], "train_network", stop)
+    for model in ("lenet", "resnet18", "densenet"):
+        run("train", model, "--stand-in", "--limit", 100, "--output", tmp_path, code=130)
+    assert rates == {"lenet": 1.0, "resnet18": 0.05, "densenet": 0.1}
+
+
 def test_resume_with_another_norm_or_a_broken_checkpoint(trained):
     folder, _ = trained
     _, stderr = train(folder, "--norm", "gluon", "--seed", 3, "--resume", code=1)

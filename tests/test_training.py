@@ -978,13 +978,16 @@ def test_a_schedule_needs_to_know_the_length():
         fit(nn.Dense(10), Endless(), None, 1, schedule="cosine")
 
 
-def test_clipped_gradients():
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_clipped_gradients(dtype):
     """One step of SGD with lr 1 moves the weights by the gradient: it has the largest norm."""
 
     def step(**more):
         net = nn.Dense(10)
         net.initialize()
+        net.cast(dtype)
         X, y = next(iter(batches(32)))
+        X = X.astype(dtype)
         net(X)
         before = parameters(net)
         fit(net, [(X, y)], None, 1, 1.0, **more)

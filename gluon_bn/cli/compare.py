@@ -19,7 +19,7 @@ def compare(
     norm: str = o.NormOption,
     steps: int = typer.Option(100, min=1, help="Training steps."),
     batch_size: int = o.BatchSizeOption,
-    lr: float = typer.Option(0.1, "--lr", callback=o.check_lr, help="The learning rate of SGD."),
+    lr: float = o.LrOption(0.1),
     seed: int = o.SeedOption,
     data_dir: Optional[Path] = o.DataDirOption,
     limit: Optional[int] = o.LimitOption,

@@ -18,7 +18,7 @@ DEMO = (("none", "without batch norm"), ("auto", "ours, from scratch"), ("gluon"
 def demo(
     epochs: int = o.EpochsOption(6),
     batch_size: int = o.BatchSizeOption,
-    lr: float = o.LrOption,
+    lr: float = o.LrOption(o.RATES["lenet"]),
     seed: int = o.SeedOption,
     data_dir: Optional[Path] = o.DataDirOption,
     limit: Optional[int] = o.LimitOption,

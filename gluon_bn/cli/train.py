@@ -19,7 +19,7 @@ def train(
     norm: str = o.NormOption,
     epochs: int = o.EpochsOption(10),
     batch_size: int = o.BatchSizeOption,
-    lr: float = o.LrOption,
+    lr: Optional[float] = o.LrOption(None, show_default=o.RATES_BY_MODEL),
     optimizer: str = o.OptimizerOption,
     momentum: Optional[float] = o.MomentumOption,
     weight_decay: float = o.WeightDecayOption,
@@ -53,6 +53,7 @@ def train(
     from gluon_bn.training import write_figure
 
     _check_small(model, small)
+    lr = o.RATES[model] if lr is None else lr
     averaged = _averaged_weights(average, average_start, average_decay, epochs)
     folder = output or Path("runs") / f"{model}{'-small' * small}-{norm}"
     checkpoint = folder / "checkpoint"
