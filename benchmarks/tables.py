@@ -143,49 +143,90 @@ def first_call():
     ) + source(bench)
 
 
+MODELS = ("lenet", "resnet18", "resnet18-small", "densenet", "densenet-small")
+LAYERS = (("auto", "ours"), ("gluon", "Gluon's"))
+
+
+def trained(model):
+    """The recorded runs of a network by its layer, and their recipe; those that there are."""
+    path = RESULTS / f"{model}.json"
+    if not path.exists():
+        return {}, None
+    result = json.loads(path.read_text())
+    assert {run["dataset"]["name"] for run in result["runs"]} == {"fashion-mnist"}
+    runs = {label: [r for r in result["runs"] if r["norm"] == norm] for norm, label in LAYERS}
+    return {label: some for label, some in runs.items() if some}, result["recipe"]
+
+
+def accuracy_of(run):
+    """Of the network that a run leaves: the one with averaged weights, if it averaged."""
+    return (run.get("average") or run)["test_accuracy"]
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
+def results():
+    """A line for each network: what it costs, and its test accuracy with ours and with Gluon's."""
+    cost, rows = json.loads((RESULTS / "epochs.json").read_text())["networks"], []
+    for model in MODELS:
+        runs, _ = trained(model)
+        if not runs:
+            continue
+        row = [model, f"{cost[model]['weights']:,}"]
+        row.append(" / ".join(f"{cost[model][norm]:.0f}" for norm, _ in LAYERS))
+        row.append(str(len(next(iter(runs.values()))[0]["epochs"])))
+        rows.append(row + [f"{mean([accuracy_of(r) for r in some]):.4f}" for some in runs.values()])
+    head = ["network", "weights", "CPU seconds an epoch, ours / Gluon's", "epochs"]
+    return table(head + [f"test accuracy, {label}" for _, label in LAYERS], rows)
+
+
 def networks():
     """Test accuracy of the recorded runs, ours and Gluon's, over the seeds."""
-    rows, sources = [], []
-    for model in ("lenet", "resnet18", "densenet"):
-        path = RESULTS / f"{model}.json"
-        if not path.exists():
-            continue
-        result = json.loads(path.read_text())
-        assert {run["dataset"]["name"] for run in result["runs"]} == {"fashion-mnist"}
-        for norm, label in (("auto", "ours"), ("gluon", "Gluon's")):
-            runs = [run for run in result["runs"] if run["norm"] == norm]
-            if not runs:
-                continue
-            last = [run["test_accuracy"] for run in runs]
+    rows, recipes = [], []
+    for model in MODELS:
+        runs, recipe = trained(model)
+        recipes += [f"`{recipe}`"] * bool(runs)
+        for label, some in runs.items():
+            found = [accuracy_of(run) for run in some]
             rows.append(
                 [
                     model,
                     label,
-                    str(len(runs[0]["epochs"])),
-                    f"{sum(last) / len(last):.4f}",
-                    " ".join(f"{a:.4f}" for a in last),
-                    f"{sum(r['epochs'][-1]['train_accuracy'] for r in runs) / len(runs):.3f}",
+                    str(len(some[0]["epochs"])),
+                    f"{mean(found):.4f}",
+                    " ".join(f"{a:.4f}" for a in found),
+                    f"{mean([r['epochs'][-1]['train_accuracy'] for r in some]):.3f}",
                 ]
             )
-        sources.append(f"`{result['recipe']}`")
-    first = result["runs"][0]
-    return table(
-        [
-            "network",
-            "layer",
-            "epochs",
-            "test accuracy, mean",
-            "by seed (0, 1, 2)",
-            "training accuracy",
-        ],
-        rows,
-    ) + (
-        f"\nFashion-MNIST, {first['dataset']['train']:,} training images, all 10,000 test images, "
-        f"accuracy after the last epoch; {first['machine']['cpu']}, {first['machine']['threads']} "
-        f"thread; `python benchmarks/train.py --threads 1`, which runs\n"
-        + ",\n".join(sources)
-        + ".\n"
+    data, machine = some[0]["dataset"], some[0]["machine"]
+    head = "network; layer; epochs; test accuracy, mean; by seed (0, 1, 2); training accuracy"
+    return table(head.split("; "), rows) + (
+        f"\nFashion-MNIST, {data['train']:,} training images, all 10,000 test images, accuracy "
+        f"after the last epoch; {machine['cpu']}, {machine['threads']} thread; "
+        "`python benchmarks/train.py --threads 1`, which runs\n" + ",\n".join(recipes) + ".\n"
     )
+
+
+def averages():
+    """What averaging the weights brings, and what is lost without statistics of their own."""
+    rows = []
+    for model in MODELS:
+        for label, some in trained(model)[0].items():
+            if not some[0].get("average"):
+                continue
+            ways = [
+                [run["test_accuracy"] for run in some],
+                [run["average"]["test_accuracy"] for run in some],
+                [run["average"]["test_accuracy_not_recalibrated"] for run in some],
+            ]
+            rows.append(
+                [model, label]
+                + [f"{mean(way):.4f} ({min(way):.4f} to {max(way):.4f})" for way in ways]
+            )
+    head = "network; layer; the last weights; averaged, exact statistics; averaged, those of the "
+    return table((head + "last weights").split("; "), rows)
 
 
 def recalibration():
@@ -335,7 +376,9 @@ TABLES = {
         network,
         accuracy,
         first_call,
+        results,
         networks,
+        averages,
         recalibration,
         folding,
         generators,

@@ -283,7 +283,7 @@ def realistic(model, norm, X):
         (resnet18, 0),
         (lambda norm: resnet18(norm, preactivation=True), 9),
         (lambda norm: resnet18(norm, small=True), 0),
-        (lambda norm: densenet(norm, small=True), 15),
+        (lambda norm: densenet(norm, small=True), 11),
     ],
 )
 @either

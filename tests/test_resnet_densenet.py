@@ -100,14 +100,14 @@ def independent_resnet18(preactivation=False, small=False):
 
 def independent_densenet(small=False):
     net = nn.Sequential()
-    num_channels, growth_rate = (24, 12) if small else (64, 32)
-    net.add(*stem(small, num_channels))
-    num_convs_in_dense_blocks = [4, 4, 4] if small else [4, 4, 4, 4]
-    for i, num_convs in enumerate(num_convs_in_dense_blocks):
+    net.add(*stem(small, 16 if small else 64))
+    num_convs_in_dense_blocks = [1, 3, 4] if small else [4, 4, 4, 4]
+    growth_rates = [16, 48, 64] if small else [32, 32, 32, 32]
+    after_transitions = [16, 80] if small else [96, 112, 120]
+    for i, (num_convs, growth_rate) in enumerate(zip(num_convs_in_dense_blocks, growth_rates)):
         net.add(DenseBlock(num_convs, growth_rate))
-        num_channels += num_convs * growth_rate
         if i != len(num_convs_in_dense_blocks) - 1:
-            num_channels //= 2
+            num_channels = after_transitions[i]
             transition = nn.Sequential()
             transition.add(
                 nn.BatchNorm(),
@@ -211,7 +211,12 @@ def assert_close(actual, expected, tolerance=1e-3):
                 (248, 3),
             ],
         ),
-        (densenet, {"small": True}, 28, [(24, 28), (72, 28), (36, 14), (84, 14), (42, 7), (90, 7)]),
+        (
+            densenet,
+            {"small": True},
+            28,
+            [(16, 28), (32, 28), (16, 14), (160, 14), (80, 7), (336, 7)],
+        ),
     ],
 )
 def test_shapes_of_the_docstring(model, options, size, shapes):
@@ -231,7 +236,7 @@ def test_shapes_of_the_docstring(model, options, size, shapes):
         (resnet18, {}, 11_178_378),
         (resnet18, {"small": True}, 701_930),
         (densenet, {}, 758_226),
-        (densenet, {"small": True}, 76_672),
+        (densenet, {"small": True}, 511_018),
     ],
 )
 def test_parameter_counts_of_the_docstring(model, options, count):
