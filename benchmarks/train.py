@@ -29,7 +29,7 @@ NORMS, SEEDS = ("auto", "gluon"), (0, 1, 2)
 IMAGES, ROUNDS = 1280, 5  # of which the cost is measured
 
 # Options of `gluon-bn train`. The small networks' were chosen on 5,000 training images
-# (--held-out 5000), and their epochs so that a run costs no more than that of the large ResNet-18.
+# (--held-out 5000).
 RECIPES = {
     "lenet": "--epochs 10 --batch-size 256 --lr 1.0 --momentum 0.9 --schedule one-cycle",
     "resnet18": "--epochs 15 --batch-size 128 --resize 32 --lr 0.1 --momentum 0.9 "
@@ -84,28 +84,29 @@ def gather(model):
     training.write_figure(RESULTS / f"{model}.png", figure)
 
 
-def part_of_an_epoch(model, norm):
-    """A function that trains a network on the first images, as its recipe says; and the network."""
+def part_of_an_epoch(model, norm, images):
+    """A function that trains a network on these images, as its recipe says; and the network."""
     name, _, small = model.partition("-")
     recipe = RECIPES[model].split()
     recipe = dict(zip(recipe[::2], recipe[1::2]))
     net = MODELS[name](norm, **({"small": True} if small else {}))
     net.hybridize()
     size, side = int(recipe["--batch-size"]), int(recipe.get("--resize", 28))
-    batches, _ = dataset(limit=IMAGES).batches(size, side, augment=recipe.get("--augment"))
+    batches, _ = images.batches(size, side, augment=recipe.get("--augment"))
     average = [training.AveragedWeights(decay=0.999)] * ("--average" in recipe)
     options = {"momentum": 0.9, "wd": float(recipe.get("--weight-decay", 0))}
 
     def run():
-        training.fit(net, batches, None, 1, 0.004, optimizer_params=options, callbacks=average)
+        rate = 0.004  # where each begins, or less
+        training.fit(net, batches, None, 1, rate, optimizer_params=options, callbacks=average)
 
     return run, net
 
 
-def cost(models):
+def cost():
     """CPU seconds of an epoch of 60,000 images, and weights, by model and layer."""
-    machine = runtime.configure(1)
-    runs = {(m, norm): part_of_an_epoch(m, norm) for m in models for norm in NORMS}
+    machine, images = runtime.configure(1), dataset(limit=IMAGES)
+    runs = {(m, norm): part_of_an_epoch(m, norm, images) for m in RECIPES for norm in NORMS}
     seconds = take_turns({k: f for k, (f, _) in runs.items()}, ROUNDS, clock=time.process_time)
     networks = {}
     for (model, norm), (_, net) in runs.items():
@@ -133,7 +134,7 @@ def main():
     parser.add_argument("--cost", action="store_true", help="measure the cost, train nothing")
     options = parser.parse_args()
     if options.cost:
-        cost(options.models)
+        cost()
         return
     for model in options.models:
         for seed in options.seeds:

@@ -107,12 +107,11 @@ def independent_densenet(small=False):
     for i, (num_convs, growth_rate) in enumerate(zip(num_convs_in_dense_blocks, growth_rates)):
         net.add(DenseBlock(num_convs, growth_rate))
         if i != len(num_convs_in_dense_blocks) - 1:
-            num_channels = after_transitions[i]
             transition = nn.Sequential()
             transition.add(
                 nn.BatchNorm(),
                 nn.Activation("relu"),
-                nn.Conv2D(num_channels, kernel_size=1),
+                nn.Conv2D(after_transitions[i], kernel_size=1),
                 AveragePooling(),
             )
             net.add(transition)

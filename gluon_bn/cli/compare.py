@@ -19,7 +19,7 @@ def compare(
     norm: str = o.NormOption,
     steps: int = typer.Option(100, min=1, help="Training steps."),
     batch_size: int = o.BatchSizeOption,
-    lr: float = o.LrOption(0.1),
+    lr: float = o.LrOption(0.1, help="The learning rate of SGD."),
     seed: int = o.SeedOption,
     data_dir: Optional[Path] = o.DataDirOption,
     limit: Optional[int] = o.LimitOption,
