@@ -16,7 +16,8 @@ RUN apt-get update \
 RUN useradd --create-home --uid 1000 student
 USER 1000
 WORKDIR /home/student/gluon_bn
-ENV PATH=/home/student/gluon_bn/.venv/bin:$PATH
+# MALLOC_ARENA_MAX: gluon_bn/runtime.py says why.
+ENV PATH=/home/student/gluon_bn/.venv/bin:$PATH MALLOC_ARENA_MAX=1
 
 # The packages first: this layer is made again only when one of these files changes.
 COPY --chown=student Makefile requirements.lock pyproject.toml README.md LICENSE ./

@@ -20,8 +20,9 @@ demo: $(READY)  ## train LeNet without batch norm, with ours, with Gluon's: tabl
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
+# MALLOC_ARENA_MAX: gluon_bn/runtime.py says why.
 lab: $(READY)  ## JupyterLab, opened on the chapters
-	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/chapters
+	MALLOC_ARENA_MAX=1 $(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/chapters
 
 notebooks: $(READY)  ## execute the chapters whose text changed; CHAPTERS="01_name ..." for these only
 	$(BIN)/python docs/book/notebooks.py $(CHAPTERS)

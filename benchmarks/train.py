@@ -36,7 +36,7 @@ RECIPES = {
     "--weight-decay 5e-4 --schedule one-cycle --augment crop-flip --label-smoothing 0.1",
     "densenet": "--epochs 15 --batch-size 128 --resize 40 --lr 0.1 --momentum 0.9 "
     "--weight-decay 5e-4 --schedule one-cycle --augment flip",
-    "resnet18-small": "--epochs 22 --batch-size 128 --lr 0.1 --momentum 0.9 --weight-decay 5e-4 "
+    "resnet18-small": "--epochs 19 --batch-size 128 --lr 0.1 --momentum 0.9 --weight-decay 5e-4 "
     "--schedule one-cycle --augment crop-flip --label-smoothing 0.1 --average ema",
     "densenet-small": "--epochs 15 --batch-size 128 --lr 0.1 --momentum 0.9 --weight-decay 5e-4 "
     "--schedule one-cycle --augment flip --label-smoothing 0.1 --average ema",

@@ -14,10 +14,13 @@ a small machine, and both can be mended while the program runs:
 * **Memory.** glibc takes a large buffer from the operating system and returns it as soon as it is
   free. Each activation of each batch is then new memory, which the system fills with zeros first.
 
-What no program can mend: a forked child (`multiprocessing` with 'fork', the default of Linux before
-Python 3.14) has none of its parent's OpenMP threads, and MXNet's convolutions wait for them for
-ever, if the parent computed with more than one. Our kernels do not. Start such children with
-'spawn', or compute with one thread.
+No program can mend two things itself. Where it had threads before, as Jupyter's kernels have, those
+of MXNet may allocate from a part of the heap that returns its memory all the same, and a layer
+takes up to twice its time: set `MALLOC_ARENA_MAX=1` before the program starts, as `make lab` does.
+And a forked child (`multiprocessing` with 'fork', the default of Linux before Python 3.14) has none
+of its parent's OpenMP threads, and MXNet's convolutions wait for them for ever, if the parent
+computed with more than one. Our kernels do not. Start such children with 'spawn', or compute with
+one thread.
 """
 
 from __future__ import annotations
@@ -76,8 +79,10 @@ def configure(threads: int | None = None) -> dict:
         # their scratch memory on the thread that calls them and fill it on the one that computes.
         # With fewer threads here than there they write past its end.
         _on_this_thread("omp_set_num_threads", threads)
-        _in_engine("omp_set_num_threads", threads)
+        _in_engine(_openmp("omp_set_num_threads"), threads)
         _configured = threads
+    if _allocator != "default" and not _in_engine(_in_first_arena):
+        _allocator = "glibc, freed memory returned"
     return describe()
 
 
@@ -245,14 +250,15 @@ def threads() -> int | None:
     >>> runtime.threads() in (None, *range(1, 1000))
     True
     """
-    return _in_engine("omp_get_max_threads")
+    return _in_engine(_openmp("omp_get_max_threads"))
 
 
 # MXNet's worker thread ----------------------------------------------------------------------------
 
 
-def _in_engine(name, *arguments):
-    """Call a function of OpenMP on the thread that runs MXNet's CPU operators; return its result.
+def _in_engine(function, *arguments):
+    """Call a function on the thread that runs MXNet's CPU operators; return its result, or None
+    if there is no function.
 
     OpenMP keeps the number of threads per calling thread. Operators are called by a worker thread
     of MXNet's engine, so the number has to be set there: we push a call into the engine like any
@@ -261,7 +267,6 @@ def _in_engine(name, *arguments):
     import mxnet
     from mxnet.base import _LIB, check_call
 
-    function = _openmp(name)
     if function is None:
         return None
     result = []
@@ -323,6 +328,20 @@ def _keep_freed_memory():
     if kept:
         _in_huge_pages()
     return "glibc, freed memory kept" if kept else "default"
+
+
+def _in_first_arena():
+    """Whether the calling thread allocates from glibc's first arena, the one that keeps memory.
+
+    In front of each block stands its size, and in the size's third bit whether the block belongs to
+    another arena.
+    """
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    block = libc.malloc(ctypes.c_size_t(2**16))
+    size = ctypes.c_size_t.from_address(block - ctypes.sizeof(ctypes.c_size_t)).value
+    libc.free(ctypes.c_void_p(block))
+    return not size & 4
 
 
 def _in_huge_pages():

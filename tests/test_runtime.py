@@ -172,6 +172,32 @@ print(sum(map(int, re.findall(r"AnonHugePages: +(\\d+)", open("/proc/self/smaps"
     assert int(run(code)[0]) > 120
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_it_says_where_freed_memory_is_not_kept():
+    """In a program with threads of its own, like a kernel of Jupyter; not with MALLOC_ARENA_MAX."""
+    code = """
+import resource, threading
+from mxnet import autograd, nd
+from gluon_bn import BatchNorm, runtime
+for _ in range(4):
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+print(runtime.configure(1)['allocator'].split()[-1])
+layer = BatchNorm(32, kernel="textbook")
+layer.initialize()
+X = nd.ones((64, 32, 24, 24))
+for _ in range(6):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    with autograd.record():
+        layer(X).backward()
+    nd.waitall()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    said, pages = run(code)
+    kept, few = run(code, MALLOC_ARENA_MAX="1")
+    assert (said, kept) == ("returned", "kept")
+    assert int(few) < 100 < 1000 < int(pages)
+
+
 def test_elsewhere_the_allocator_is_left_alone(monkeypatch):
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     monkeypatch.setattr(ctypes, "CDLL", None)  # not even looked at

@@ -114,7 +114,8 @@ def execute(text, environment=None):
     # kernel 'python3' that the user installed elsewhere cannot get in between.
     os.environ["JUPYTER_PATH"] = str(Path(sys.prefix, "share", "jupyter"))
     with tempfile.TemporaryDirectory() as ipython:  # no profile, no history
-        client.execute(env={**os.environ, "IPYTHONDIR": ipython, **(environment or {})})
+        always = {"IPYTHONDIR": ipython, "MALLOC_ARENA_MAX": "1"}  # runtime.py says why
+        client.execute(env={**os.environ, **always, **(environment or {})})
     return notebook
 
 
