@@ -158,11 +158,6 @@ def trained(model):
     return {label: some for label, some in runs.items() if some}, result["recipe"]
 
 
-def accuracy_of(run):
-    """Of the network that a run leaves: the one with averaged weights, if it averaged."""
-    return (run.get("average") or run)["test_accuracy"]
-
-
 def mean(values):
     return sum(values) / len(values)
 
@@ -175,15 +170,15 @@ def results():
         runs, _ = trained(model)
         if not runs:
             continue
-        row = [model, f"{cost[model]['weights']:,}"]
-        row.append(" / ".join(f"{cost[model][norm]:.0f}" for norm, _ in LAYERS))
-        row.append(str(len(next(iter(runs.values()))[0]["epochs"])))
-        rows.append(row + [f"{mean([accuracy_of(r) for r in some]):.4f}" for some in runs.values()])
-    head = ["network", "weights", "CPU seconds an epoch, ours / Gluon's", "epochs"]
+        epochs = len(next(iter(runs.values()))[0]["epochs"])
+        minutes = " / ".join(f"{epochs * cost[model][norm] / 60:.1f}" for norm, _ in LAYERS)
+        found = [f"{mean([run['test_accuracy'] for run in some]):.4f}" for some in runs.values()]
+        rows.append([model, f"{cost[model]['weights']:,}", str(epochs), minutes, *found])
+    head = ["network", "weights", "epochs", "CPU minutes, ours / Gluon's"]
     return table(head + [f"test accuracy, {label}" for _, label in LAYERS], rows) + (
         "\nFashion-MNIST, 60,000 training images, all 10,000 test images, means of three seeds; "
         f"{measured['machine']['cpu']}, one thread; `python benchmarks/train.py --threads 1`, the "
-        f"seconds by `{measured['command']}`.\n"
+        f"minutes by `{measured['command']}`.\n"
     )
 
 
@@ -194,7 +189,7 @@ def networks():
         runs, recipe = trained(model)
         recipes += [f"`{recipe}`"] * bool(runs)
         for label, some in runs.items():
-            found = [accuracy_of(run) for run in some]
+            found = [run["test_accuracy"] for run in some]
             rows.append(
                 [
                     model,
