@@ -38,7 +38,7 @@ RECIPES = {
     "--weight-decay 5e-4 --schedule one-cycle --augment flip",
     "resnet18-small": "--epochs 19 --batch-size 128 --lr 0.1 --momentum 0.9 --weight-decay 5e-4 "
     "--schedule one-cycle --augment crop-flip --label-smoothing 0.1 --average ema",
-    "densenet-small": "--epochs 15 --batch-size 128 --lr 0.1 --momentum 0.9 --weight-decay 5e-4 "
+    "densenet-small": "--epochs 12 --batch-size 64 --lr 0.1 --momentum 0.9 --weight-decay 5e-4 "
     "--schedule one-cycle --augment flip --label-smoothing 0.1 --average ema",
 }
 
