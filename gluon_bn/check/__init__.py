@@ -30,7 +30,7 @@ from gluon_bn.check.exercises import (
     normalize,
     recalibrate,
 )
-from gluon_bn.check.life import block, conditional
+from gluon_bn.check.of_layers import block, conditional
 from gluon_bn.check.report import Report
 
 __all__ = [

@@ -103,8 +103,8 @@ def limited():
 
 def modes():
     """What a student's code might leave changed."""
-    of_arrays = mx.util.is_np_shape(), mx.util.is_np_array()
-    return autograd.is_recording(), autograd.is_training(), *of_arrays
+    own = autograd.is_recording(), autograd.is_training()
+    return *own, mx.util.is_np_shape(), mx.util.is_np_array()
 
 
 def set_modes(recording, training, shape, array):
@@ -177,6 +177,14 @@ def send_back(heads, kind="nd"):
         raise explain(error) from error
 
 
+def fits(signature, *arguments, **named):
+    try:
+        signature.bind(*arguments, **named)
+        return True
+    except TypeError:
+        return False
+
+
 class Function:
     """A student's function, called by the names of its arguments, or else by their order.
 
@@ -186,33 +194,27 @@ class Function:
 
     def __init__(self, function, names, optional=(), extra=()):
         self.function, self.names, self.by_name, self.reordered = function, names, None, False
-        call, passed = f"f({', '.join(names)})", {*names, *extra, "training"}
+        call = f"f({', '.join(names)})"
         if not callable(function):
             said = f"a function is expected, called as {call}; this is of type "
             said += f"{type(function).__name__}. Pass the function itself, without calling it"
             raise Failure(said, "not a function")
         try:
-            parameters = list(inspect.signature(function).parameters.values())
+            signature = inspect.signature(function)
         except (TypeError, ValueError):  # written in C
             return
-        if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        own, kinds = signature.parameters, {p.kind for p in signature.parameters.values()}
+        if inspect.Parameter.VAR_POSITIONAL in kinds:
             return
-        rest = any(p.kind is p.VAR_KEYWORD for p in parameters)
-        parameters = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
-        named = [p for p in parameters if p.kind is not p.POSITIONAL_ONLY]
-        known = {ALIASES.get(p.name.lower(), p.name): p for p in named}
-        required = {name for name, p in known.items() if p.default is p.empty}
-        known = {**({n: n for n in names} if rest else {}), **{n: p.name for n, p in known.items()}}
-        if set(names) - set(optional) <= set(known) and required <= passed:
-            self.by_name = {name: own for name, own in known.items() if name in passed}
-            order = [name for name in known if name in names]
+        known = dict(zip(names, names)) if inspect.Parameter.VAR_KEYWORD in kinds else {}
+        known.update({ALIASES.get(name.lower(), name): name for name in own})
+        known = {n: known[n] for n in known if n in (*names, *extra, "training")}
+        if {*names} - {*optional} <= {*known} and fits(signature, **{n: 0 for n in known.values()}):
+            self.by_name, order = known, [name for name in known if name in names]
             self.reordered = order != [name for name in names if name in known]
-            return
-        slots = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
-        if not sum(p.default is p.empty for p in slots) <= len(names) <= len(slots):
+        elif not fits(signature, *names):
             said = f"it is called as {call}, with {len(names)} arguments; yours takes "
-            said += f"{len(slots)}: ({', '.join(p.name for p in slots)})"
-            raise Failure(said, "wrong arguments")
+            raise Failure(f"{said}{len(own)}: ({', '.join(own)})", "wrong arguments")
 
     def takes(self, name):
         return self.by_name is None or name in self.by_name
@@ -225,4 +227,4 @@ class Function:
     def __call__(self, given):
         if self.by_name is None:
             return self.function(*(given[name] for name in self.names))
-        return self.function(**{self.by_name[n]: v for n, v in given.items() if n in self.by_name})
+        return self.function(**{own: given[n] for n, own in self.by_name.items() if n in given})

@@ -10,9 +10,10 @@ import numpy as np
 from mxnet import autograd, nd
 
 from gluon_bn.check import backward_mistakes, batch_norm_mistakes, other_mistakes
-from gluon_bn.check.engine import Exercise, Student
+from gluon_bn.check.engine import Exercise
 from gluon_bn.check.probes import SHAPES, upstream
-from gluon_bn.check.questions import STATISTICS, examine
+from gluon_bn.check.questions import STATISTICS, examine, of_batch_norm, of_functions
+from gluon_bn.check.student import Student
 
 
 def per_channel(case):
@@ -77,10 +78,10 @@ RECALIBRATE = Exercise(
 # fmt: on
 
 
-def asked(exercise, f, mistakes, student=Student, questions=None):
+def asked(exercise, f, mistakes, student=Student, questions=of_functions):
     """The report on f; `mistakes` are more entries for the table."""
     exercise = replace(exercise, mistakes=(*exercise.mistakes, *mistakes)) if mistakes else exercise
-    return examine(exercise.title, lambda: student(f, exercise), questions or of_functions)
+    return examine(exercise.title, lambda: student(f, exercise), questions)
 
 
 def batch_norm(f, mistakes=()):
@@ -240,72 +241,3 @@ def backward_student(f, exercise):
 
     eps = float(getattr(f, "eps", getattr(f, "epsilon", 1e-5)))
     return Student(called, exercise, () if takes_eps else [("eps", eps)])
-
-
-# ----------------------------------------------------------------------------------- the questions
-
-
-def of_functions(session):
-    """Outputs, gradients, and how a function without modes behaves."""
-    if not session.runs():
-        return
-    report, student, exercise = session.report, session.student, session.exercise
-    outputs, cases, verdicts = exercise.outputs, session.cases, []
-    session.say_kind()
-    if "order" in student.seen:
-        report.complain("return order", outputs[0], " and ".join(outputs[1:]))
-    session.suspect((cases, outputs))
-    for key in outputs if exercise.heads else outputs[::-1]:  # what is easy to find stands first
-        verdicts.append(session.judge(cases, (key,), exercise.names))
-        session.say({"var": "variance"}.get(key, key), verdicts[-1])
-    right = not any(verdict.names for verdict in verdicts)
-    if right and exercise.wrt and student.kind != "numpy":
-        both = exercise.heads == 2
-        what = "gradients flow through both" if both else "gradients of all arguments"
-        session.say(what, session.gradients(verdicts[0].found))
-    if "several" in student.seen:
-        report.note("more than one value comes back; the first was taken for Y")
-    session.say_changed()
-    if student.kind != "numpy" and "NumPy" in student.seen:
-        report.complain("wrong type returned")
-    session.say_types()
-    if right and exercise.title == "moments":
-        session.say_precision("var")
-
-
-def of_batch_norm(session):
-    if runs := session.runs():
-        session.say_kind()
-        outputs_and_statistics(session)
-        session.say_types("Y has the shape and the type of X", shapes=True)
-        if session.right_in_training:
-            session.say_precision()
-        session.say_remembers()
-    return runs
-
-
-def outputs_and_statistics(session, average=False):
-    """What is asked of every batch norm, function or layer, but for how it behaves."""
-    training, prediction = session.mode(True), session.mode(False)
-    stepped = {r: [c for c in cases if c.recording] for r, cases in training.items()}
-    session.suspect(
-        (training, ("Y",)), (prediction, ("Y",)), (stepped, STATISTICS), (prediction, STATISTICS)
-    )
-    given = ("X", "labels", "gamma", "beta", "eps")
-    trained = session.judge(training, ("Y",), given)
-    predicted = session.judge(prediction, ("Y",), (*given, *STATISTICS))
-    session.right_in_training = not trained.names
-    session.say_changed()
-    session.say("Y in training", trained)
-    session.say("Y in prediction", predicted)
-    running = [
-        {r: some for r, some in cases.items() if all(session.student.run(c.silent) for c in some)}
-        for cases in (stepped, prediction)
-    ]
-    session.statistics(*running, average)
-    if session.student.kind == "numpy":
-        return
-    if trained.found:
-        session.say("gradients of X, gamma and beta", session.gradients(trained.found))
-    else:
-        session.report.note("the gradients were not looked at: Y in training is not understood")

@@ -96,7 +96,7 @@ def battery(*how):
     return base, tiny, {**base, **flat}, {**base, **near}
 
 
-def small(rank, axis=1, classes=0, channels=0):
+def small(rank, axis, channels, classes):
     """Small arguments in whole numbers, the simplest first."""
     for digits in SMALL[rank].split():
         shape = [int(d) for d in digits]
