@@ -1,6 +1,7 @@
 """What happens after training, measured: recalibration, folding, and memory over many epochs.
 
     python benchmarks/after_training.py recalibration   # the test accuracy's swing, and its repair
+    python benchmarks/after_training.py averaging       # averaged weights, with and without it
     python benchmarks/after_training.py folding         # needs the runs of benchmarks/train.py
     python benchmarks/after_training.py leak            # 250 epochs of a small run
 
@@ -8,6 +9,7 @@ Each part writes benchmarks/results/PART.json.
 """
 
 import argparse
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -22,10 +24,20 @@ from gluon_bn.checkpoint import named_parameters
 from gluon_bn.data import dataset
 from gluon_bn.inference import fold_batch_norm, recalibrate
 from gluon_bn.models import MODELS
-from gluon_bn.training import Callback, evaluate, fit, write_json
+from gluon_bn.training import AveragedWeights, Callback, evaluate, fit, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS, RESULTS = ROOT / "runs" / "results", ROOT / "benchmarks" / "results"
+
+
+def recalibrated_accuracy(net, batches, test_iter):
+    """The test accuracy with exact statistics; afterwards the moving ones are there again."""
+    moving = {n: p.data().copy() for n, p in named_parameters(net).items() if "running" in n}
+    recalibrate(net, batches)
+    accuracy = evaluate(net, test_iter)
+    for name, value in moving.items():
+        named_parameters(net)[name].set_data(value)
+    return accuracy
 
 
 def recalibration(epochs=10, batch_size=256, lr=1.0, seeds=(0, 1, 2)):
@@ -48,15 +60,7 @@ def recalibration(epochs=10, batch_size=256, lr=1.0, seeds=(0, 1, 2)):
             def on_epoch_end(
                 self, records, net=net, batches=calibration_iter, test=test_iter, seed=seed
             ):
-                moving = {
-                    name: p.data().copy()
-                    for name, p in named_parameters(net).items()
-                    if "running" in name
-                }
-                recalibrate(net, batches)
-                self.exact = [*self.exact, evaluate(net, test)]
-                for name, value in moving.items():
-                    named_parameters(net)[name].set_data(value)
+                self.exact = [*self.exact, recalibrated_accuracy(net, batches, test)]
                 print(
                     f"seed {seed}, epoch {len(records)}: test accuracy "
                     f"{records[-1]['test_accuracy']:.4f}, recalibrated {self.exact[-1]:.4f}",
@@ -84,6 +88,33 @@ def recalibration(epochs=10, batch_size=256, lr=1.0, seeds=(0, 1, 2)):
         "norm": "auto",
         "lr": lr,
         "batch_size": batch_size,
+        "dataset": data.summary(),
+        "runs": runs,
+    }
+
+
+def averaging(epochs=20, start=11, batch_size=256, lr=1.0, seeds=(0, 1, 2)):
+    """LeNet at the same rate: the weights averaged over the last epochs, ours and Gluon's layer."""
+    data, runs = dataset(), []
+    for norm, seed in itertools.product(("auto", "gluon"), seeds):
+        train_iter, test_iter = data.batches(batch_size, seed=seed)
+        calibration_iter, _ = data.batches(1000, seed=seed)
+        net, average = MODELS["lenet"](norm), AveragedWeights(start=start)
+        net.hybridize()
+        fit(net, train_iter, None, epochs, lr, seed=seed, callbacks=[average])
+        run = {"norm": norm, "seed": seed, "last": evaluate(net, test_iter)}
+        run["last_recalibrated"] = recalibrated_accuracy(net, calibration_iter, test_iter)
+        for recalibrated in (False, True):
+            average.put_into(net, calibration_iter, recalibrated=recalibrated)
+            run["averaged" + "_recalibrated" * recalibrated] = evaluate(net, test_iter)
+        print(run, flush=True)
+        runs.append(run)
+    return {
+        "model": "lenet",
+        "lr": lr,
+        "batch_size": batch_size,
+        "epochs": epochs,
+        "averaged_from_epoch": start,
         "dataset": data.summary(),
         "runs": runs,
     }
@@ -179,7 +210,7 @@ def leak(epochs=250, limit=2000):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=["recalibration", "folding", "leak"])
+    parser.add_argument("part", choices=["recalibration", "averaging", "folding", "leak"])
     parser.add_argument("--threads", type=int)
     options = parser.parse_args()
     machine = runtime.configure(options.threads)

@@ -162,6 +162,10 @@ def mean(values):
     return sum(values) / len(values)
 
 
+def spread(values):
+    return f"{mean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
+
+
 def results():
     """A line for each network: what it costs, and its test accuracy with ours and with Gluon's."""
     measured, rows = json.loads((RESULTS / "epochs.json").read_text()), []
@@ -210,7 +214,7 @@ def networks():
 
 
 def averages():
-    """What averaging the weights brings, and what is lost without statistics of their own."""
+    """The small networks, whose rate falls to zero: the same of the exponential average."""
     rows = []
     for model in MODELS:
         for label, some in trained(model)[0].items():
@@ -221,10 +225,7 @@ def averages():
                 [run["average"]["test_accuracy"] for run in some],
                 [run["average"]["test_accuracy_not_recalibrated"] for run in some],
             ]
-            rows.append(
-                [model, label]
-                + [f"{mean(way):.4f} ({min(way):.4f} to {max(way):.4f})" for way in ways]
-            )
+            rows.append([model, label] + [spread(way) for way in ways])
     head = "network; layer; the last weights; averaged, exact statistics; averaged, those of the "
     return table((head + "last weights").split("; "), rows)
 
@@ -250,6 +251,18 @@ def recalibration():
         ],
         rows,
     ) + origin(result)
+
+
+def averaging():
+    """LeNet at lr 1.0: last and averaged weights, with and without exact statistics."""
+    result = json.loads((RESULTS / "averaging.json").read_text())
+    ways = ("last", "last_recalibrated", "averaged", "averaged_recalibrated")
+    rows = []
+    for norm, label in LAYERS:
+        some = [run for run in result["runs"] if run["norm"] == norm]
+        rows.append([label] + [spread([run[way] for run in some]) for way in ways])
+    head = "layer; last weights; exact statistics; averaged weights, statistics of the last; exact "
+    return table((head + "statistics").split("; "), rows) + origin(result)
 
 
 def folding():
@@ -380,6 +393,7 @@ TABLES = {
         networks,
         averages,
         recalibration,
+        averaging,
         folding,
         generators,
         batch_sizes,
