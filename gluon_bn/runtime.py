@@ -82,7 +82,7 @@ def configure(threads: int | None = None) -> dict:
         _in_engine(_openmp("omp_set_num_threads"), threads)
         _configured = threads
     if _allocator != "default" and not _in_engine(_in_first_arena):
-        _allocator = "glibc, freed memory returned"
+        _allocator = "glibc, freed memory may be returned"
     return describe()
 
 

@@ -115,7 +115,7 @@ def stubborn(*arguments):
 @pytest.mark.parametrize("f", [endless, stubborn, lambda *a: time.sleep(3600)])
 @pytest.mark.parametrize("exercise", ["batch_norm", "moments", "block"])
 def test_a_function_that_never_returns(exercise, f, monkeypatch):
-    monkeypatch.setattr("gluon_bn.check.calling.SECONDS", 0.05)
+    monkeypatch.setattr("gluon_bn.check.calling.SECONDS", 0.2)
     report = getattr(check, exercise)(f)
     assert report.mistakes == ("endless loop",), report
     assert "loop" in str(report)
@@ -124,7 +124,7 @@ def test_a_function_that_never_returns(exercise, f, monkeypatch):
 def test_a_call_that_waits_for_a_processor_is_not_endless(monkeypatch):
     """Other programs may have it; sleeping is as good as that."""
     monkeypatch.setattr("gluon_bn.check.calling.SECONDS", 0.2)
-    waits = iter([0.7])
+    waits = iter([0.3])
 
     def moments(X, axis):
         time.sleep(next(waits, 0))

@@ -184,7 +184,7 @@ for _ in range(4):
 print(runtime.configure(1)['allocator'].split()[-1])
 layer = BatchNorm(32, kernel="textbook")
 layer.initialize()
-X = nd.ones((64, 32, 24, 24))
+X = nd.ones((256, 32, 24, 24))
 for _ in range(6):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     with autograd.record():
