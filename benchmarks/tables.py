@@ -162,8 +162,10 @@ def mean(values):
     return sum(values) / len(values)
 
 
-def spread(values):
-    return f"{mean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
+def spread(values, digits=4):
+    """Their mean, and in brackets the lowest and the highest."""
+    middle, low, high = (f"{f(values):.{digits}f}" for f in (mean, min, max))
+    return f"{middle} ({low} to {high})"
 
 
 def results():
@@ -304,17 +306,7 @@ def batch_sizes():
             [run["error"] for run in runs if (run["norm"], run["batch_size"]) == (norm, size)]
             for size in sizes
         ]
-        rows.append(
-            [
-                norm,
-                *(
-                    "{:.1f} ({:.1f} to {:.1f})".format(
-                        *(100 * value for value in (sum(e) / len(e), min(e), max(e)))
-                    )
-                    for e in errors
-                ),
-            ]
-        )
+        rows.append([norm, *(spread([100 * value for value in some], 1) for some in errors)])
     return table(["norm", *(f"batches of {size}" for size in sizes)], rows) + origin(result)
 
 

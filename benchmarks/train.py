@@ -2,7 +2,7 @@
 
     python benchmarks/train.py                     # all: a day. Stopped, it goes on where it was
     python benchmarks/train.py --models lenet      # a few minutes
-    python benchmarks/train.py --cost              # what an epoch of each takes: five minutes
+    python benchmarks/train.py --cost              # what an epoch of each takes: two minutes
 
 Each run is one `gluon-bn train` in a process of its own, in runs/results/MODEL-NORM-SEED, so that
 `--resume` can take it up. What they leave is gathered in benchmarks/results/MODEL.json and .png.
@@ -29,7 +29,7 @@ NORMS, SEEDS = ("auto", "gluon"), (0, 1, 2)
 IMAGES, ROUNDS = 1280, 5  # of which the cost is measured
 
 # Options of `gluon-bn train`. The small networks' were chosen on 5,000 training images
-# (--held-out 5000).
+# (--held-out 5000), among those that cost no more than a run of resnet18 (--cost).
 RECIPES = {
     "lenet": "--epochs 10 --batch-size 256 --lr 1.0 --momentum 0.9 --schedule one-cycle",
     "resnet18": "--epochs 15 --batch-size 128 --resize 32 --lr 0.1 --momentum 0.9 "

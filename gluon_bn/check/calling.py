@@ -93,7 +93,7 @@ def limited():
         return
     alarms, started = itertools.count(1), time.process_time()
 
-    def stop(number, frame):
+    def stop(number, frame):  # 0.9: a busy loop has computed a little less than the clock says
         if next(alarms) >= PATIENCE or time.process_time() - started >= 0.9 * SECONDS:
             raise Endless
 
@@ -183,6 +183,7 @@ def send_back(heads, kind="nd"):
 
 
 def fits(signature, *arguments, **named):
+    """Whether a function of this signature can be called so."""
     try:
         signature.bind(*arguments, **named)
         return True
