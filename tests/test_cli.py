@@ -270,6 +270,28 @@ def test_stopped_before_it_has_begun(seconds, tmp_path):
     assert process.returncode in (130, -signal.SIGINT) and "Traceback" not in stderr, stderr
 
 
+LOST = """
+import signal, weakref
+from gluon_bn import cli, data
+
+def interrupted(*where, **more):
+    class Module: pass
+    module = Module()
+    reference = weakref.ref(module, lambda _: signal.raise_signal(signal.SIGINT))
+    del module  # the interrupt is raised, and lost, in the callback
+    while True: pass
+
+data.dataset = interrupted
+cli.main()
+"""
+
+
+def test_an_interrupt_that_python_loses_is_sent_again(tmp_path):
+    """The callback could be one of the locks of an import; Python says "Exception ignored in"."""
+    _, stderr = run_outside("train", "lenet", "--output", tmp_path, program=("-c", LOST), code=130)
+    assert "Stopped" in stderr and "ignored" not in stderr
+
+
 def test_stopped_while_the_data_is_made(tmp_path):
     """The interrupt may come at any moment once the program says what it does."""
     process = start(

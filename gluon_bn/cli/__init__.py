@@ -8,6 +8,7 @@ that mistakes are reported at once.
 import os
 import signal
 import sys
+import threading
 import warnings
 
 import typer
@@ -53,12 +54,22 @@ def _options(
 def main():
     """Run the command line; the entry point of `gluon-bn` and of `python -m gluon_bn`."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop as after Ctrl-C
+    sys.unraisablehook = _once_more
     for stream in (sys.stdout, sys.stderr):  # a letter that the terminal has not ends no run
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     warnings.showwarning = lambda message, *where, **more: say(f"Note: {message}", err)
     _join_the_others()
     app(prog_name="gluon-bn")
+
+
+def _once_more(lost):
+    """Interrupt again where Python can only print an exception: inside callbacks, of which each
+    import has one."""
+    if lost.exc_type is KeyboardInterrupt:
+        threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _join_the_others():
