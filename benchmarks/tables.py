@@ -177,14 +177,14 @@ def results():
         if not runs:
             continue
         epochs = len(next(iter(runs.values()))[0]["epochs"])
-        minutes = " / ".join(f"{epochs * cost[model][norm] / 60:.1f}" for norm, _ in LAYERS)
+        seconds = " / ".join(f"{cost[model][norm]:.0f}" for norm, _ in LAYERS)
         found = [f"{mean([run['test_accuracy'] for run in some]):.4f}" for some in runs.values()]
-        rows.append([model, f"{cost[model]['weights']:,}", str(epochs), minutes, *found])
-    head = ["network", "weights", "epochs", "CPU minutes, ours / Gluon's"]
+        rows.append([model, f"{cost[model]['weights']:,}", str(epochs), seconds, *found])
+    head = ["network", "weights", "epochs", "CPU seconds an epoch, ours / Gluon's"]
     return table(head + [f"test accuracy, {label}" for _, label in LAYERS], rows) + (
         "\nFashion-MNIST, 60,000 training images, all 10,000 test images, means of three seeds; "
         f"{measured['machine']['cpu']}, one thread; `python benchmarks/train.py --threads 1`, the "
-        f"minutes by `{measured['command']}`.\n"
+        f"seconds by `{measured['command']}`.\n"
     )
 
 
