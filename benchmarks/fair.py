@@ -1,7 +1,7 @@
 """LeNet, or ResNet-18, with and without batch norm, each at its own best start and learning rate.
 
     python benchmarks/fair.py --threads 1       # LeNet, chapter 5: a quarter of an hour of one core
-    python benchmarks/fair.py --threads 1 --model resnet18 --keep runs/fair     # hours; not run yet
+    python benchmarks/fair.py --threads 1 --model resnet18 --keep runs/fair     # chapter 6: two hours
 
 With `--keep`, a command that was stopped goes on where it was.
 
@@ -49,7 +49,7 @@ CONTESTANTS = {
     "resnet18": {
         ("relu", norm): (("He", "He, blocks as the identity"), rates)
         for norm, rates in (
-            ("none", (0.001, 0.003, 0.01, 0.03, 0.1)),
+            ("none", (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)),
             ("auto", (0.01, 0.03, 0.1, 0.3, 1.0)),
         )
     },
