@@ -84,7 +84,7 @@ def plot_networks(rows, title=None):
     rows : a dict, name -> {"accuracies": one for each run, "parameters": number,
     "images_per_second": number}.
     """
-    figure, axes = panels(1, 3, (10.5, 3.6), title)
+    figure, axes = panels(1, 3, (11.5, 3.6), title)
     where = np.arange(len(rows))
     for panel, key, label in (
         (axes[1], "parameters", "parameters"),
@@ -95,7 +95,7 @@ def plot_networks(rows, title=None):
         panel.set_yscale("log")
         panel.set_ylim(min(values) / 3, 3 * max(values))
         for x, value in zip(where, values):
-            panel.text(x, value * 1.25, f"{float(f'{value:.2g}'):,.0f}", ha="center", fontsize=9)
+            panel.text(x, value * 1.4, f"{float(f'{value:.2g}'):,.0f}", ha="center", fontsize=9)
         panel.set_title(label.capitalize(), loc="left")
     for x, row in zip(where, rows.values()):
         axes[0].plot(
@@ -111,7 +111,7 @@ def plot_networks(rows, title=None):
     low, high = axes[0].get_ylim()
     axes[0].set_ylim(low - 0.5, high + 0.5)
     for panel in axes:
-        panel.set_xticks(where, list(rows))
+        panel.set_xticks(where, list(rows), fontsize=9)
         panel.set_xlim(-0.6, len(rows) - 0.4)
         panel.grid(visible=False, axis="x")
     return figure
