@@ -1,4 +1,4 @@
-"""benchmarks/fair.py, the comparison of chapter 5: the best that was tried was taken."""
+"""benchmarks/fair.py, the comparison of chapters 5 and 6: the best that was tried was taken."""
 
 import dataclasses
 import importlib.util
@@ -15,14 +15,19 @@ ROOT = Path(__file__).parent.parent
 spec = importlib.util.spec_from_file_location("fair", ROOT / "benchmarks/fair.py")
 fair = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(fair)
-RECORD = json.loads((ROOT / "benchmarks/results/fair.json").read_text())
+RECORDS = {
+    model: json.loads((ROOT / "benchmarks/results" / name).read_text())
+    for model, name in (("lenet", "fair.json"), ("resnet18", "fair_resnet18.json"))
+}
 each_contest = pytest.mark.parametrize(
-    "contest", RECORD["contests"], ids=lambda c: f"{c['activation']}-{c['norm']}"
+    "model, contest",
+    [(model, contest) for model, record in RECORDS.items() for contest in record["contests"]],
+    ids=lambda it: it if isinstance(it, str) else f"{it['activation']}-{it['norm']}",
 )
 
 
 @each_contest
-def test_each_network_ran_at_its_own_best_and_no_rate_was_left_untried_beyond_it(contest):
+def test_each_network_ran_at_its_own_best_and_no_rate_was_left_untried_beyond_it(model, contest):
     found = {(t["start"], t["lr"]): t["validation_accuracy"] or 0 for t in contest["search"]}
     best = max(found, key=found.get)
     assert best == (contest["start"], contest["lr"])
@@ -31,16 +36,16 @@ def test_each_network_ran_at_its_own_best_and_no_rate_was_left_untried_beyond_it
 
 
 @each_contest
-def test_three_seeds_on_all_images(contest):
+def test_three_seeds_on_all_images(model, contest):
     assert [run["seed"] for run in contest["runs"]] == [0, 1, 2]
-    assert RECORD["dataset"] == {"name": "fashion-mnist", "train": 60_000, "test": 10_000}
+    assert RECORDS[model]["dataset"] == {"name": "fashion-mnist", "train": 60_000, "test": 10_000}
 
 
-def test_the_record_is_that_of_the_script():
-    for contest in RECORD["contests"]:
-        starts, rates = fair.CONTESTANTS["lenet"][contest["activation"], contest["norm"]]
-        tried = {(found["start"], found["lr"]) for found in contest["search"]}
-        assert tried == {(start, rate) for start in starts for rate in rates}
+@each_contest
+def test_the_record_is_that_of_the_script(model, contest):
+    starts, rates = fair.CONTESTANTS[model][contest["activation"], contest["norm"]]
+    tried = {(found["start"], found["lr"]) for found in contest["search"]}
+    assert tried == {(start, rate) for start in starts for rate in rates}
 
 
 def few_images():
@@ -61,8 +66,13 @@ def test_resnet_with_one_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(fair.CONTESTANTS, "resnet18", contestants)
     command = ["--model", "resnet18", "--small", "--epochs", "1", "--keep", str(tmp_path / "runs")]
     fair.main([*command, "--output", str(tmp_path / "one.json")])
-    assert capsys.readouterr().out.count("\n") == 2 * (2 + 1)  # two starts and a run, twice
     record = json.loads((tmp_path / "one.json").read_text())
+    none, ours = record["contests"]
+    same = none["start"] == ours["start"]  # then batch norm ran with the pair of the other
+    assert capsys.readouterr().out.count("\n") == 2 * (2 + 1) + (not same)  # two starts and a run
+    other = record["with_the_others_pair"]
+    assert (other["norm"], other["start"], other["lr"]) == ("auto", none["start"], none["lr"])
+    assert (other["runs"] == ours["runs"]) == same
     assert [contest["norm"] for contest in record["contests"]] == ["none", "auto"]
     for contest in record["contests"]:
         assert len(contest["search"]) == 2 and len(contest["runs"]) == 1
