@@ -154,7 +154,8 @@ def main(arguments=None):
                 del result["epochs"][:-1]  # sixty lines a run; the last one tells
             regularization.append({**label, "batch_size": 50, "runs": runs})
     if model == "resnet18":
-        label = {**label, "start": contests[0]["start"], "lr": contests[0]["lr"]}
+        none = contests[0]
+        label = {"activation": "relu", "norm": "auto", "start": none["start"], "lr": none["lr"]}
         with_the_others_pair = {**label, "runs": runs_of(label)}
     write_json(
         options.output or RESULTS / f"{name}.json",
